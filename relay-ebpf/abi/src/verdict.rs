@@ -1,0 +1,89 @@
+//! Verdicts, and the closed list of reasons that counters, metrics and the CLI name them by.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten; it leaves by a next hop.
+    Forward,
+    /// It goes up the stack to a worker.
+    Punt,
+    /// It ends here, counted.
+    Drop,
+    /// Not for a media port of ours; the stack has it untouched.
+    Pass,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $verdict:ident, $text:literal;)*) => {
+        /// Why a packet got its verdict. The discriminant is the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the discriminants.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            #[inline(always)]
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$name => Verdict::$verdict,)* }
+            }
+
+            /// The name that metrics and the CLI show.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Relayed.
+    Relayed = Forward, "relayed";
+    /// Neither IPv4 nor IPv6, or too short to tell.
+    NotIp = Pass, "not-ip";
+    /// No UDP in it, or too short for what its headers say.
+    NotUdp = Pass, "not-udp";
+    /// UDP, for a port that is not in the media port range.
+    NotMedia = Pass, "not-media";
+    /// A media port without a flow entry.
+    UnknownFlow = Punt, "unknown-flow";
+    /// IPv4 options.
+    IpOptions = Punt, "ip-options";
+    /// An IPv4 fragment.
+    Fragment = Punt, "fragment";
+    /// An IPv6 extension header.
+    ExtensionHeader = Punt, "extension-header";
+    /// The TTL or hop limit would reach zero.
+    TtlExpired = Punt, "ttl-expired";
+    /// RTCP on the RTP port (RFC 5761).
+    Rtcp = Punt, "rtcp";
+    /// STUN (RFC 7983).
+    Stun = Punt, "stun";
+    /// DTLS (RFC 7983).
+    Dtls = Punt, "dtls";
+    /// The flow's stream has no path in the kernel.
+    Userspace = Punt, "userspace";
+    /// No peer is pinned yet.
+    NotPinned = Punt, "not-pinned";
+    /// The pinned peer sends with an SSRC that is not translated yet.
+    NewSsrc = Punt, "new-ssrc";
+    /// The next hop's neighbour is not known yet.
+    UnresolvedNextHop = Punt, "unresolved-next-hop";
+    /// Larger than the next hop's MTU.
+    TooLarge = Punt, "too-large";
+    /// The driver gave no room to grow or shrink the frame.
+    NoRoom = Punt, "no-room";
+    /// Not from the pinned peer.
+    ForeignSource = Drop, "foreign-source";
+    /// Not RTP version 2, or shorter than its own header says (RFC 3550, section A.1).
+    BadRtp = Drop, "bad-rtp";
+    /// A payload type that was not negotiated.
+    PayloadType = Drop, "payload-type";
+    /// UDP over IPv6 without a checksum (RFC 8200, section 8.1).
+    NoChecksum = Drop, "no-checksum";
+    /// The media description lets nothing through in this direction.
+    Held = Drop, "held";
+}

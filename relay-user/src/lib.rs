@@ -1,0 +1,4 @@
+//! The media plane in userspace: it loads and feeds the XDP program, serves in io_uring workers
+//! what the kernel cannot, and protects and unprotects SRTP. It never sees a SIP message.
+
+pub mod media;

@@ -1,0 +1,164 @@
+//! The media of a call: two legs and the two streams between them.
+
+use std::{fmt, net::SocketAddr};
+
+use ipnet::IpNet;
+use zeroize::Zeroizing;
+
+use super::MediaPort;
+
+/// Both legs of a call and what flows between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallMedia {
+    pub legs: [LegMedia; 2],
+    /// From leg 0 to leg 1, then from leg 1 to leg 0.
+    pub streams: [Stream; 2],
+}
+
+/// One leg's side of the media.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegMedia {
+    pub port: MediaPort,
+    /// Where the leg's SDP says that it receives; `None` until it has said so.
+    pub remote: Option<RemoteMedia>,
+    pub sources: SourcePolicy,
+    /// Counts the offers and answers of this leg: under [`Latching::RelatchOnReinvite`] a change
+    /// forgets the learned peer.
+    pub negotiation: u32,
+    /// Keys of both directions when the leg is SRTP.
+    pub srtp: Option<SrtpKeys>,
+    /// Whether RTCP shares the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Differentiated services code point (0–63) of packets sent to this leg; `None` keeps what
+    /// came in.
+    pub dscp: Option<u8>,
+}
+
+/// A leg's address for RTP and, when not multiplexed, RTCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteMedia {
+    pub rtp: SocketAddr,
+    pub rtcp: SocketAddr,
+}
+
+/// From where a leg's media may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePolicy {
+    pub latching: Latching,
+    /// What the trunk allows; empty allows every address. SDP's own address is always allowed.
+    pub allowed: Vec<IpNet>,
+}
+
+/// How a leg's peer is pinned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Latching {
+    /// Only the address and port that SDP names.
+    Strict,
+    /// The source of the first valid packet, for the life of the call.
+    #[default]
+    Latch,
+    /// The source of the first valid packet after each offer or answer.
+    RelatchOnReinvite,
+}
+
+/// One direction between the legs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// False while hold lets nothing through in this direction.
+    pub active: bool,
+    /// Payload types as (from the source leg, towards the other leg); others are dropped.
+    pub payload_types: Vec<(u8, u8)>,
+    /// The RTP clock of the stream's codec in hertz.
+    pub clock_rate: u32,
+}
+
+/// The SDES keys of one leg.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SrtpKeys {
+    /// Ours: protects what is sent to the leg.
+    pub protect: SrtpKey,
+    /// The leg's: unprotects what it sends.
+    pub unprotect: SrtpKey,
+}
+
+/// One SDES master key (RFC 4568). Its `Debug` form never shows the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SrtpKey {
+    pub suite: SrtpSuite,
+    /// Master key and master salt, one after the other, as in the SDP's `inline:`.
+    pub master: Zeroizing<Vec<u8>>,
+    /// The master key identifier that each packet carries, if any.
+    pub mki: Option<Vec<u8>>,
+}
+
+/// The crypto suites that a leg may negotiate, by their names in SDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SrtpSuite {
+    /// `AES_CM_128_HMAC_SHA1_80` (RFC 4568).
+    AesCm128HmacSha1_80,
+    /// `AES_CM_128_HMAC_SHA1_32` (RFC 4568).
+    AesCm128HmacSha1_32,
+    /// `AES_256_CM_HMAC_SHA1_80` (RFC 6188).
+    AesCm256HmacSha1_80,
+    /// `AES_256_CM_HMAC_SHA1_32` (RFC 6188).
+    AesCm256HmacSha1_32,
+    /// `AEAD_AES_128_GCM` (RFC 7714).
+    AeadAes128Gcm,
+    /// `AEAD_AES_256_GCM` (RFC 7714).
+    AeadAes256Gcm,
+}
+
+impl SrtpSuite {
+    /// Every suite, the one that most peers take first.
+    pub const ALL: [Self; 6] = [
+        Self::AesCm128HmacSha1_80,
+        Self::AesCm128HmacSha1_32,
+        Self::AesCm256HmacSha1_80,
+        Self::AesCm256HmacSha1_32,
+        Self::AeadAes128Gcm,
+        Self::AeadAes256Gcm,
+    ];
+
+    /// The name in `a=crypto`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            Self::AesCm256HmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
+            Self::AesCm256HmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
+            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
+        }
+    }
+
+    /// The octets of master key and master salt together.
+    #[must_use]
+    pub const fn master_length(self) -> usize {
+        match self {
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 16 + 14,
+            Self::AesCm256HmacSha1_80 | Self::AesCm256HmacSha1_32 => 32 + 14,
+            Self::AeadAes128Gcm => 16 + 12,
+            Self::AeadAes256Gcm => 32 + 12,
+        }
+    }
+}
+
+impl fmt::Debug for SrtpKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SrtpKeys")
+            .field("protect", &self.protect)
+            .field("unprotect", &self.unprotect)
+            .finish()
+    }
+}
+
+impl fmt::Debug for SrtpKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SrtpKey")
+            .field("suite", &self.suite)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! What a stream has carried.
+
+use std::net::SocketAddr;
+
+use super::Path;
+
+/// Counts of one stream since it began, over both paths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StreamStatistics {
+    pub path: Path,
+    pub state: StreamState,
+    /// RTP packets relayed by the XDP program.
+    pub packets_xdp: u64,
+    /// RTP packets relayed by a worker.
+    pub packets_userspace: u64,
+    /// Octets of UDP payload relayed.
+    pub octets: u64,
+    /// Packets of this stream dropped, for whatever reason.
+    pub dropped: u64,
+    /// RTP packets that the source sent and that did not come (RFC 3550, section A.3).
+    pub lost: u64,
+    /// Interarrival jitter in milliseconds (RFC 3550, section 6.4.1).
+    pub jitter_ms: f64,
+    /// SRTP packets refused: authentication failed, or seen before.
+    pub srtp_failures: u64,
+    /// The pinned source.
+    pub peer: Option<SocketAddr>,
+}
+
+/// How far a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamState {
+    /// No packet has pinned the source yet.
+    Waiting,
+    /// Relayed.
+    Flowing,
+    /// Hold lets nothing through.
+    Held,
+}
