@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use super::MediaPort;
+use super::{MediaError, MediaPort};
 
 /// Both legs of a call and what flows between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,20 @@ pub struct CallMedia {
     pub legs: [LegMedia; 2],
     /// From leg 0 to leg 1, then from leg 1 to leg 0.
     pub streams: [Stream; 2],
+}
+
+impl CallMedia {
+    /// Whether every key is as long as its suite asks for.
+    pub(crate) fn check_keys(&self) -> Result<(), MediaError> {
+        let legs = self.legs.iter().filter_map(|leg| leg.srtp.as_ref());
+        for key in legs.flat_map(|keys| [&keys.protect, &keys.unprotect]) {
+            if key.master.len() != key.suite.master_length() {
+                let suite = key.suite.name();
+                return Err(MediaError::Keys { suite });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One leg's side of the media.

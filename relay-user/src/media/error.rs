@@ -1,6 +1,6 @@
 //! The one error of the media plane's boundary.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 /// Why the media plane did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum MediaError {
     NoAddress { interface: String },
     /// A table is as full as the configuration lets it grow.
     Capacity { table: &'static str, limit: usize },
+    /// A leg's port was not reserved, or has been given back.
+    NotReserved { port: SocketAddr },
     /// A key's length does not fit its suite.
     Keys { suite: &'static str },
     /// The kernel refused; the text says which call and what to do.
@@ -34,6 +36,10 @@ impl fmt::Display for MediaError {
                     "the table {table} is full at {limit}: raise its limit in [media]"
                 )
             }
+            Self::NotReserved { port } => write!(
+                formatter,
+                "the media port {port} is not reserved: reserve it before connecting a call to it"
+            ),
             Self::Keys { suite } => {
                 write!(
                     formatter,

@@ -3,14 +3,22 @@
 
 mod description;
 mod error;
+mod memory;
 mod path;
+mod planner;
+mod ports;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 pub use description::{
     CallMedia, Latching, LegMedia, RemoteMedia, SourcePolicy, SrtpKey, SrtpKeys, SrtpSuite, Stream,
 };
 pub use error::MediaError;
+pub use memory::MemoryMedia;
 pub use path::{Path, PathReason};
+pub use planner::{Capabilities, plan};
+pub use ports::MediaInterface;
 pub use statistics::{StreamState, StreamStatistics};
 
 use std::net::SocketAddr;
@@ -59,7 +67,8 @@ pub trait MediaPlane: Send {
     ///
     /// # Errors
     /// [`MediaError::Capacity`] when a map is full, [`MediaError::Keys`] for keys that do not fit
-    /// their suite; then the call's media is as it was before.
+    /// their suite, [`MediaError::NotReserved`] for a port that is not the call's to use; then the
+    /// call's media is as it was before.
     fn connect(&mut self, call: CallId, media: CallMedia) -> Result<[Path; 2], MediaError>;
 
     /// Removes a call's flows and wipes its keys. Its ports stay reserved until released.

@@ -27,6 +27,25 @@ pub struct StreamStatistics {
     pub peer: Option<SocketAddr>,
 }
 
+impl StreamStatistics {
+    /// Of a stream that nothing has come for yet.
+    #[must_use]
+    pub const fn new(path: Path) -> Self {
+        Self {
+            path,
+            state: StreamState::Waiting,
+            packets_xdp: 0,
+            packets_userspace: 0,
+            octets: 0,
+            dropped: 0,
+            lost: 0,
+            jitter_ms: 0.0,
+            srtp_failures: 0,
+            peer: None,
+        }
+    }
+}
+
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamState {
