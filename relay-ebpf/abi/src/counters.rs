@@ -4,6 +4,8 @@ use core::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::reception::Reception;
+
 /// What one CPU saw of one flow.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
@@ -21,30 +23,6 @@ pub struct FlowCounters {
     pub reception: Reception,
 }
 
-/// How a source is received (RFC 3550, sections 6.4.1 and A.1), as one CPU or one worker sees it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
-)]
-#[repr(C)]
-pub struct Reception {
-    /// The flow entry's generation that the rest belongs to.
-    pub generation: u32,
-    /// The first extended sequence number, as it came in.
-    pub base_sequence: u32,
-    /// The highest extended sequence number, as it came in: cycles × 2^16 + sequence.
-    pub highest_sequence: u32,
-    /// Packets received.
-    pub received: u32,
-    /// Interarrival jitter in timestamp units, times 16.
-    pub jitter: u32,
-    /// The last packet's arrival less its timestamp, in timestamp units.
-    pub transit: u32,
-    /// The last packet's timestamp as it left.
-    pub last_timestamp: u32,
-    /// The last packet's sequence number as it left.
-    pub last_sequence: u32,
-}
-
 /// What one CPU counted for one [`crate::verdict::Reason`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
@@ -53,6 +31,25 @@ pub struct Reception {
 pub struct ReasonCounters {
     pub packets: u64,
     pub octets: u64,
+}
+
+impl FlowCounters {
+    /// Adds up what several CPUs, or a CPU and a worker, saw of one flow.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let (earlier, later) = if self.last_seen <= other.last_seen {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            octets: self.octets.wrapping_add(other.octets),
+            dropped: self.dropped.wrapping_add(other.dropped),
+            last_seen: later.last_seen,
+            reception: earlier.reception.merge(later.reception),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<FlowCounters>() == 64);

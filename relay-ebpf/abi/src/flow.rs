@@ -8,7 +8,18 @@ use crate::{U16, U32};
 
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form (RFC 4291, section 2.5.5.2).
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
 )]
 #[repr(transparent)]
 pub struct Address(pub [u8; 16]);
@@ -38,7 +49,18 @@ impl Address {
 
 /// An address and a UDP port.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
 )]
 #[repr(C)]
 pub struct Endpoint {
@@ -48,7 +70,18 @@ pub struct Endpoint {
 
 /// Where a packet was sent to: the local address and port of one leg's media.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
 )]
 #[repr(C)]
 pub struct FlowKey {
@@ -82,7 +115,17 @@ pub const PAYLOAD_TYPES: usize = 8;
 
 /// What to do with the packets of one flow. An absent entry is a punt.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
 )]
 #[repr(C)]
 pub struct FlowEntry {
@@ -128,6 +171,30 @@ impl FlowEntry {
     pub const USERSPACE: u16 = 1 << 3;
     /// Write `dscp`; without it the packet's own is kept.
     pub const SET_DSCP: u16 = 1 << 4;
+
+    /// Whether every bit of `flags`, a set of this type's constants, is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn has(&self, flags: u16) -> bool {
+        self.flags.get() & flags == flags
+    }
+
+    /// What the payload type `incoming` becomes, `None` for one that was not negotiated.
+    #[inline(always)]
+    #[must_use]
+    pub fn outgoing_payload_type(&self, incoming: u8) -> Option<u8> {
+        let mut index = 0;
+        while index < PAYLOAD_TYPES {
+            if index >= self.payload_type_count as usize {
+                return None;
+            }
+            if self.payload_types[index].incoming == incoming {
+                return Some(self.payload_types[index].outgoing);
+            }
+            index += 1;
+        }
+        None
+    }
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 20);

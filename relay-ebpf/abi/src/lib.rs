@@ -11,9 +11,20 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod checksum;
 pub mod counters;
+pub mod demultiplex;
+pub mod event;
 pub mod flow;
+pub mod frame;
+pub mod headers;
 pub mod next_hop;
+pub mod reception;
+pub mod relay;
+pub mod rtp;
+pub mod seal;
+pub mod settings;
+pub mod tables;
 pub mod verdict;
 
 pub use zerocopy::network_endian::{U16, U32};

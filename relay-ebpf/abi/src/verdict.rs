@@ -44,17 +44,17 @@ reasons! {
     Relayed = Forward, "relayed";
     /// Neither IPv4 nor IPv6, or too short to tell.
     NotIp = Pass, "not-ip";
-    /// No UDP in it, or too short for what its headers say.
+    /// No UDP in it, or a length that its headers do not agree on.
     NotUdp = Pass, "not-udp";
     /// UDP, for a port that is not in the media port range.
     NotMedia = Pass, "not-media";
     /// A media port without a flow entry.
     UnknownFlow = Punt, "unknown-flow";
-    /// IPv4 options.
+    /// IPv4 options in a UDP packet, whatever its port.
     IpOptions = Punt, "ip-options";
-    /// An IPv4 fragment.
+    /// An IPv4 fragment of a UDP packet, whatever its port.
     Fragment = Punt, "fragment";
-    /// An IPv6 extension header.
+    /// An IPv6 extension header, whatever follows it.
     ExtensionHeader = Punt, "extension-header";
     /// The TTL or hop limit would reach zero.
     TtlExpired = Punt, "ttl-expired";
@@ -66,11 +66,13 @@ reasons! {
     Dtls = Punt, "dtls";
     /// The flow's stream has no path in the kernel.
     Userspace = Punt, "userspace";
+    /// The flow entry or the next hop was being changed while the kernel read it.
+    Changing = Punt, "changing";
     /// No peer is pinned yet.
     NotPinned = Punt, "not-pinned";
     /// The pinned peer sends with an SSRC that is not translated yet.
     NewSsrc = Punt, "new-ssrc";
-    /// The next hop's neighbour is not known yet.
+    /// The next hop's neighbour is not known yet, or its device is not in the device map.
     UnresolvedNextHop = Punt, "unresolved-next-hop";
     /// Larger than the next hop's MTU.
     TooLarge = Punt, "too-large";

@@ -1,0 +1,157 @@
+//! Reception statistics of one source (RFC 3550, sections 6.4.1, A.1, A.3 and A.8).
+
+use core::mem::size_of;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A jump forward of at least this many sequence numbers is a restart, not a loss (RFC 3550,
+/// section A.1).
+const MAX_DROPOUT: u16 = 3000;
+/// A packet at most this far behind is late; further behind it is a restart (RFC 3550, section
+/// A.1).
+const MAX_MISORDER: u16 = 100;
+
+/// How a source is received, as one CPU or one worker sees it.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct Reception {
+    /// The flow entry's generation that the rest belongs to.
+    pub generation: u32,
+    /// The first extended sequence number, as it came in; a restart of the source moves it along.
+    pub base_sequence: u32,
+    /// The highest extended sequence number, as it came in: cycles × 2^16 + sequence.
+    pub highest_sequence: u32,
+    /// Packets received.
+    pub received: u32,
+    /// Interarrival jitter in timestamp units, times 16.
+    pub jitter: u32,
+    /// The last packet's arrival less its timestamp, in timestamp units.
+    pub transit: u32,
+    /// The timestamp of the packet with the highest sequence number, as it left.
+    pub last_timestamp: u32,
+    /// The highest sequence number, as it left.
+    pub last_sequence: u32,
+}
+
+const _: () = assert!(size_of::<Reception>() == 32);
+
+/// One packet, as [`Reception::record`] wants it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The flow entry's generation.
+    pub generation: u32,
+    /// When it came in, in units of the RTP clock: [`ticks`].
+    pub ticks: u32,
+    /// As it came in.
+    pub sequence: u16,
+    /// As it came in.
+    pub timestamp: u32,
+    /// As it leaves.
+    pub sequence_out: u16,
+    /// As it leaves.
+    pub timestamp_out: u32,
+}
+
+/// `nanoseconds` in units of an RTP clock of `clock_rate` hertz, modulo 2^32, without a division:
+/// right to one part in four million, and to 256 ns.
+#[inline(always)]
+#[must_use]
+pub fn ticks(nanoseconds: u64, clock_rate: u32) -> u32 {
+    // 2^70 ÷ 10^9: what makes of hertz the units in 256 ns, times 2^62.
+    const SCALE: u64 = 1_180_591_620_717;
+    let per_256ns = (clock_rate as u64).wrapping_mul(SCALE) >> 30;
+    ((nanoseconds >> 8).wrapping_mul(per_256ns) >> 32) as u32
+}
+
+impl Reception {
+    /// Counts one packet.
+    #[inline(always)]
+    pub fn record(&mut self, arrival: &Arrival) {
+        let transit = arrival.ticks.wrapping_sub(arrival.timestamp);
+        if self.received == 0 || self.generation != arrival.generation {
+            *self = Self {
+                generation: arrival.generation,
+                base_sequence: arrival.sequence as u32,
+                highest_sequence: arrival.sequence as u32,
+                received: 1,
+                jitter: 0,
+                transit,
+                last_timestamp: arrival.timestamp_out,
+                last_sequence: arrival.sequence_out as u32,
+            };
+            return;
+        }
+        self.received = self.received.wrapping_add(1);
+
+        let ahead = arrival.sequence.wrapping_sub(self.highest_sequence as u16);
+        let late = ahead > u16::MAX - MAX_MISORDER || ahead == 0;
+        if !late {
+            self.highest_sequence = self.highest_sequence.wrapping_add(ahead as u32);
+            self.last_timestamp = arrival.timestamp_out;
+            self.last_sequence = arrival.sequence_out as u32;
+            if ahead >= MAX_DROPOUT {
+                self.base_sequence = self.base_sequence.wrapping_add(ahead as u32 - 1);
+            }
+        }
+
+        let difference = transit.wrapping_sub(self.transit) as i32;
+        self.transit = transit;
+        self.jitter = self
+            .jitter
+            .wrapping_add(difference.unsigned_abs())
+            .wrapping_sub(self.jitter.wrapping_add(8) >> 4);
+    }
+
+    /// Packets that were sent and did not come (RFC 3550, section A.3); negative when some came
+    /// twice.
+    #[must_use]
+    pub fn lost(&self) -> i64 {
+        if self.received == 0 {
+            return 0;
+        }
+        let expected = self
+            .highest_sequence
+            .wrapping_sub(self.base_sequence)
+            .wrapping_add(1);
+        i64::from(expected) - i64::from(self.received)
+    }
+
+    /// Puts together what two CPUs, or a CPU and a worker, saw of one source; `later` is the one
+    /// that saw it last and decides where they are of different generations.
+    ///
+    /// Two that took turns each know their own losses; two that shared the packets each miss what
+    /// the other had. The smaller of both readings is the true one, but for what was lost just
+    /// when the turn changed.
+    #[must_use]
+    pub fn merge(self, later: Self) -> Self {
+        if self.received == 0 || (later.received != 0 && self.generation != later.generation) {
+            return later;
+        }
+        if later.received == 0 {
+            return self;
+        }
+        let received = self.received.wrapping_add(later.received);
+        let separate = self.lost() + later.lost();
+
+        let offset = (self.highest_sequence as u16).wrapping_sub(later.highest_sequence as u16);
+        let highest = i64::from(later.highest_sequence) + i64::from(offset as i16);
+        let length = self.highest_sequence.wrapping_sub(self.base_sequence);
+        let first = (highest - i64::from(length)).min(i64::from(later.base_sequence));
+        let last = highest.max(i64::from(later.highest_sequence));
+        let shared = last - first + 1 - i64::from(received);
+
+        let lost = separate.min(shared);
+        let leading = if offset as i16 > 0 { self } else { later };
+        let expected = (i64::from(received) + lost).max(1) as u32;
+        Self {
+            received,
+            highest_sequence: leading.highest_sequence,
+            base_sequence: leading.highest_sequence.wrapping_sub(expected - 1),
+            last_timestamp: leading.last_timestamp,
+            last_sequence: leading.last_sequence,
+            ..later
+        }
+    }
+}

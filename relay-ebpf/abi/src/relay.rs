@@ -1,0 +1,560 @@
+//! The relay itself: what becomes of a frame, and the rewriting. The XDP program runs
+//! [`relay`] as it stands; the slow path's workers use its parts on what was punted to them.
+//!
+//! Nothing of a frame is written before everything is decided, so a frame that is punted or
+//! passed goes up the stack as it came.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::{
+    U16, U32,
+    checksum::Change,
+    demultiplex::{Protocol, demultiplex},
+    event::FirstDrop,
+    flow::{Address, Endpoint, FlowEntry, FlowKey},
+    frame::Frame,
+    headers::{self, Ethernet, Ipv4, Ipv6, Tag, Udp},
+    next_hop::NextHop,
+    reception::{self, Arrival},
+    rtp::{self, RtpHeader},
+    tables::Tables,
+    verdict::{Reason, Verdict},
+};
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub reason: Reason,
+    /// The kernel's index of the device to leave by, and its slot in the device map. Zeros unless
+    /// the verdict is [`Verdict::Forward`].
+    pub interface: u32,
+    pub device: u32,
+}
+
+/// A UDP datagram of ours, found in a frame.
+struct Datagram {
+    /// Where the IP header begins: 14, 18 or 22.
+    network: usize,
+    ipv6: bool,
+    key: FlowKey,
+    source: Endpoint,
+    hop_limit: u8,
+    /// The whole IP packet's octets.
+    length: usize,
+    /// Where the UDP payload begins, and its octets.
+    payload: usize,
+    payload_length: usize,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Ipv4Udp {
+    ip: Ipv4,
+    udp: Udp,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Ipv6Udp {
+    ip: Ipv6,
+    udp: Udp,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Ipv4Rtp {
+    ip: Ipv4,
+    udp: Udp,
+    rtp: RtpHeader,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Ipv6Rtp {
+    ip: Ipv6,
+    udp: Udp,
+    rtp: RtpHeader,
+}
+
+/// Decides about one Ethernet frame, and rewrites it if the verdict is [`Verdict::Forward`].
+#[inline(always)]
+pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Outcome {
+    match decide(frame, tables) {
+        Ok(next_hop) => Outcome {
+            reason: Reason::Relayed,
+            interface: next_hop.interface.get(),
+            device: next_hop.device.get(),
+        },
+        Err(reason) => Outcome {
+            reason,
+            interface: 0,
+            device: 0,
+        },
+    }
+}
+
+#[inline(always)]
+fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Result<NextHop, Reason> {
+    let datagram = datagram(frame, tables)?;
+    let protocol = {
+        let octet = |index| {
+            if index < datagram.payload_length {
+                frame
+                    .view::<[u8; 1]>(datagram.payload + index)
+                    .map(|[octet]| *octet)
+            } else {
+                None
+            }
+        };
+        demultiplex(octet(0), octet(1))
+    };
+    match protocol {
+        Protocol::Rtcp => return Err(Reason::Rtcp),
+        Protocol::Stun => return Err(Reason::Stun),
+        Protocol::Dtls => return Err(Reason::Dtls),
+        Protocol::Rtp | Protocol::Other => {}
+    }
+    let entry = tables.flow(&datagram.key)?;
+    let result = relay_flow(frame, tables, &datagram, &entry, protocol);
+    if let Err(reason) = result
+        && matches!(reason.verdict(), Verdict::Drop)
+    {
+        count_drop(tables, &datagram, &entry, reason);
+    }
+    result
+}
+
+/// Finds the UDP datagram in a frame, if it is for a media port.
+#[inline(always)]
+fn datagram<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<Datagram, Reason> {
+    let ethernet = frame.view::<Ethernet>(0).ok_or(Reason::NotIp)?;
+    let mut ether_type = ethernet.ether_type.get();
+    let mut network = 14;
+    if is_tag(ether_type) {
+        let tag = frame.view::<Tag>(14).ok_or(Reason::NotIp)?;
+        ether_type = tag.ether_type.get();
+        network = 18;
+        if is_tag(ether_type) {
+            let tag = frame.view::<Tag>(18).ok_or(Reason::NotIp)?;
+            ether_type = tag.ether_type.get();
+            network = 22;
+        }
+    }
+    match ether_type {
+        headers::IPV4 => datagram_v4(frame, tables, network),
+        headers::IPV6 => datagram_v6(frame, tables, network),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+#[inline(always)]
+fn is_tag(ether_type: u16) -> bool {
+    ether_type == headers::VLAN || ether_type == headers::SERVICE_VLAN
+}
+
+#[inline(always)]
+fn datagram_v4<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    network: usize,
+) -> Result<Datagram, Reason> {
+    let ip = frame.view::<Ipv4>(network).ok_or(Reason::NotIp)?;
+    if ip.version_length >> 4 != 4 || ip.version_length & 0x0f < 5 {
+        return Err(Reason::NotIp);
+    }
+    if ip.protocol != headers::UDP {
+        return Err(Reason::NotUdp);
+    }
+    if ip.version_length != 0x45 {
+        return Err(Reason::IpOptions);
+    }
+    if ip.fragment.get() & headers::FRAGMENT != 0 {
+        return Err(Reason::Fragment);
+    }
+    let Ipv4Udp { ip, udp } = frame.view(network).ok_or(Reason::NotUdp)?;
+    if !tables.is_media_port(udp.destination.get()) {
+        return Err(Reason::NotMedia);
+    }
+    let length = ip.total_length.get() as usize;
+    let udp_length = udp.length.get() as usize;
+    if udp_length < 8 || udp_length + 20 != length || network + length > frame.length() {
+        return Err(Reason::NotUdp);
+    }
+    Ok(Datagram {
+        network,
+        ipv6: false,
+        key: FlowKey {
+            local: Endpoint {
+                address: Address::v4(ip.destination),
+                port: udp.destination,
+            },
+            zero: U16::ZERO,
+        },
+        source: Endpoint {
+            address: Address::v4(ip.source),
+            port: udp.source,
+        },
+        hop_limit: ip.ttl,
+        length,
+        payload: network + 28,
+        payload_length: udp_length - 8,
+    })
+}
+
+#[inline(always)]
+fn datagram_v6<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    network: usize,
+) -> Result<Datagram, Reason> {
+    let ip = frame.view::<Ipv6>(network).ok_or(Reason::NotIp)?;
+    if ip.version_class_label.get() >> 28 != 6 {
+        return Err(Reason::NotIp);
+    }
+    if ip.next_header != headers::UDP {
+        return Err(if headers::is_extension(ip.next_header) {
+            Reason::ExtensionHeader
+        } else {
+            Reason::NotUdp
+        });
+    }
+    let Ipv6Udp { ip, udp } = frame.view(network).ok_or(Reason::NotUdp)?;
+    if !tables.is_media_port(udp.destination.get()) {
+        return Err(Reason::NotMedia);
+    }
+    let local = Address(ip.destination);
+    // An IPv4-mapped address on the wire must not find the flow of the IPv4 address.
+    if local.as_v4().is_some() {
+        return Err(Reason::NotMedia);
+    }
+    let udp_length = udp.length.get() as usize;
+    let length = 40 + ip.payload_length.get() as usize;
+    if udp_length < 8 || udp_length + 40 != length || network + length > frame.length() {
+        return Err(Reason::NotUdp);
+    }
+    if udp.checksum == U16::ZERO {
+        return Err(Reason::NoChecksum);
+    }
+    Ok(Datagram {
+        network,
+        ipv6: true,
+        key: FlowKey {
+            local: Endpoint {
+                address: local,
+                port: udp.destination,
+            },
+            zero: U16::ZERO,
+        },
+        source: Endpoint {
+            address: Address(ip.source),
+            port: udp.source,
+        },
+        hop_limit: ip.hop_limit,
+        length,
+        payload: network + 48,
+        payload_length: udp_length - 8,
+    })
+}
+
+/// The part for a known flow: every check, then the rewriting.
+#[inline(always)]
+fn relay_flow<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &mut T,
+    datagram: &Datagram,
+    entry: &FlowEntry,
+    protocol: Protocol,
+) -> Result<NextHop, Reason> {
+    if entry.has(FlowEntry::USERSPACE) {
+        return Err(Reason::Userspace);
+    }
+    check_source(entry, &datagram.source)?;
+    if protocol != Protocol::Rtp || datagram.payload_length < rtp::HEADER {
+        return Err(Reason::BadRtp);
+    }
+    let header = *frame
+        .view::<RtpHeader>(datagram.payload)
+        .ok_or(Reason::BadRtp)?;
+    let octet = |offset| frame.octet(datagram.payload + offset);
+    if !rtp::lengths_fit(header.first, datagram.payload_length, true, octet) {
+        return Err(Reason::BadRtp);
+    }
+    let payload_type = check_stream(entry, &header)?;
+    if datagram.hop_limit <= 1 {
+        return Err(Reason::TtlExpired);
+    }
+    let next_hop = tables.next_hop(entry.next_hop.get())?;
+    if next_hop.resolved == 0 {
+        return Err(Reason::UnresolvedNextHop);
+    }
+    if datagram.length > next_hop.mtu.get() as usize {
+        return Err(Reason::TooLarge);
+    }
+    if !tables.can_send(&next_hop) {
+        return Err(Reason::UnresolvedNextHop);
+    }
+
+    let network = resize_link(frame, datagram.network, &next_hop)?;
+    let left = if datagram.ipv6 {
+        write_v6(frame, network, entry, payload_type)
+    } else {
+        write_v4(frame, network, entry, payload_type)
+    };
+    // The views cannot be out of bounds, which the reads before them have shown; the verifier and
+    // the compiler cannot know it.
+    let left = left.ok_or(Reason::NoRoom)?;
+    write_link(frame, datagram.ipv6, &next_hop).ok_or(Reason::NoRoom)?;
+
+    let now = tables.now();
+    if let Some(counters) = tables.counters(entry.counters.get()) {
+        counters.packets = counters.packets.wrapping_add(1);
+        counters.octets = counters.octets.wrapping_add(datagram.payload_length as u64);
+        counters.last_seen = now;
+        counters.reception.record(&Arrival {
+            generation: entry.generation.get(),
+            ticks: reception::ticks(now, entry.clock_rate.get()),
+            sequence: header.sequence.get(),
+            timestamp: header.timestamp.get(),
+            sequence_out: left.sequence.get(),
+            timestamp_out: left.timestamp.get(),
+        });
+    }
+    Ok(next_hop)
+}
+
+#[inline(always)]
+fn count_drop<T: Tables>(tables: &mut T, datagram: &Datagram, entry: &FlowEntry, reason: Reason) {
+    let first = match tables.counters(entry.counters.get()) {
+        Some(counters) => {
+            counters.dropped = counters.dropped.wrapping_add(1);
+            counters.dropped == 1
+        }
+        None => false,
+    };
+    if first {
+        tables.tell(&FirstDrop {
+            key: datagram.key,
+            source: datagram.source,
+            reason: U16::new(reason as u16),
+        });
+    }
+}
+
+/// Whether a packet's source is the pinned peer. Without a pinned peer any source passes here, and
+/// [`check_stream`] says so.
+///
+/// # Errors
+/// [`Reason::ForeignSource`].
+#[inline(always)]
+pub fn check_source(entry: &FlowEntry, source: &Endpoint) -> Result<(), Reason> {
+    if entry.has(FlowEntry::PINNED) && entry.peer != *source {
+        return Err(Reason::ForeignSource);
+    }
+    Ok(())
+}
+
+/// Whether a packet belongs to the negotiated stream, and the payload type that it leaves with.
+/// The header must have been found valid before ([`rtp::parse`]).
+///
+/// # Errors
+/// [`Reason::PayloadType`], [`Reason::NotPinned`], [`Reason::Held`], [`Reason::NewSsrc`], in this
+/// order: a packet that was not negotiated pins nobody, and one that pins its source may be held.
+#[inline(always)]
+pub fn check_stream(entry: &FlowEntry, header: &RtpHeader) -> Result<u8, Reason> {
+    let payload_type = entry
+        .outgoing_payload_type(header.payload_type())
+        .ok_or(Reason::PayloadType)?;
+    if !entry.has(FlowEntry::PINNED) {
+        return Err(Reason::NotPinned);
+    }
+    if entry.has(FlowEntry::HELD) {
+        return Err(Reason::Held);
+    }
+    if !entry.has(FlowEntry::SSRC_KNOWN) || header.ssrc != entry.ssrc_in {
+        return Err(Reason::NewSsrc);
+    }
+    Ok(payload_type)
+}
+
+/// [`check_source`] and [`check_stream`] of a packet whose header [`rtp::parse`] found valid.
+///
+/// # Errors
+/// Those of both.
+#[inline(always)]
+pub fn check(entry: &FlowEntry, source: &Endpoint, header: &RtpHeader) -> Result<u8, Reason> {
+    check_source(entry, source)?;
+    check_stream(entry, header)
+}
+
+/// Translates an RTP header for the other leg, with the payload type that [`check`] found. For
+/// packets whose UDP checksum is made from scratch afterwards.
+pub fn rewrite(entry: &FlowEntry, payload_type: u8, header: &mut RtpHeader) {
+    header.translate(entry, payload_type, &mut Change::default());
+}
+
+/// Makes room for the next hop's tags, or takes away what is too much. The new offset of the IP
+/// header.
+#[inline(always)]
+fn resize_link<F: Frame>(
+    frame: &mut F,
+    network: usize,
+    next_hop: &NextHop,
+) -> Result<usize, Reason> {
+    let wanted = match next_hop.tag_count {
+        0 => 14,
+        1 => 18,
+        _ => 22,
+    };
+    if wanted != network && !frame.grow_head(wanted as i32 - network as i32) {
+        return Err(Reason::NoRoom);
+    }
+    Ok(wanted)
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct OneTag {
+    ethernet: Ethernet,
+    tag: Tag,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct TwoTags {
+    ethernet: Ethernet,
+    outer: Tag,
+    inner: Tag,
+}
+
+#[inline(always)]
+fn write_link<F: Frame>(frame: &mut F, ipv6: bool, next_hop: &NextHop) -> Option<()> {
+    let carried = U16::new(if ipv6 { headers::IPV6 } else { headers::IPV4 });
+    let [outer, inner] = next_hop.tags;
+    let ethernet = |ether_type| Ethernet {
+        destination: next_hop.destination,
+        source: next_hop.source,
+        ether_type,
+    };
+    match next_hop.tag_count {
+        0 => *frame.view_mut(0)? = ethernet(carried),
+        1 => {
+            *frame.view_mut(0)? = OneTag {
+                ethernet: ethernet(outer.protocol),
+                tag: Tag {
+                    control: outer.control,
+                    ether_type: carried,
+                },
+            };
+        }
+        _ => {
+            *frame.view_mut(0)? = TwoTags {
+                ethernet: ethernet(outer.protocol),
+                outer: Tag {
+                    control: outer.control,
+                    ether_type: inner.protocol,
+                },
+                inner: Tag {
+                    control: inner.control,
+                    ether_type: carried,
+                },
+            };
+        }
+    }
+    Some(())
+}
+
+/// What of the RTP header left, for the statistics.
+struct Left {
+    sequence: U16,
+    timestamp: U32,
+}
+
+#[inline(always)]
+fn write_v4<F: Frame>(
+    frame: &mut F,
+    network: usize,
+    entry: &FlowEntry,
+    payload_type: u8,
+) -> Option<Left> {
+    let Ipv4Rtp { ip, udp, rtp } = frame.view_mut(network)?;
+    let [.., a, b, c, d] = entry.from.address.0;
+    let source = [a, b, c, d];
+    let [.., a, b, c, d] = entry.to.address.0;
+    let destination = [a, b, c, d];
+
+    let mut change = Change::default();
+    change.word(ip.source, source);
+    change.word(ip.destination, destination);
+    ip.source = source;
+    ip.destination = destination;
+
+    let mut header = change;
+    let service = service(entry, ip.service);
+    header.half([0x45, ip.service], [0x45, service]);
+    ip.service = service;
+    // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
+    let fragment = U16::new(headers::DO_NOT_FRAGMENT);
+    header.half(ip.identification.to_bytes(), [0, 0]);
+    header.half(ip.fragment.to_bytes(), fragment.to_bytes());
+    ip.identification = U16::ZERO;
+    ip.fragment = fragment;
+    let ttl = ip.ttl.wrapping_sub(1);
+    header.half([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+    ip.ttl = ttl;
+    ip.checksum = header.apply(ip.checksum);
+
+    Some(write_udp(udp, rtp, entry, payload_type, change))
+}
+
+#[inline(always)]
+fn write_v6<F: Frame>(
+    frame: &mut F,
+    network: usize,
+    entry: &FlowEntry,
+    payload_type: u8,
+) -> Option<Left> {
+    let Ipv6Rtp { ip, udp, rtp } = frame.view_mut(network)?;
+    let mut change = Change::default();
+    change.address(ip.source, entry.from.address.0);
+    change.address(ip.destination, entry.to.address.0);
+    ip.source = entry.from.address.0;
+    ip.destination = entry.to.address.0;
+    ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+    let first = ip.version_class_label.get();
+    let service = service(entry, (first >> 20) as u8);
+    // The flow label was the source's: a relayed packet belongs to another flow (RFC 6437, section
+    // 3), which leaves unlabelled.
+    ip.version_class_label = U32::new((6 << 28) | ((service as u32) << 20));
+
+    Some(write_udp(udp, rtp, entry, payload_type, change))
+}
+
+/// The octet of code point and congestion notification, as it leaves.
+#[inline(always)]
+fn service(entry: &FlowEntry, service: u8) -> u8 {
+    if entry.has(FlowEntry::SET_DSCP) {
+        (entry.dscp << 2) | (service & 0b11)
+    } else {
+        service
+    }
+}
+
+#[inline(always)]
+fn write_udp(
+    udp: &mut Udp,
+    rtp: &mut RtpHeader,
+    entry: &FlowEntry,
+    payload_type: u8,
+    mut change: Change,
+) -> Left {
+    change.half(udp.source.to_bytes(), entry.from.port.to_bytes());
+    change.half(udp.destination.to_bytes(), entry.to.port.to_bytes());
+    udp.source = entry.from.port;
+    udp.destination = entry.to.port;
+    rtp.translate(entry, payload_type, &mut change);
+    udp.checksum = change.apply_udp(udp.checksum);
+    Left {
+        sequence: rtp.sequence,
+        timestamp: rtp.timestamp,
+    }
+}
