@@ -1,1 +1,4 @@
+//! Trunkline's control plane: SIP, SDP, calls, routing, metrics, and the edges that join them to
+//! the network.
 
+pub mod config;

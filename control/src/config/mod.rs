@@ -1,0 +1,87 @@
+//! The configuration file: its shape, what is wrong with it, and its reference.
+
+mod document;
+mod error;
+mod settings;
+mod tls;
+mod validate;
+mod values;
+
+pub use error::{ConfigError, Problem};
+pub use settings::{
+    ADMIN_SOCKET, Admin, Destination, Interface, Latching, Limits, Log, Media, Route, Settings,
+    Srtp, Tls, Transport, Trunk, XdpMode,
+};
+pub use tls::{ClientIdentity, TlsFiles};
+pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
+
+use std::path::Path;
+
+use document::Document;
+
+/// The largest file that is read, in octets.
+const FILE_OCTETS: u64 = 4 << 20;
+
+/// Reads a configuration file and finds out whether it makes sense, the certificates that it
+/// names included. Nothing is looked up in DNS.
+///
+/// # Errors
+/// Everything that is wrong with it, by line.
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let fail = |what: String, remedy: &str| ConfigError {
+        file: path.to_owned(),
+        problems: vec![Problem {
+            line: None,
+            what,
+            remedy: remedy.to_owned(),
+        }],
+    };
+    let cannot = |error: std::io::Error| {
+        fail(
+            format!("cannot be read ({error})"),
+            "name a file that exists and that this user may read",
+        )
+    };
+    let octets = std::fs::metadata(path).map_err(cannot)?.len();
+    if octets > FILE_OCTETS {
+        return Err(fail(
+            format!("has {octets} octets, more than {FILE_OCTETS}"),
+            "name a Trunkline configuration",
+        ));
+    }
+    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    parse(&text, path)
+}
+
+/// As [`load`], from text. `path` names it in errors.
+///
+/// # Errors
+/// Everything that is wrong with it, by line.
+pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+    let fail = |mut problems: Vec<Problem>| {
+        problems.sort_by_key(|problem| problem.line);
+        ConfigError {
+            file: path.to_owned(),
+            problems,
+        }
+    };
+    let document = Document::parse(text).map_err(|problem| fail(vec![problem]))?;
+    let unknown = document.unknown_keys();
+    if !unknown.is_empty() {
+        return Err(fail(unknown));
+    }
+    let mut settings = document.settings().map_err(|problem| fail(vec![problem]))?;
+    for trunk in &mut settings.trunks {
+        trunk.destinations = trunk.resolve(|_, _| Vec::new());
+    }
+    let findings = validate::validate(&settings, &document);
+    if !findings.errors.is_empty() {
+        return Err(fail(findings.errors));
+    }
+    settings.warnings = findings.warnings;
+    settings.warnings.sort_by_key(|problem| problem.line);
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! The configuration's shape. The documentation of every field becomes docs/configuration.md.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::Problem,
+    values::{Host, HostName, Pattern, PortRange, TrunkAddress},
+};
+
+/// The whole configuration file, read and found sound by [`super::load`].
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    #[serde(default)]
+    pub media: Media,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub log: Log,
+    /// The network interfaces that carry media.
+    #[serde(default, rename = "interface")]
+    pub interfaces: Vec<Interface>,
+    /// The peers: carriers, contact centres, Microsoft Teams.
+    #[serde(default, rename = "trunk")]
+    pub trunks: Vec<Trunk>,
+    /// Where a call goes. The first route that matches takes it; a call that none matches is
+    /// answered with 404.
+    #[serde(default, rename = "route")]
+    pub routes: Vec<Route>,
+    /// What is allowed but probably not meant.
+    #[serde(skip)]
+    pub warnings: Vec<Problem>,
+}
+
+impl Settings {
+    #[must_use]
+    pub fn trunk(&self, name: &str) -> Option<&Trunk> {
+        self.trunks.iter().find(|trunk| trunk.name == name)
+    }
+
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces
+            .iter()
+            .find(|interface| interface.name == name)
+    }
+
+    /// The trunk that a request belongs to which came to `local` from `source`.
+    #[must_use]
+    pub fn trunk_of(
+        &self,
+        transport: Transport,
+        local: SocketAddr,
+        source: IpAddr,
+    ) -> Option<&Trunk> {
+        self.trunks.iter().find(|trunk| {
+            trunk.transport == transport && trunk.listen == local && trunk.admits(source)
+        })
+    }
+
+    /// The trunk that takes a call from trunk `from` to `number`: that of the first route that
+    /// matches.
+    #[must_use]
+    pub fn route(&self, from: &str, number: &str) -> Option<&Trunk> {
+        self.routes
+            .iter()
+            .find(|route| route.matches(from, number))
+            .and_then(|route| self.trunk(&route.trunk))
+    }
+}
+
+/// The media plane. A change needs a restart.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// The UDP ports for RTP and RTCP, in pairs: an even first, an odd last port. A call takes two
+    /// pairs.
+    pub ports: PortRange,
+    /// io_uring workers for what the kernel does not carry. 0: one for each core.
+    pub workers: u16,
+    /// How the XDP program is attached: `native` (by the driver, else as `generic`), `generic` (by
+    /// the stack, slower) or `off` (everything through userspace).
+    pub xdp: XdpMode,
+    /// Capacity of the kernel's flow table. A call takes two entries.
+    pub flows: u32,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self {
+            ports: PortRange::new(20000, 29999).expect("a range of pairs"),
+            workers: 0,
+            xdp: XdpMode::Native,
+            flows: 20_000,
+        }
+    }
+}
+
+/// How the XDP program is attached.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    #[default]
+    Native,
+    Generic,
+    Off,
+}
+
+/// What operators look at. A change needs a restart.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Address and port of `/metrics`, `/healthz` and `/readyz` over HTTP. Left out: none.
+    #[schemars(with = "Option<String>")]
+    pub metrics: Option<SocketAddr>,
+    /// The Unix socket of `trunkline calls`, `call`, `flows` and `stats`. Only its owner may use
+    /// it.
+    pub socket: PathBuf,
+}
+
+/// Where the admin socket is unless the configuration or the command line says otherwise.
+pub const ADMIN_SOCKET: &str = "/run/trunkline/admin.sock";
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            metrics: None,
+            socket: PathBuf::from(ADMIN_SOCKET),
+        }
+    }
+}
+
+/// What bounds the daemon.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long SIGTERM waits for calls to end, in seconds. What is left then is hung up.
+    pub drain_seconds: u64,
+    /// Calls at one time. One more is answered with 503.
+    pub calls: u32,
+    /// How long a call may ring before it is given up, in seconds.
+    pub ring_seconds: u64,
+    /// Octets of one SIP message. A longer one is discarded (UDP) or closes its connection (TCP
+    /// and TLS).
+    pub message_octets: usize,
+    /// TCP and TLS connections at one time, those that peers opened and our own together.
+    pub connections: usize,
+    /// TLS handshakes and other connections that have not yet sent a message, at one time.
+    pub handshakes: usize,
+    /// Octets that may wait for one slow reader before its connection is closed.
+    pub write_octets: usize,
+    /// After how long without a message a connection is closed, in seconds.
+    pub idle_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            drain_seconds: 60,
+            calls: 10_000,
+            ring_seconds: 180,
+            message_octets: 65_535,
+            connections: 1_000,
+            handshakes: 100,
+            write_octets: 1 << 20,
+            idle_seconds: 600,
+        }
+    }
+}
+
+/// Logs go to the standard error.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
+    /// `"info,control::transport=debug"`. The variable `RUST_LOG` has precedence.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// A network interface that carries media. A change needs a restart.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// The kernel's name for it, such as `eth0`.
+    pub name: String,
+    /// Our addresses on it that media goes to. The first of a call's address family is used.
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A SIP peer, and how to speak with it.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trunk {
+    /// Its name in routes, metrics and logs: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The interface for its media: the name of an `[[interface]]`.
+    pub interface: String,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: Transport,
+    /// Our address and port for its signalling. Trunks may share one; then `allowed_sources` tells
+    /// them apart.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Where calls to this trunk go, in order: the next is tried when one does not answer. A name
+    /// is looked up, and again every minute. Without a port: 5060, or 5061 for TLS. Empty: calls
+    /// only come from this trunk.
+    #[serde(default)]
+    pub addresses: Vec<TrunkAddress>,
+    /// Who may signal as this trunk, as ranges such as `"198.51.100.0/24"`. Empty: only its
+    /// `addresses`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub allowed_sources: Vec<IpNet>,
+    /// Where its media may come from, as ranges. Empty: anywhere. The address in its SDP is always
+    /// allowed.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub media_sources: Vec<IpNet>,
+    /// How the source of its media is pinned: `strict` (the address and port in its SDP and no
+    /// other), `latch` (the source of the first valid packet) or `relatch-on-reinvite` (that, anew
+    /// after each offer and answer).
+    #[serde(default)]
+    pub latching: Latching,
+    /// SRTP with keys in the SDP (RFC 4568): `require` (nothing else), `offer` (if the peer takes
+    /// it) or `off`.
+    #[serde(default)]
+    pub srtp: Srtp,
+    /// The codecs that may be used, by their names in SDP, such as `"PCMU"`. Empty: all. The
+    /// order is the offering side's.
+    #[serde(default)]
+    pub codecs: Vec<String>,
+    /// Differentiated services code point of media sent to it, 0 to 63; 46 is expedited
+    /// forwarding. Left out: as it came in.
+    #[serde(default)]
+    pub dscp: Option<u8>,
+    /// Our name in Contact, From and Via. Left out: the address in `listen`. Teams insists on a
+    /// name.
+    #[serde(default)]
+    pub domain: Option<HostName>,
+    /// Certificates. Needed when the transport is `tls`.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// `addresses`, with names as they were last looked up. Empty until then.
+    #[serde(skip)]
+    pub destinations: Vec<Destination>,
+}
+
+/// One address that calls to a trunk go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    pub address: SocketAddr,
+    /// The name that the peer's certificate must hold. Set exactly when the transport is TLS.
+    pub server_name: Option<String>,
+}
+
+impl Trunk {
+    /// Whether a host may signal as this trunk.
+    #[must_use]
+    pub fn admits(&self, source: IpAddr) -> bool {
+        if self.allowed_sources.is_empty() {
+            self.destinations
+                .iter()
+                .any(|destination| destination.address.ip() == source)
+        } else {
+            self.allowed_sources
+                .iter()
+                .any(|range| range.contains(&source))
+        }
+    }
+
+    /// Where calls go, given what a name is known to resolve to.
+    pub(crate) fn resolve(
+        &self,
+        lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>,
+    ) -> Vec<Destination> {
+        let configured = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let mut destinations = Vec::new();
+        for address in &self.addresses {
+            let port = address.port.unwrap_or(self.transport.default_port());
+            let (sockets, host) = match &address.host {
+                Host::Address(ip) => (vec![SocketAddr::new(*ip, port)], ip.to_string()),
+                Host::Name(name) => (lookup(name, port), name.to_string()),
+            };
+            let server_name = (self.transport == Transport::Tls)
+                .then(|| configured.map_or(host, ToString::to_string));
+            for address in sockets {
+                // Nothing can be sent to the other family from this listener.
+                if address.is_ipv4() == self.listen.is_ipv4() {
+                    destinations.push(Destination {
+                        address,
+                        server_name: server_name.clone(),
+                    });
+                }
+            }
+        }
+        destinations
+    }
+}
+
+/// What carries SIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+impl Transport {
+    /// The port when none is named (RFC 3261, section 18.2.1).
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// How a trunk's media peer is pinned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Latching {
+    Strict,
+    #[default]
+    Latch,
+    RelatchOnReinvite,
+}
+
+impl From<Latching> for relay_user::media::Latching {
+    fn from(latching: Latching) -> Self {
+        match latching {
+            Latching::Strict => Self::Strict,
+            Latching::Latch => Self::Latch,
+            Latching::RelatchOnReinvite => Self::RelatchOnReinvite,
+        }
+    }
+}
+
+/// Whether a trunk's media is SRTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Srtp {
+    Require,
+    Offer,
+    #[default]
+    Off,
+}
+
+/// The certificates of a TLS trunk, as PEM files. SIGHUP reads them anew.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Our certificate, then its intermediates. It is shown to those who connect and to those that
+    /// we connect to.
+    pub certificate: PathBuf,
+    /// The certificate's private key.
+    pub key: PathBuf,
+    /// The authorities that may have signed the peer's certificate.
+    #[serde(default = "default_roots")]
+    pub roots: PathBuf,
+    /// The name that the peer's certificate must hold. Left out: the name or address in
+    /// `addresses`.
+    #[serde(default)]
+    pub server_name: Option<HostName>,
+    /// Whether those who connect must show a certificate signed by one of `roots`. Teams' no
+    /// longer serve for that.
+    #[serde(default)]
+    pub require_client_certificate: bool,
+}
+
+/// What Debian and Ubuntu install as the authorities to trust.
+fn default_roots() -> PathBuf {
+    PathBuf::from("/etc/ssl/certs/ca-certificates.crt")
+}
+
+/// A number pattern and the trunk that takes its calls.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The trunks whose calls it is for. Left out: all.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// A regular expression on the user part of the Request-URI, such as `"^\\+1555"`. Left out:
+    /// every number.
+    #[serde(default)]
+    pub number: Option<Pattern>,
+    /// The trunk that takes the call.
+    pub trunk: String,
+}
+
+impl Route {
+    /// Whether it takes a call from trunk `from` to `number`.
+    #[must_use]
+    pub fn matches(&self, from: &str, number: &str) -> bool {
+        (self.from.is_empty() || self.from.iter().any(|trunk| trunk == from))
+            && self
+                .number
+                .as_ref()
+                .is_none_or(|pattern| pattern.is_match(number))
+    }
+}
