@@ -2,3 +2,4 @@
 //! what the kernel cannot, and protects and unprotects SRTP. It never sees a SIP message.
 
 pub mod media;
+pub mod offload;

@@ -1,0 +1,128 @@
+//! The memory that the maps take, computed from the kernel's own layouts.
+
+use std::mem::size_of;
+
+use relay_abi::{
+    counters::{FlowCounters, ReasonCounters},
+    flow::FlowKey,
+    seal::{SealedFlow, SealedNextHop},
+    settings::Settings,
+    verdict::Reason,
+};
+
+use super::{
+    OffloadConfig, XdpMode,
+    configuration::{DEVICES, EVENT_OCTETS},
+};
+
+/// The kernel's own header of a hash-map element, and one of its buckets.
+const HASH_ELEMENT: u64 = 48;
+const HASH_BUCKET: u64 = 16;
+const POINTER: u64 = 8;
+const PAGE: u64 = 4096;
+
+/// The memory in octets that the maps of `config` take on this machine. Nothing is loaded.
+#[must_use]
+pub fn memory(config: &OffloadConfig) -> u64 {
+    memory_on(config, possible_cpus())
+}
+
+/// [`memory`] on a machine of `cpus` possible CPUs.
+#[must_use]
+pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
+    let cpus = u64::from(cpus);
+    let (flows, next_hops) = sizes(config);
+    let (flows, next_hops) = (u64::from(flows), u64::from(next_hops));
+
+    let element = HASH_ELEMENT + padded(size_of::<FlowKey>()) + padded(size_of::<SealedFlow>());
+    // The kernel keeps one spare element for each CPU.
+    let flow_table = (flows + cpus) * element + flows.next_power_of_two() * HASH_BUCKET;
+    let flow_counters = per_cpu_array(flows, size_of::<FlowCounters>(), cpus);
+    let reasons = per_cpu_array(Reason::ALL.len() as u64, size_of::<ReasonCounters>(), cpus);
+    let losses = per_cpu_array(1, size_of::<u64>(), cpus);
+    let next_hop_table = next_hops * padded(size_of::<SealedNextHop>());
+    let settings = padded(size_of::<Settings>());
+    let devices = u64::from(DEVICES) * POINTER;
+    // The ring's pages, and two for its positions; the data pages are mapped twice, not held twice.
+    let events = u64::from(EVENT_OCTETS) + 2 * PAGE;
+    let sockets = u64::from(socket_slots(config)) * POINTER;
+    flow_table
+        + flow_counters
+        + reasons
+        + losses
+        + next_hop_table
+        + settings
+        + devices
+        + events
+        + sockets
+}
+
+/// Flows and next hops that the maps are made for: without XDP one of each, as the kernel makes no
+/// empty map.
+pub(crate) fn sizes(config: &OffloadConfig) -> (u32, u32) {
+    match config.mode {
+        XdpMode::Off => (1, 1),
+        XdpMode::Generic | XdpMode::Native => (config.flows.max(1), config.next_hops.max(1)),
+    }
+}
+
+/// Slots of the socket map: one for each worker and family.
+pub(crate) fn socket_slots(config: &OffloadConfig) -> u32 {
+    u32::from(config.workers).max(1) * 2
+}
+
+fn per_cpu_array(entries: u64, value: usize, cpus: u64) -> u64 {
+    entries * (POINTER + cpus * padded(value))
+}
+
+fn padded(octets: usize) -> u64 {
+    (octets as u64).next_multiple_of(8)
+}
+
+fn possible_cpus() -> u32 {
+    aya::util::nr_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flows: u32) -> OffloadConfig {
+        OffloadConfig {
+            mode: XdpMode::Native,
+            forced: false,
+            interfaces: Vec::new(),
+            flows,
+            next_hops: 1024,
+            media_ports: 20_000..=29_999,
+            workers: 4,
+        }
+    }
+
+    /// The bound that an operator plans with, at the capacities that fit the hash's buckets worst
+    /// and best, the fixed part included.
+    #[test]
+    fn a_call_takes_at_most_a_kibibyte_on_four_cpus() {
+        for calls in [4_096, 4_097, 10_000, 50_000, 65_537, 100_000] {
+            let octets = memory_on(&config(calls * 2), 4);
+            let fixed = memory_on(&config(1), 4);
+            assert!(
+                (octets - fixed) / u64::from(calls) <= 1024,
+                "{calls} calls take {octets} octets"
+            );
+        }
+    }
+
+    #[test]
+    fn without_xdp_the_flow_tables_take_nothing_to_speak_of() {
+        let off = OffloadConfig {
+            mode: XdpMode::Off,
+            ..config(200_000)
+        };
+        assert!(memory_on(&off, 4) < 512 * 1024);
+        assert!(memory_on(&config(200_000), 4) > 50 * 1024 * 1024);
+    }
+}

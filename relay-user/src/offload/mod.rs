@@ -1,0 +1,16 @@
+//! Offload: what runs in the kernel. The XDP program is loaded and attached, its maps are sized,
+//! filled and read here, and an sk_lookup program steers what it punts to the workers.
+//!
+//! Everything above talks to a [`Datapath`]; [`MemoryDatapath`] is one without a kernel.
+
+mod configuration;
+mod datapath;
+mod error;
+mod map_memory;
+mod memory;
+
+pub use configuration::{InterfaceState, OffloadConfig, XdpMode};
+pub use datapath::{Capacity, Datapath};
+pub use error::DatapathError;
+pub use map_memory::{memory, memory_on};
+pub use memory::MemoryDatapath;
