@@ -2,3 +2,4 @@
 //! the network.
 
 pub mod config;
+pub mod sip;

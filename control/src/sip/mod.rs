@@ -1,0 +1,35 @@
+//! SIP (RFC 3261) without input or output: messages, their parts, parsing and serialising.
+//!
+//! A [`Message`] keeps its headers in order and byte for byte; what the core needs from them is
+//! read through typed views ([`Uri`], [`NameAddress`], [`Via`], [`CSeq`]). Nothing here owns a
+//! socket or reads a clock. Everything that came from the wire shares the received buffer, so
+//! clones are cheap.
+
+mod address;
+mod error;
+mod header_name;
+mod headers;
+mod lexer;
+mod message;
+mod method;
+mod parameters;
+mod sequence;
+mod status;
+mod target;
+mod text;
+mod uri;
+mod via;
+
+pub use address::NameAddress;
+pub use error::SipError;
+pub use header_name::{HeaderKey, HeaderName};
+pub use headers::{FieldValue, Header, Headers};
+pub use message::{Message, Request, Response};
+pub use method::Method;
+pub use parameters::Parameters;
+pub use sequence::CSeq;
+pub use status::reason_phrase;
+pub use target::{ConnectionId, Flow, Target, Transport};
+pub use text::Text;
+pub use uri::{SipUri, TelUri, Uri};
+pub use via::Via;
