@@ -1,0 +1,20 @@
+//! The slow path: io_uring workers, one a core, that relay what the kernel program does not.
+//!
+//! A worker receives every datagram of its share of the media ports on one socket for each address
+//! family, relays it by the same functions as the kernel program, and sends it through a raw socket
+//! with headers of its own. It learns peers and SSRCs, translates RTCP, and protects and unprotects
+//! SRTP.
+
+mod discard;
+mod error;
+mod event;
+mod flow;
+mod shared;
+mod workers;
+
+pub use discard::Discard;
+pub use error::SlowError;
+pub use event::{SlowEvent, SlowEvents};
+pub use flow::{LastOutput, RtcpRoute, SlowFlow, Sources, endpoint, flow_key, socket_address};
+pub use shared::SlowCounters;
+pub use workers::{Steer, Workers, WorkersConfig, WorkersSnapshot};
