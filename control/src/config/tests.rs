@@ -1,1 +1,300 @@
+use std::{fmt::Write as _, fs, path::Path};
 
+use super::*;
+
+/// A configuration with a carrier and a contact centre. Line numbers below count on it.
+const GOOD: &str = r#"[media]
+ports = "20000-20099"
+
+[[interface]]
+name = "carrier0"
+addresses = ["198.51.100.1"]
+
+[[trunk]]
+name = "carrier"
+interface = "carrier0"
+transport = "udp"
+listen = "198.51.100.1:5060"
+addresses = ["198.51.100.2:5060", "sip.example.com"]
+allowed_sources = ["198.51.100.0/24"]
+
+[[trunk]]
+name = "contact-centre"
+interface = "carrier0"
+transport = "tcp"
+listen = "198.51.100.1:5060"
+addresses = ["198.51.100.3"]
+
+[[route]]
+from = ["carrier"]
+number = "^\\+1555"
+trunk = "contact-centre"
+
+[[route]]
+trunk = "carrier"
+"#;
+
+fn read(text: &str) -> Result<Settings, ConfigError> {
+    parse(text, Path::new("test.toml"))
+}
+
+#[test]
+fn a_good_file_is_read_into_types() {
+    let settings = read(GOOD).unwrap();
+    assert_eq!(settings.warnings, []);
+    assert_eq!(settings.media.ports.pairs(), 50);
+    let carrier = settings.trunk("carrier").unwrap();
+    assert_eq!(carrier.destinations.len(), 1, "a name is not looked up");
+    assert_eq!(
+        settings.trunk("contact-centre").unwrap().destinations[0].address,
+        "198.51.100.3:5060".parse().unwrap(),
+        "the transport's own port"
+    );
+    let listen = "198.51.100.1:5060".parse().unwrap();
+    let trunk_of = |transport, source: &str| {
+        settings
+            .trunk_of(transport, listen, source.parse().unwrap())
+            .map(|trunk| trunk.name.as_str())
+    };
+    assert_eq!(trunk_of(Transport::Udp, "198.51.100.77"), Some("carrier"));
+    assert_eq!(trunk_of(Transport::Udp, "192.0.2.1"), None);
+    assert_eq!(
+        trunk_of(Transport::Tcp, "198.51.100.3"),
+        Some("contact-centre")
+    );
+    assert_eq!(trunk_of(Transport::Tcp, "198.51.100.4"), None);
+    let route = |from: &str, number: &str| {
+        settings
+            .route(from, number)
+            .map(|trunk| trunk.name.as_str())
+    };
+    assert_eq!(route("carrier", "+15551234"), Some("contact-centre"));
+    assert_eq!(route("carrier", "+4930"), Some("carrier"));
+    assert_eq!(route("contact-centre", "+15551234"), Some("carrier"));
+}
+
+#[test]
+fn names_resolve_to_destinations_of_the_listeners_family() {
+    let settings = read(GOOD).unwrap();
+    let destinations = settings.trunks[0].resolve(|name, port| {
+        assert_eq!(name.as_str(), "sip.example.com");
+        vec![
+            (std::net::Ipv6Addr::LOCALHOST, port).into(),
+            ([192, 0, 2, 9], port).into(),
+        ]
+    });
+    let addresses: Vec<_> = destinations
+        .iter()
+        .map(|destination| destination.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["198.51.100.2:5060", "192.0.2.9:5060"]);
+}
+
+/// What is replaced in the good file, by what, and the error as a person reads it.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "ports = \"20000-20099\"",
+        "prots = \"20000-20099\"",
+        "test.toml:2: unknown key `prots` in [media]: did you mean `ports`?",
+    ),
+    (
+        "allowed_sources = [",
+        "alowed_source = [",
+        "test.toml:14: unknown key `alowed_source` in [[trunk]]: did you mean `allowed_sources`?",
+    ),
+    (
+        "[media]",
+        "[meida]",
+        "test.toml:1: unknown key `meida` in the file: did you mean `media`?",
+    ),
+    (
+        "[[route]]\nfrom",
+        "[[route]]\nsurprise = 1\nfrom",
+        "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `trunk`",
+    ),
+    (
+        "ports = \"20000-20099\"",
+        "ports = \"20000-20098\"",
+        "test.toml:2: the range 20000-20098 does not consist of pairs: begin with an even port (RTP) and end with an odd one (RTCP)",
+    ),
+    (
+        "ports = \"20000-20099\"",
+        "ports = \"30000-20099\"",
+        "test.toml:2: the range 30000-20099 is empty: put the lower port first",
+    ),
+    (
+        "ports = \"20000-20099\"",
+        "ports = 20000",
+        "test.toml:2: invalid type: integer `20000`, expected a string: see docs/configuration.md for what belongs here",
+    ),
+    (
+        "transport = \"udp\"",
+        "transport = \"sctp\"",
+        "test.toml:11: unknown variant `sctp`, expected one of `udp`, `tcp`, `tls`: see docs/configuration.md for what belongs here",
+    ),
+    (
+        "interface = \"carrier0\"\ntransport = \"udp\"",
+        "interface = \"carrier1\"\ntransport = \"udp\"",
+        "test.toml:10: trunk \"carrier\" is on interface \"carrier1\", which is not described: add an [[interface]] of that name, or name one that exists",
+    ),
+    (
+        "listen = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.2:5060\", ",
+        "listen = \"0.0.0.0:5060\"\naddresses = [\"198.51.100.2:5060\", ",
+        "test.toml:12: trunk \"carrier\" cannot listen on 0.0.0.0:5060: name one address and port of this machine: peers are told to send to it",
+    ),
+    (
+        "listen = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.2:5060\", ",
+        "listen = \"198.51.100.1:20010\"\naddresses = [\"198.51.100.2:5060\", ",
+        "test.toml:12: trunk \"carrier\" listens on 198.51.100.1:20010, whose port is in [media] ports: choose a port outside the range",
+    ),
+    (
+        "\"sip.example.com\"",
+        "\"sip example\"",
+        "test.toml:13: \"sip example\" is neither an address nor a host name: write \"192.0.2.1:5060\", \"[2001:db8::1]:5060\" or \"sip.example.com:5061\"",
+    ),
+    (
+        "\"sip.example.com\"",
+        "\"[2001:db8::1]:5060\"",
+        "test.toml:13: [2001:db8::1]:5060 cannot be reached from 198.51.100.1:5060, which is of the other family: use addresses of one family in a trunk; a second trunk serves the other",
+    ),
+    (
+        "name = \"contact-centre\"",
+        "name = \"carrier\"",
+        "test.toml:17: a second [[trunk]] \"carrier\": give each trunk a name of its own",
+    ),
+    (
+        "transport = \"tcp\"",
+        "transport = \"tls\"",
+        "test.toml:19: trunk \"contact-centre\" is TLS and has no certificate: add [trunk.tls] with certificate and key",
+    ),
+    (
+        "transport = \"tcp\"\nlisten = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.3\"]",
+        "transport = \"udp\"\nlisten = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.3\"]",
+        "test.toml:16: trunks \"carrier\" and \"contact-centre\" listen on 198.51.100.1:5060 and both admit hosts of 198.51.100.0/24 and 198.51.100.3/32: nobody could tell whose call it is: make the ranges disjoint, or let one trunk listen on another port",
+    ),
+    (
+        "trunk = \"contact-centre\"",
+        "trunk = \"contact-center\"",
+        "test.toml:26: a route to \"contact-center\", and there is no such trunk: name a [[trunk]]",
+    ),
+    (
+        "number = \"^\\\\+1555\"",
+        "number = \"^+1555(\"",
+        "test.toml:25: \"^+1555(\" is not a regular expression: unclosed group: correct it; a literal + is written \\\\+",
+    ),
+    (
+        "from = [\"carrier\"]",
+        "from = [\"carrier\"",
+        "test.toml:25: this is not TOML: missing comma between array elements, expected `,`: correct the syntax (https://toml.io)",
+    ),
+    (
+        "addresses = [\"198.51.100.1\"]",
+        "addresses = [\"::\"]",
+        "test.toml:6: :: cannot be a media address: name an address that the interface has; peers send their media to it",
+    ),
+    (
+        "[[interface]]",
+        "[limits]\ncalls = 0\n[log]\nlevel = \"a=b=c\"\n[[interface]]",
+        "test.toml:5: calls = 0 is out of bounds: choose 1 to 1000000\ntest.toml:7: \"a=b=c\" is no level and no filter: use error, warn, info, debug or trace",
+    ),
+];
+
+#[test]
+fn errors_name_the_line_and_say_what_to_do() {
+    let mut report = String::new();
+    for (from, to, expected) in WRONG {
+        assert!(GOOD.contains(from), "{from}");
+        let error = match read(&GOOD.replacen(from, to, 1)) {
+            Ok(_) => "nothing is wrong".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !error
+            .lines()
+            .take(expected.lines().count())
+            .eq(expected.lines())
+        {
+            let _ = writeln!(report, "{to}\n  said: {error}\n  want: {expected}");
+        }
+    }
+    assert_eq!(report, "");
+}
+
+#[test]
+fn doubtful_settings_are_warned_about() {
+    let text = GOOD
+        .replace(
+            "transport = \"udp\"",
+            "transport = \"udp\"\nsrtp = \"require\"",
+        )
+        .replace("number = \"^\\\\+1555\"\n", "")
+        + "[[route]]\nfrom = [\"carrier\"]\nnumber = \"1\"\ntrunk = \"carrier\"\n";
+    let warnings: Vec<_> = read(&text)
+        .unwrap()
+        .warnings
+        .iter()
+        .map(|problem| format!("{}: {problem}", problem.line.unwrap_or(0)))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "12: trunk \"carrier\" sends SRTP keys over udp, readable by anyone on the way: use transport = \"tls\"",
+            "30: this route takes no call: an earlier one takes them all: remove it or move it up",
+        ]
+    );
+}
+
+#[test]
+fn certificates_are_read_and_must_fit() {
+    let folder = std::env::temp_dir().join(format!("trunkline-config-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let one = rcgen::generate_simple_self_signed(["sbc.example.com".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["sbc.example.com".to_owned()]).unwrap();
+    fs::write(folder.join("sbc.pem"), one.cert.pem()).unwrap();
+    fs::write(folder.join("sbc.key"), one.signing_key.serialize_pem()).unwrap();
+    fs::write(folder.join("other.key"), other.signing_key.serialize_pem()).unwrap();
+    let text = |certificate: &str, key: &str| {
+        let folder = folder.display();
+        GOOD.replace(
+            "transport = \"tcp\"\nlisten = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.3\"]",
+            &format!(
+                "transport = \"tls\"\nlisten = \"198.51.100.1:5061\"\naddresses = [\"198.51.100.3\"]\n\
+                 [trunk.tls]\ncertificate = \"{folder}/{certificate}\"\nkey = \"{folder}/{key}\"\nroots = \"{folder}/sbc.pem\""
+            ),
+        )
+    };
+    let good = read(&text("sbc.pem", "sbc.key")).unwrap();
+    let files = TlsFiles::read(good.trunks[1].tls.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        format!("{files:?}"),
+        "TlsFiles { certificates: 1, roots: 1, .. }"
+    );
+    let said = |certificate: &str, key: &str| {
+        read(&text(certificate, key))
+            .unwrap_err()
+            .to_string()
+            .replace(&folder.display().to_string(), "")
+    };
+    assert_eq!(
+        said("missing.pem", "sbc.key"),
+        "test.toml:23: no certificate in /missing.pem (No such file or directory (os error 2)): name a PEM file with certificates that this user may read"
+    );
+    assert_eq!(
+        said("sbc.pem", "sbc.pem"),
+        "test.toml:24: no private key in /sbc.pem (the file holds none): name a PEM file with an unencrypted PKCS#8, PKCS#1 or SEC1 key that this user may read"
+    );
+    assert!(said("sbc.pem", "other.key").starts_with(
+        "test.toml:24: the key in /other.key does not serve with the certificate in /sbc.pem"
+    ));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    assert_eq!(
+        load(Path::new("/nonexistent/trunkline.toml"))
+            .unwrap_err()
+            .to_string(),
+        "/nonexistent/trunkline.toml: cannot be read (No such file or directory (os error 2)): \
+         name a file that exists and that this user may read"
+    );
+}

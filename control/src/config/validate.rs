@@ -137,10 +137,10 @@ impl Validator<'_> {
 
     fn log(&mut self) {
         let level = &self.settings.log.level;
-        if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
+        if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
             self.error(
                 &[Key("log"), Key("level")],
-                format!("{level:?} is no level and no filter ({error})"),
+                format!("{level:?} is no level and no filter"),
                 "use error, warn, info, debug or trace",
             );
         }
