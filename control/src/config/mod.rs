@@ -7,10 +7,11 @@ mod tls;
 mod validate;
 mod values;
 
+pub use crate::sip::Transport;
 pub use error::{ConfigError, Problem};
 pub use settings::{
     ADMIN_SOCKET, Admin, Destination, Interface, Latching, Limits, Log, Media, Route, Settings,
-    Srtp, Tls, Transport, Trunk, XdpMode,
+    Srtp, Tls, Trunk, XdpMode,
 };
 pub use tls::{ClientIdentity, TlsFiles};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use super::{
     error::Problem,
     values::{Host, HostName, Pattern, PortRange, TrunkAddress},
 };
+use crate::sip::Transport;
 
 /// The whole configuration file, read and found sound by [`super::load`].
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -174,7 +176,7 @@ impl Default for Limits {
             connections: 1_000,
             handshakes: 100,
             write_octets: 1 << 20,
-            idle_seconds: 600,
+            idle_seconds: 3_600,
         }
     }
 }
@@ -270,7 +272,7 @@ pub struct Trunk {
 pub struct Destination {
     pub address: SocketAddr,
     /// The name that the peer's certificate must hold. Set exactly when the transport is TLS.
-    pub server_name: Option<String>,
+    pub server_name: Option<Arc<str>>,
 }
 
 impl Trunk {
@@ -302,7 +304,7 @@ impl Trunk {
                 Host::Name(name) => (lookup(name, port), name.to_string()),
             };
             let server_name = (self.transport == Transport::Tls)
-                .then(|| configured.map_or(host, ToString::to_string));
+                .then(|| Arc::from(configured.map_or(host.as_str(), HostName::as_str)));
             for address in sockets {
                 // Nothing can be sent to the other family from this listener.
                 if address.is_ipv4() == self.listen.is_ipv4() {
@@ -314,35 +316,6 @@ impl Trunk {
             }
         }
         destinations
-    }
-}
-
-/// What carries SIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    Udp,
-    Tcp,
-    Tls,
-}
-
-impl Transport {
-    /// The port when none is named (RFC 3261, section 18.2.1).
-    #[must_use]
-    pub const fn default_port(self) -> u16 {
-        match self {
-            Self::Udp | Self::Tcp => 5060,
-            Self::Tls => 5061,
-        }
-    }
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-        }
     }
 }
 

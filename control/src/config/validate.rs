@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
+use crate::sip::Transport;
+
 use super::{
     document::{
         Document,
         Step::{self, Index, Key},
     },
     error::Problem,
-    settings::{Settings, Srtp, Transport, Trunk},
+    settings::{Settings, Srtp, Trunk},
     tls::TlsFiles,
     values::{Host, REMEDY},
 };
@@ -249,7 +251,7 @@ impl Validator<'_> {
                     &at("srtp"),
                     format!(
                         "trunk {name:?} sends SRTP keys over {}, readable by anyone on the way",
-                        trunk.transport.name()
+                        trunk.transport
                     ),
                     "use transport = \"tls\"",
                 );
@@ -368,8 +370,7 @@ impl Validator<'_> {
                 &at,
                 format!(
                     "trunk {:?} has certificates and speaks {}",
-                    trunk.name,
-                    trunk.transport.name()
+                    trunk.name, trunk.transport
                 ),
                 "set transport = \"tls\" or remove [trunk.tls]",
             ),
