@@ -1,1 +1,5 @@
+//! What the demo and the end-to-end tests share: a laboratory of network namespaces, real SIP
+//! peers in them, sound to send, and the means to say what arrived.
 
+pub mod lab;
+pub mod sound;

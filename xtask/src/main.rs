@@ -1,1 +1,43 @@
-fn main() {}
+//! `cargo xtask`: the developer's one door.
+
+mod demo;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Sets Trunkline up, shows it at work and tests it.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, demonstrating and testing need and what is not there yet.
+    Setup,
+    /// Make real calls through Trunkline between network namespaces, and say what was heard.
+    Demo(demo::Arguments),
+    /// Run every test; without root, those that do without it.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Task::Setup => setup::setup(),
+        Task::Demo(arguments) => setup::setup().and_then(|()| demo::demo(&arguments)),
+        Task::Test => setup::setup().and_then(|()| test::test()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask demo`.
+
+use std::{
+    env,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::shell;
+
+/// What the demo takes; the demo itself is a program of the crate `tests`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Calls of each kind.
+    #[arg(long, default_value_t = 1)]
+    calls: u32,
+    /// Seconds that each call lasts.
+    #[arg(long, default_value_t = 12)]
+    seconds: u32,
+    /// Write the results to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave everything running until Ctrl-C, and say where the metrics are.
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(crate) fn demo(arguments: &Arguments) -> Result<(), String> {
+    if !shell::is_root() {
+        return Err("the demo makes network namespaces, which wants root: run it with sudo".into());
+    }
+    eprintln!("demo: building");
+    shell::run(shell::cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "control",
+        "--bin",
+        "trunkline",
+        "-p",
+        "tests",
+        "--bin",
+        "demo",
+    ]))?;
+    let mut command = Command::new(built("demo")?);
+    command.args(["--calls", &arguments.calls.to_string()]);
+    command.args(["--seconds", &arguments.seconds.to_string()]);
+    if let Some(file) = &arguments.json {
+        let file = std::path::absolute(file).map_err(|error| error.to_string())?;
+        command.arg("--json").arg(file);
+    }
+    if arguments.keep {
+        command.arg("--keep");
+    }
+    // Takes this process's place, so that signals reach it and nothing else waits for it.
+    Err(format!("starting the demo: {}", command.exec()))
+}
+
+/// A program of the release profile, beside this one's profile.
+fn built(name: &str) -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    let target = own.parent().and_then(Path::parent);
+    let target = target.ok_or("this program does not lie in cargo's target directory")?;
+    Ok(target.join("release").join(name))
+}

@@ -1,0 +1,138 @@
+//! Installs what is missing.
+
+use std::process::Command;
+
+use crate::shell;
+
+/// Debian's and Ubuntu's packages, with what each is for.
+const PACKAGES: [(&str, &str); 12] = [
+    ("gcc", "links, and compiles libsrtp"),
+    ("libc6-dev", "links"),
+    ("make", "builds libsrtp"),
+    ("pkg-config", "finds OpenSSL"),
+    ("clang", "reads libsrtp's headers"),
+    ("libssl-dev", "AES for libsrtp"),
+    ("iproute2", "network namespaces"),
+    ("ethtool", "offloads of their interfaces"),
+    ("util-linux", "children that end with their parent"),
+    ("procps", "looks at processes"),
+    ("sip-tester", "SIPp, a peer in the demo and the tests"),
+    ("baresip-core", "a peer in the demo and the tests"),
+];
+
+/// The version that goes with the pinned compiler.
+const BPF_LINKER: &str = "0.10.4";
+
+/// Parts of the pinned toolchain that building needs.
+const COMPONENTS: [&str; 3] = ["rust-src", "rustfmt", "clippy"];
+
+pub(crate) fn setup() -> Result<(), String> {
+    packages()?;
+    components()?;
+    bpf_linker()
+}
+
+fn packages() -> Result<(), String> {
+    let missing: Vec<_> = PACKAGES
+        .iter()
+        .filter(|(package, _)| !is_installed(package))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    if shell::output(Command::new("apt-get").arg("--version")).is_none() {
+        return Err(format!(
+            "this is not Debian or Ubuntu; install what they call {}",
+            names.join(" ")
+        ));
+    }
+    if !shell::is_root() {
+        return Err(format!(
+            "packages are missing; as root: apt-get install --no-install-recommends {}",
+            names.join(" ")
+        ));
+    }
+    for (package, purpose) in &missing {
+        eprintln!("setup: installing {package}: {purpose}");
+    }
+    if install(&names).is_err() {
+        eprintln!("setup: bringing apt's lists up to date first");
+        shell::run(apt().args(["update", "-qq"]))?;
+        install(&names)?;
+    }
+    Ok(())
+}
+
+/// Whether dpkg knows the package, or another that provides it, as installed.
+fn is_installed(package: &str) -> bool {
+    shell::output(Command::new("dpkg-query").args([
+        "--show",
+        "--showformat=${db:Status-Status}",
+        package,
+    ]))
+    .is_some_and(|status| status.contains("installed") && !status.contains("not-installed"))
+}
+
+fn install(names: &[&str]) -> Result<(), String> {
+    shell::run(
+        apt()
+            .args(["install", "-qq", "-y", "--no-install-recommends"])
+            .args(names),
+    )
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args([
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "-o",
+        "Dpkg::Use-Pty=0",
+    ]);
+    command
+}
+
+fn components() -> Result<(), String> {
+    let sysroot = shell::output(
+        Command::new("rustc")
+            .current_dir(shell::root())
+            .args(["--print", "sysroot"]),
+    )
+    .ok_or("rustc does not run: is rustup's cargo directory in PATH?")?;
+    let sysroot = std::path::Path::new(sysroot.trim());
+    let there = [
+        "lib/rustlib/src/rust/library/core/Cargo.toml",
+        "bin/cargo-fmt",
+        "bin/cargo-clippy",
+    ]
+    .iter()
+    .all(|part| sysroot.join(part).exists());
+    if there {
+        return Ok(());
+    }
+    eprintln!("setup: adding to the toolchain: {}", COMPONENTS.join(" "));
+    shell::run(
+        Command::new("rustup")
+            .current_dir(shell::root())
+            .args(["component", "add"])
+            .args(COMPONENTS),
+    )
+}
+
+fn bpf_linker() -> Result<(), String> {
+    let wanted = format!("bpf-linker {BPF_LINKER}");
+    let there = shell::output(Command::new("bpf-linker").arg("--version"));
+    if there.is_some_and(|version| version.trim() == wanted) {
+        return Ok(());
+    }
+    eprintln!("setup: building {wanted}: links the XDP programs (this takes minutes, once)");
+    shell::run(shell::cargo().args([
+        "install",
+        "bpf-linker",
+        "--version",
+        BPF_LINKER,
+        "--locked",
+        "--force",
+    ]))
+}
