@@ -43,7 +43,15 @@ fn main() {
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            ["-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"),
+            [
+                "-Cdebuginfo=2",
+                "-Clink-arg=--btf",
+                // 32-bit arithmetic and jumps: every kernel that has the rest of what is needed.
+                "-Ctarget-cpu=v3",
+                // Headers in packets are not aligned. Without this they are read octet by octet.
+                "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+            ]
+            .join("\x1f"),
         )
         .env_remove("RUSTC")
         .env_remove("RUSTC_WRAPPER")

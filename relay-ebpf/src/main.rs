@@ -1,11 +1,51 @@
+//! Trunkline's programs in the kernel: `relay`, the XDP fast path, and `steer`, which hands what
+//! was punted to its worker. All decisions are in `relay-abi`; here are only the edges: the
+//! packet's memory, the maps and the verdicts.
+//!
+//! Needs Linux 5.10: sk_lookup (5.9), ring buffer (5.8), bpf_redirect_map's verdict on a missing
+//! device (5.4), several scalars of one origin known to be equal (5.10).
+
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod maps;
+mod packet;
+mod steer;
+mod tables;
+
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use relay_abi::{frame::Frame, verdict::Verdict};
+
+use self::{packet::Packet, tables::Maps};
+
 #[xdp]
-pub fn relay(_context: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn relay(context: XdpContext) -> u32 {
+    let ingress = context.ingress_ifindex() as u32;
+    let mut packet = Packet::new(&context);
+    let octets = packet.length() as u64;
+    let Some(scratch) = tables::scratch() else {
+        return xdp_action::XDP_PASS;
+    };
+    let outcome = relay_abi::relay::relay(&mut packet, &mut Maps { ingress }, scratch);
+    tables::count(outcome.reason, octets);
+    match outcome.reason.verdict() {
+        Verdict::Forward if outcome.interface == ingress => xdp_action::XDP_TX,
+        // The device was chosen when the relay asked whether the next hop can be sent by.
+        Verdict::Forward => xdp_action::XDP_REDIRECT,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Punt | Verdict::Pass => xdp_action::XDP_PASS,
+    }
 }
+
+/// The licence that the kernel reads: MIT, in the form by which it knows that helpers under the
+/// GPL may be called.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing panics; were it otherwise, the verifier would refuse the endless loop.
     loop {}
 }

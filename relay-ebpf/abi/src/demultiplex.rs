@@ -11,20 +11,27 @@ pub enum Protocol {
     Other,
 }
 
-/// Tells the protocols apart. `first` is `None` for a datagram without content, `second` for one
-/// of a single octet.
+/// Tells the protocols apart by a datagram's payload.
+#[must_use]
+pub fn demultiplex(payload: &[u8]) -> Protocol {
+    match *payload {
+        [] => Protocol::Other,
+        [first] => by_octets(first, 0),
+        [first, second, ..] => by_octets(first, second),
+    }
+}
+
+/// Tells the protocols apart by the first two octets. A second one that is not there counts as 0.
 #[inline(always)]
 #[must_use]
-pub fn demultiplex(first: Option<u8>, second: Option<u8>) -> Protocol {
+pub fn by_octets(first: u8, second: u8) -> Protocol {
     match first {
-        Some(128..=191) => match second {
-            // RTCP packet types 192–223 are RTP payload types 64–95 with the marker set, which
-            // RFC 5761 therefore forbids.
-            Some(192..=223) => Protocol::Rtcp,
-            _ => Protocol::Rtp,
-        },
-        Some(0..=3) => Protocol::Stun,
-        Some(20..=63) => Protocol::Dtls,
+        // RTCP packet types 192–223 are RTP payload types 64–95 with the marker set, which RFC 5761
+        // therefore forbids.
+        128..=191 if matches!(second, 192..=223) => Protocol::Rtcp,
+        128..=191 => Protocol::Rtp,
+        0..=3 => Protocol::Stun,
+        20..=63 => Protocol::Dtls,
         _ => Protocol::Other,
     }
 }
@@ -35,28 +42,32 @@ mod tests {
 
     #[test]
     fn the_ranges_of_rfc_7983_and_rfc_5761() {
+        assert_eq!(demultiplex(&[]), Protocol::Other);
+        assert_eq!(demultiplex(&[0x80]), Protocol::Rtp);
         for (first, second, protocol) in [
-            (Some(0x80), Some(0), Protocol::Rtp),
-            (Some(0x80), Some(0x80), Protocol::Rtp),
-            (Some(0xbf), Some(127), Protocol::Rtp),
-            (Some(0x80), Some(191), Protocol::Rtp),
-            (Some(0x80), Some(224), Protocol::Rtp),
-            (Some(0x80), None, Protocol::Rtp),
-            (Some(0x81), Some(200), Protocol::Rtcp),
-            (Some(0x81), Some(192), Protocol::Rtcp),
-            (Some(0xa1), Some(223), Protocol::Rtcp),
-            (Some(0), Some(1), Protocol::Stun),
-            (Some(3), Some(200), Protocol::Stun),
-            (Some(20), Some(254), Protocol::Dtls),
-            (Some(63), Some(254), Protocol::Dtls),
-            (Some(4), Some(0), Protocol::Other),
-            (Some(16), Some(0), Protocol::Other),
-            (Some(64), Some(0), Protocol::Other),
-            (Some(127), Some(0), Protocol::Other),
-            (Some(192), Some(0), Protocol::Other),
-            (None, None, Protocol::Other),
+            (0x80, 0, Protocol::Rtp),
+            (0x80, 0x80, Protocol::Rtp),
+            (0xbf, 127, Protocol::Rtp),
+            (0x80, 191, Protocol::Rtp),
+            (0x80, 224, Protocol::Rtp),
+            (0x81, 200, Protocol::Rtcp),
+            (0x81, 192, Protocol::Rtcp),
+            (0xa1, 223, Protocol::Rtcp),
+            (0, 1, Protocol::Stun),
+            (3, 200, Protocol::Stun),
+            (20, 254, Protocol::Dtls),
+            (63, 254, Protocol::Dtls),
+            (4, 0, Protocol::Other),
+            (16, 0, Protocol::Other),
+            (64, 0, Protocol::Other),
+            (127, 0, Protocol::Other),
+            (192, 0, Protocol::Other),
         ] {
-            assert_eq!(demultiplex(first, second), protocol, "{first:?} {second:?}");
+            assert_eq!(
+                demultiplex(&[first, second, 0]),
+                protocol,
+                "{first:?} {second:?}"
+            );
         }
     }
 }

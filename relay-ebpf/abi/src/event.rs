@@ -12,7 +12,17 @@ use crate::{
 /// A flow dropped its first packet on some CPU: the one thing that an operator who hears nothing
 /// wants to know. One for each flow and CPU at most, so that nobody can make it a flood.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
 )]
 #[repr(C)]
 pub struct FirstDrop {

@@ -9,15 +9,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::{
     U16, U32,
     checksum::Change,
-    demultiplex::{Protocol, demultiplex},
-    event::FirstDrop,
-    flow::{Address, Endpoint, FlowEntry, FlowKey},
+    demultiplex::{Protocol, by_octets},
+    flow::{Address, Endpoint, FlowEntry},
     frame::Frame,
     headers::{self, Ethernet, Ipv4, Ipv6, Tag, Udp},
     next_hop::NextHop,
     reception::{self, Arrival},
     rtp::{self, RtpHeader},
-    tables::Tables,
+    seal::SealedNextHop,
+    tables::{Scratch, Tables},
     verdict::{Reason, Verdict},
 };
 
@@ -31,13 +31,11 @@ pub struct Outcome {
     pub device: u32,
 }
 
-/// A UDP datagram of ours, found in a frame.
+/// A UDP datagram of ours, found in a frame. Its key and source are in the [`Scratch`].
 struct Datagram {
     /// Where the IP header begins: 14, 18 or 22.
     network: usize,
     ipv6: bool,
-    key: FlowKey,
-    source: Endpoint,
     hop_limit: u8,
     /// The whole IP packet's octets.
     length: usize,
@@ -78,12 +76,12 @@ struct Ipv6Rtp {
 
 /// Decides about one Ethernet frame, and rewrites it if the verdict is [`Verdict::Forward`].
 #[inline(always)]
-pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Outcome {
-    match decide(frame, tables) {
-        Ok(next_hop) => Outcome {
+pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T, scratch: &mut Scratch) -> Outcome {
+    match decide(frame, tables, scratch) {
+        Ok((interface, device)) => Outcome {
             reason: Reason::Relayed,
-            interface: next_hop.interface.get(),
-            device: next_hop.device.get(),
+            interface,
+            device,
         },
         Err(reason) => Outcome {
             reason,
@@ -94,19 +92,22 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Outcome {
 }
 
 #[inline(always)]
-fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Result<NextHop, Reason> {
-    let datagram = datagram(frame, tables)?;
-    let protocol = {
-        let octet = |index| {
-            if index < datagram.payload_length {
-                frame
-                    .view::<[u8; 1]>(datagram.payload + index)
-                    .map(|[octet]| *octet)
-            } else {
-                None
-            }
-        };
-        demultiplex(octet(0), octet(1))
+fn decide<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &mut T,
+    scratch: &mut Scratch,
+) -> Result<(u32, u32), Reason> {
+    let datagram = datagram(frame, tables, scratch)?;
+    let protocol = match datagram.payload_length {
+        0 => Protocol::Other,
+        1 => {
+            let [first] = *frame.view(datagram.payload).ok_or(Reason::NotUdp)?;
+            by_octets(first, 0)
+        }
+        _ => {
+            let [first, second] = *frame.view(datagram.payload).ok_or(Reason::NotUdp)?;
+            by_octets(first, second)
+        }
     };
     match protocol {
         Protocol::Rtcp => return Err(Reason::Rtcp),
@@ -114,19 +115,35 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Result<NextHop,
         Protocol::Dtls => return Err(Reason::Dtls),
         Protocol::Rtp | Protocol::Other => {}
     }
-    let entry = tables.flow(&datagram.key)?;
-    let result = relay_flow(frame, tables, &datagram, &entry, protocol);
+    let Scratch {
+        flow,
+        next_hop,
+        key,
+        source,
+        event,
+        ..
+    } = scratch;
+    let entry = tables.flow(key, flow)?;
+    let result = relay_flow(frame, tables, &datagram, entry, source, next_hop, protocol);
     if let Err(reason) = result
         && matches!(reason.verdict(), Verdict::Drop)
+        && count_drop(tables, entry)
     {
-        count_drop(tables, &datagram, &entry, reason);
+        event.key = *key;
+        event.source = *source;
+        event.reason = U16::new(reason as u16);
+        tables.tell(event);
     }
     result
 }
 
 /// Finds the UDP datagram in a frame, if it is for a media port.
 #[inline(always)]
-fn datagram<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<Datagram, Reason> {
+fn datagram<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Result<Datagram, Reason> {
     let ethernet = frame.view::<Ethernet>(0).ok_or(Reason::NotIp)?;
     let mut ether_type = ethernet.ether_type.get();
     let mut network = 14;
@@ -141,8 +158,8 @@ fn datagram<F: Frame, T: Tables>(frame: &F, tables: &T) -> Result<Datagram, Reas
         }
     }
     match ether_type {
-        headers::IPV4 => datagram_v4(frame, tables, network),
-        headers::IPV6 => datagram_v6(frame, tables, network),
+        headers::IPV4 => datagram_v4(frame, tables, scratch, network),
+        headers::IPV6 => datagram_v6(frame, tables, scratch, network),
         _ => Err(Reason::NotIp),
     }
 }
@@ -156,6 +173,7 @@ fn is_tag(ether_type: u16) -> bool {
 fn datagram_v4<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
+    scratch: &mut Scratch,
     network: usize,
 ) -> Result<Datagram, Reason> {
     let ip = frame.view::<Ipv4>(network).ok_or(Reason::NotIp)?;
@@ -180,20 +198,14 @@ fn datagram_v4<F: Frame, T: Tables>(
     if udp_length < 8 || udp_length + 20 != length || network + length > frame.length() {
         return Err(Reason::NotUdp);
     }
+    scratch.key.local.address = Address::v4(ip.destination);
+    scratch.key.local.port = udp.destination;
+    scratch.key.zero = U16::ZERO;
+    scratch.source.address = Address::v4(ip.source);
+    scratch.source.port = udp.source;
     Ok(Datagram {
         network,
         ipv6: false,
-        key: FlowKey {
-            local: Endpoint {
-                address: Address::v4(ip.destination),
-                port: udp.destination,
-            },
-            zero: U16::ZERO,
-        },
-        source: Endpoint {
-            address: Address::v4(ip.source),
-            port: udp.source,
-        },
         hop_limit: ip.ttl,
         length,
         payload: network + 28,
@@ -205,6 +217,7 @@ fn datagram_v4<F: Frame, T: Tables>(
 fn datagram_v6<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
+    scratch: &mut Scratch,
     network: usize,
 ) -> Result<Datagram, Reason> {
     let ip = frame.view::<Ipv6>(network).ok_or(Reason::NotIp)?;
@@ -222,9 +235,8 @@ fn datagram_v6<F: Frame, T: Tables>(
     if !tables.is_media_port(udp.destination.get()) {
         return Err(Reason::NotMedia);
     }
-    let local = Address(ip.destination);
     // An IPv4-mapped address on the wire must not find the flow of the IPv4 address.
-    if local.as_v4().is_some() {
+    if Address(ip.destination).as_v4().is_some() {
         return Err(Reason::NotMedia);
     }
     let udp_length = udp.length.get() as usize;
@@ -235,20 +247,14 @@ fn datagram_v6<F: Frame, T: Tables>(
     if udp.checksum == U16::ZERO {
         return Err(Reason::NoChecksum);
     }
+    scratch.key.local.address = Address(ip.destination);
+    scratch.key.local.port = udp.destination;
+    scratch.key.zero = U16::ZERO;
+    scratch.source.address = Address(ip.source);
+    scratch.source.port = udp.source;
     Ok(Datagram {
         network,
         ipv6: true,
-        key: FlowKey {
-            local: Endpoint {
-                address: local,
-                port: udp.destination,
-            },
-            zero: U16::ZERO,
-        },
-        source: Endpoint {
-            address: Address(ip.source),
-            port: udp.source,
-        },
         hop_limit: ip.hop_limit,
         length,
         payload: network + 48,
@@ -263,12 +269,14 @@ fn relay_flow<F: Frame, T: Tables>(
     tables: &mut T,
     datagram: &Datagram,
     entry: &FlowEntry,
+    source: &Endpoint,
+    sealed_next_hop: &mut SealedNextHop,
     protocol: Protocol,
-) -> Result<NextHop, Reason> {
+) -> Result<(u32, u32), Reason> {
     if entry.has(FlowEntry::USERSPACE) {
         return Err(Reason::Userspace);
     }
-    check_source(entry, &datagram.source)?;
+    check_source(entry, source)?;
     if protocol != Protocol::Rtp || datagram.payload_length < rtp::HEADER {
         return Err(Reason::BadRtp);
     }
@@ -283,18 +291,18 @@ fn relay_flow<F: Frame, T: Tables>(
     if datagram.hop_limit <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let next_hop = tables.next_hop(entry.next_hop.get())?;
+    let next_hop = tables.next_hop(entry.next_hop.get(), sealed_next_hop)?;
     if next_hop.resolved == 0 {
         return Err(Reason::UnresolvedNextHop);
     }
     if datagram.length > next_hop.mtu.get() as usize {
         return Err(Reason::TooLarge);
     }
-    if !tables.can_send(&next_hop) {
+    if !tables.can_send(next_hop) {
         return Err(Reason::UnresolvedNextHop);
     }
 
-    let network = resize_link(frame, datagram.network, &next_hop)?;
+    let network = resize_link(frame, datagram.network, next_hop)?;
     let left = if datagram.ipv6 {
         write_v6(frame, network, entry, payload_type)
     } else {
@@ -303,7 +311,7 @@ fn relay_flow<F: Frame, T: Tables>(
     // The views cannot be out of bounds, which the reads before them have shown; the verifier and
     // the compiler cannot know it.
     let left = left.ok_or(Reason::NoRoom)?;
-    write_link(frame, datagram.ipv6, &next_hop).ok_or(Reason::NoRoom)?;
+    write_link(frame, datagram.ipv6, next_hop).ok_or(Reason::NoRoom)?;
 
     let now = tables.now();
     if let Some(counters) = tables.counters(entry.counters.get()) {
@@ -319,25 +327,17 @@ fn relay_flow<F: Frame, T: Tables>(
             timestamp_out: left.timestamp.get(),
         });
     }
-    Ok(next_hop)
+    Ok((next_hop.interface.get(), next_hop.device.get()))
 }
 
+/// Counts a flow's dropped packet. Whether it was the first one here.
 #[inline(always)]
-fn count_drop<T: Tables>(tables: &mut T, datagram: &Datagram, entry: &FlowEntry, reason: Reason) {
-    let first = match tables.counters(entry.counters.get()) {
-        Some(counters) => {
-            counters.dropped = counters.dropped.wrapping_add(1);
-            counters.dropped == 1
-        }
-        None => false,
+fn count_drop<T: Tables>(tables: &mut T, entry: &FlowEntry) -> bool {
+    let Some(counters) = tables.counters(entry.counters.get()) else {
+        return false;
     };
-    if first {
-        tables.tell(&FirstDrop {
-            key: datagram.key,
-            source: datagram.source,
-            reason: U16::new(reason as u16),
-        });
-    }
+    counters.dropped = counters.dropped.wrapping_add(1);
+    counters.dropped == 1
 }
 
 /// Whether a packet's source is the pinned peer. Without a pinned peer any source passes here, and

@@ -9,7 +9,7 @@
 
 use core::mem::size_of;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute, transmute_ref};
 
 use crate::{
     flow::{FlowEntry, FlowKey},
@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// A flow entry as the flow table holds it, in the machine's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct SealedFlow {
     pub words: [u64; 13],
@@ -96,9 +98,9 @@ impl SealedFlow {
     /// The flow entry, if it is whole and belongs to `key`.
     #[inline(always)]
     #[must_use]
-    pub fn open(&self, key: &FlowKey) -> Option<FlowEntry> {
+    pub fn open(&self, key: &FlowKey) -> Option<&FlowEntry> {
         if sum(&self.words, key_sum(key)) == self.seal {
-            Some(transmute!(self.words))
+            Some(transmute_ref!(&self.words))
         } else {
             None
         }
@@ -119,9 +121,9 @@ impl SealedNextHop {
     /// The next hop, if it is whole. An element that was never set is whole, and unresolved.
     #[inline(always)]
     #[must_use]
-    pub fn open(&self) -> Option<NextHop> {
+    pub fn open(&self) -> Option<&NextHop> {
         if sum(&self.words, 0) == self.seal {
-            Some(transmute!(self.words))
+            Some(transmute_ref!(&self.words))
         } else {
             None
         }

@@ -7,6 +7,7 @@ use relay_abi::{
     flow::FlowKey,
     seal::{SealedFlow, SealedNextHop},
     settings::Settings,
+    tables::Scratch,
     verdict::Reason,
 };
 
@@ -40,6 +41,7 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let flow_counters = per_cpu_array(flows, size_of::<FlowCounters>(), cpus);
     let reasons = per_cpu_array(Reason::ALL.len() as u64, size_of::<ReasonCounters>(), cpus);
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
+    let scratch = per_cpu_array(1, size_of::<Scratch>(), cpus);
     let next_hop_table = next_hops * padded(size_of::<SealedNextHop>());
     let settings = padded(size_of::<Settings>());
     let devices = u64::from(DEVICES) * POINTER;
@@ -50,6 +52,7 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
         + flow_counters
         + reasons
         + losses
+        + scratch
         + next_hop_table
         + settings
         + devices

@@ -9,7 +9,8 @@ use relay_abi::{
     frame::{BufferFrame, Frame},
     next_hop::NextHop,
     relay::{self, Outcome},
-    tables::Tables,
+    seal::{SealedFlow, SealedNextHop},
+    tables::{Scratch, Tables},
     verdict::Reason,
 };
 
@@ -24,9 +25,9 @@ const EVENTS: usize = 4096;
 pub struct MemoryDatapath {
     capacity: Capacity,
     map_memory: u64,
-    flows: HashMap<FlowKey, FlowEntry>,
+    flows: HashMap<FlowKey, SealedFlow>,
     counters: Vec<FlowCounters>,
-    next_hops: Vec<NextHop>,
+    next_hops: Vec<SealedNextHop>,
     devices: Vec<Option<u32>>,
     reasons: Vec<ReasonCounters>,
     events: VecDeque<FirstDrop>,
@@ -44,7 +45,7 @@ impl MemoryDatapath {
             map_memory: memory_on(config, 1),
             flows: HashMap::new(),
             counters: vec![FlowCounters::default(); capacity.flows as usize],
-            next_hops: vec![NextHop::default(); capacity.next_hops as usize],
+            next_hops: vec![SealedNextHop::default(); capacity.next_hops as usize],
             devices: vec![None; capacity.devices as usize],
             reasons: vec![ReasonCounters::default(); Reason::ALL.len()],
             events: VecDeque::new(),
@@ -56,13 +57,13 @@ impl MemoryDatapath {
     /// The entry of a flow.
     #[must_use]
     pub fn flow(&self, key: &FlowKey) -> Option<FlowEntry> {
-        self.flows.get(key).copied()
+        self.flows.get(key)?.open(key).copied()
     }
 
     /// A row of the next-hop table.
     #[must_use]
     pub fn next_hop(&self, index: u32) -> Option<NextHop> {
-        self.next_hops.get(index as usize).copied()
+        self.next_hops.get(index as usize)?.open().copied()
     }
 
     /// Does to a frame what the XDP program does, at `now` nanoseconds of any clock that only goes
@@ -70,7 +71,7 @@ impl MemoryDatapath {
     pub fn relay(&mut self, frame: &mut BufferFrame<'_>, now: u64) -> Outcome {
         self.now = now;
         let octets = frame.length() as u64;
-        let outcome = relay::relay(frame, self);
+        let outcome = relay::relay(frame, self, &mut Scratch::default());
         if let Some(counters) = self.reasons.get_mut(outcome.reason as usize) {
             counters.packets += 1;
             counters.octets += octets;
@@ -84,15 +85,17 @@ impl Tables for MemoryDatapath {
         (self.capacity.first_port..=self.capacity.last_port).contains(&port)
     }
 
-    fn flow(&self, key: &FlowKey) -> Result<FlowEntry, Reason> {
-        self.flows.get(key).copied().ok_or(Reason::UnknownFlow)
+    fn flow<'a>(&self, key: &FlowKey, copy: &'a mut SealedFlow) -> Result<&'a FlowEntry, Reason> {
+        *copy = *self.flows.get(key).ok_or(Reason::UnknownFlow)?;
+        copy.open(key).ok_or(Reason::Changing)
     }
 
-    fn next_hop(&self, index: u32) -> Result<NextHop, Reason> {
-        self.next_hops
+    fn next_hop<'a>(&self, index: u32, copy: &'a mut SealedNextHop) -> Result<&'a NextHop, Reason> {
+        *copy = *self
+            .next_hops
             .get(index as usize)
-            .copied()
-            .ok_or(Reason::UnresolvedNextHop)
+            .ok_or(Reason::UnresolvedNextHop)?;
+        copy.open().ok_or(Reason::Changing)
     }
 
     fn can_send(&self, next_hop: &NextHop) -> bool {
@@ -128,7 +131,7 @@ impl Datapath for MemoryDatapath {
                 limit: self.capacity.flows,
             });
         }
-        self.flows.insert(*key, *entry);
+        self.flows.insert(*key, SealedFlow::new(key, entry));
         Ok(())
     }
 
@@ -157,7 +160,7 @@ impl Datapath for MemoryDatapath {
     fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {
         self.capacity.check_next_hop(index)?;
         if let Some(row) = self.next_hops.get_mut(index as usize) {
-            *row = *next_hop;
+            *row = SealedNextHop::new(next_hop);
         }
         Ok(())
     }

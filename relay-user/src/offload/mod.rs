@@ -6,11 +6,20 @@
 mod configuration;
 mod datapath;
 mod error;
+mod kernel_maps;
+mod loader;
 mod map_memory;
 mod memory;
+mod steering;
+
+#[cfg(test)]
+mod rooted;
 
 pub use configuration::{InterfaceState, OffloadConfig, XdpMode};
 pub use datapath::{Capacity, Datapath};
 pub use error::DatapathError;
+pub use kernel_maps::XdpDatapath;
+pub use loader::Offload;
 pub use map_memory::{memory, memory_on};
 pub use memory::MemoryDatapath;
+pub use steering::Steering;

@@ -1,0 +1,93 @@
+//! The packet that the driver gave, as a [`Frame`].
+
+use core::arch::asm;
+use core::mem::size_of;
+
+use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_head, programs::XdpContext};
+use relay_abi::frame::{Frame, View};
+
+/// Offsets that the packet decides are kept below this: the verifier wants a bound, and no packet
+/// of one buffer is longer.
+const VARIABLE_OFFSETS: usize = 0x4000;
+
+/// The linear part of an XDP packet.
+pub struct Packet<'a> {
+    context: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Packet<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext) -> Self {
+        Self {
+            context,
+            start: context.data(),
+            end: context.data_end(),
+        }
+    }
+}
+
+/// Hides from the compiler where a value comes from, so that what the verifier has to see (a mask,
+/// a comparison of this very pointer) is not optimised into something equal that it cannot follow.
+#[inline(always)]
+fn opaque(mut value: usize) -> usize {
+    // SAFETY: it moves a register to itself. Without an instruction there would be two line numbers
+    // for the next one, which the kernel refuses.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
+    value
+}
+
+impl Frame for Packet<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    fn view<T: View>(&self, offset: usize) -> Option<&T> {
+        let start = self.start + offset;
+        if start + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: the octets are within the packet, as just compared; any octets make a `T`, which
+        // has no alignment; nothing else holds them, as `self` is borrowed.
+        Some(unsafe { &*(start as *const T) })
+    }
+
+    #[inline(always)]
+    fn view_mut<T: View>(&mut self, offset: usize) -> Option<&mut T> {
+        let start = self.start + offset;
+        if start + size_of::<T>() > self.end {
+            return None;
+        }
+        // SAFETY: as in `view`, and `self` is borrowed mutably.
+        Some(unsafe { &mut *(start as *mut T) })
+    }
+
+    #[inline(always)]
+    fn octet(&self, offset: usize) -> Option<u8> {
+        let offset = opaque(offset);
+        if offset >= VARIABLE_OFFSETS {
+            return None;
+        }
+        let start = opaque(self.start + offset);
+        if start + 1 > self.end {
+            return None;
+        }
+        // SAFETY: the octet is within the packet, as just compared.
+        Some(unsafe { *(start as *const u8) })
+    }
+
+    #[inline(always)]
+    fn grow_head(&mut self, by: i32) -> bool {
+        // SAFETY: the context is the one that the kernel gave; pointers into the packet are made
+        // anew below.
+        if unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), -by) } != 0 {
+            return false;
+        }
+        self.start = self.context.data();
+        self.end = self.context.data_end();
+        true
+    }
+}

@@ -1,0 +1,215 @@
+//! The datapath in the kernel: the XDP program's maps.
+//!
+//! Keys and values cross as plain words, which the types of `relay-abi` become and come from
+//! without unsafe code.
+
+use std::{collections::HashSet, error::Error};
+
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use relay_abi::{
+    counters::{FlowCounters, ReasonCounters},
+    event::FirstDrop,
+    flow::{FlowEntry, FlowKey},
+    next_hop::NextHop,
+    seal::{SealedFlow, SealedNextHop},
+    verdict::Reason,
+};
+use zerocopy::{FromBytes, transmute};
+
+use super::{Capacity, Datapath, DatapathError, OffloadConfig, memory};
+
+type Key = [u8; 20];
+type FlowWords = [u64; 14];
+type CounterWords = [u64; 8];
+type NextHopWords = [u64; 5];
+type ReasonWords = [u64; 2];
+
+/// The [`Datapath`] that the XDP program works by.
+pub struct XdpDatapath {
+    capacity: Capacity,
+    map_memory: u64,
+    cpus: usize,
+    installed: HashSet<FlowKey>,
+    flows: HashMap<MapData, Key, FlowWords>,
+    flow_counters: PerCpuArray<MapData, CounterWords>,
+    next_hops: Array<MapData, NextHopWords>,
+    devices: DevMap<MapData>,
+    reasons: PerCpuArray<MapData, ReasonWords>,
+    events: RingBuf<MapData>,
+    event_losses: PerCpuArray<MapData, u64>,
+}
+
+/// What went wrong, down to the system call.
+pub(super) fn cause(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}
+
+pub(super) fn refused(operation: &'static str) -> impl Fn(MapError) -> DatapathError {
+    move |error| DatapathError::Kernel {
+        operation,
+        cause: cause(&error),
+    }
+}
+
+impl XdpDatapath {
+    /// Takes the maps out of a loaded object.
+    pub(super) fn new(bpf: &mut aya::Ebpf, config: &OffloadConfig) -> Result<Self, DatapathError> {
+        let mut take = |name: &'static str| -> Result<Map, DatapathError> {
+            bpf.take_map(name).ok_or(DatapathError::Kernel {
+                operation: "open a map",
+                cause: format!("the object has no map {name}"),
+            })
+        };
+        let open = refused("open a map");
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| DatapathError::Kernel {
+            operation: "count the processors",
+            cause: format!("{what}: {error}"),
+        })?;
+        Ok(Self {
+            capacity: Capacity::of(config),
+            map_memory: memory(config),
+            cpus,
+            installed: HashSet::new(),
+            flows: take("FLOWS")?.try_into().map_err(&open)?,
+            flow_counters: take("FLOW_COUNTERS")?.try_into().map_err(&open)?,
+            next_hops: take("NEXT_HOPS")?.try_into().map_err(&open)?,
+            devices: take("DEVICES")?.try_into().map_err(&open)?,
+            reasons: take("REASONS")?.try_into().map_err(&open)?,
+            events: take("EVENTS")?.try_into().map_err(&open)?,
+            event_losses: take("EVENT_LOSSES")?.try_into().map_err(&open)?,
+        })
+    }
+}
+
+impl Datapath for XdpDatapath {
+    fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
+        self.capacity.check(key, entry)?;
+        if !self.installed.contains(key) && self.flow_count() >= self.capacity.flows {
+            return Err(DatapathError::Capacity {
+                table: "flows",
+                limit: self.capacity.flows,
+            });
+        }
+        let element: FlowWords = transmute!(SealedFlow::new(key, entry));
+        let octets: Key = transmute!(*key);
+        self.flows
+            .insert(octets, element, 0)
+            .map_err(refused("install a flow"))?;
+        self.installed.insert(*key);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
+        if !self.installed.contains(key) {
+            return Ok(());
+        }
+        let octets: Key = transmute!(*key);
+        match self.flows.remove(&octets) {
+            Ok(()) | Err(MapError::KeyNotFound) => {
+                self.installed.remove(key);
+                Ok(())
+            }
+            Err(error) => Err(refused("remove a flow")(error)),
+        }
+    }
+
+    fn read(&self, counters: u32) -> Result<FlowCounters, DatapathError> {
+        self.capacity.check_counters(counters)?;
+        let each = self
+            .flow_counters
+            .get(&counters, 0)
+            .map_err(refused("read a flow's counters"))?;
+        Ok(each
+            .iter()
+            .map(|words| -> FlowCounters { transmute!(*words) })
+            .fold(FlowCounters::default(), FlowCounters::merge))
+    }
+
+    fn clear_counters(&mut self, counters: u32) -> Result<(), DatapathError> {
+        self.capacity.check_counters(counters)?;
+        let refuse = refused("clear a flow's counters");
+        let zeros = vec![CounterWords::default(); self.cpus]
+            .try_into()
+            .map_err(|error| DatapathError::Kernel {
+                operation: "clear a flow's counters",
+                cause: cause(&error),
+            })?;
+        self.flow_counters.set(counters, zeros, 0).map_err(refuse)
+    }
+
+    fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {
+        self.capacity.check_next_hop(index)?;
+        let element: NextHopWords = transmute!(SealedNextHop::new(next_hop));
+        self.next_hops
+            .set(index, element, 0)
+            .map_err(refused("write a next hop"))
+    }
+
+    fn set_device(&mut self, slot: u32, interface: u32) -> Result<(), DatapathError> {
+        self.capacity.check_device(slot)?;
+        self.devices
+            .set(slot, interface, None, 0)
+            .map_err(|error| DatapathError::Kernel {
+                operation: "put a device into the device map",
+                cause: cause(&error),
+            })
+    }
+
+    fn reasons(&self) -> Result<Vec<(Reason, ReasonCounters)>, DatapathError> {
+        let mut reasons = Vec::with_capacity(Reason::ALL.len());
+        for reason in Reason::ALL {
+            let each = self
+                .reasons
+                .get(&(*reason as u32), 0)
+                .map_err(refused("read a reason's counters"))?;
+            let mut sum = ReasonCounters::default();
+            for words in each.iter() {
+                let one: ReasonCounters = transmute!(*words);
+                sum.packets = sum.packets.wrapping_add(one.packets);
+                sum.octets = sum.octets.wrapping_add(one.octets);
+            }
+            reasons.push((*reason, sum));
+        }
+        Ok(reasons)
+    }
+
+    fn events(&mut self) -> Vec<FirstDrop> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            if let Ok(event) = FirstDrop::read_from_bytes(&item) {
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    fn event_losses(&self) -> Result<u64, DatapathError> {
+        let each = self
+            .event_losses
+            .get(&0, 0)
+            .map_err(refused("read the lost events"))?;
+        Ok(each.iter().sum())
+    }
+
+    fn flow_count(&self) -> u32 {
+        u32::try_from(self.installed.len()).unwrap_or(u32::MAX)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn map_memory(&self) -> u64 {
+        self.map_memory
+    }
+}

@@ -1,0 +1,355 @@
+//! Loading and attaching: native, else generic, else none; each step told, and kept to be read.
+
+use std::{ffi::CString, mem::size_of};
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::Array,
+    programs::{SkLookup, Xdp, XdpMode as Attach},
+};
+use relay_abi::settings::Settings;
+use tracing::{error, info, warn};
+use zerocopy::transmute;
+
+use super::{
+    InterfaceState, OffloadConfig, Steering, XdpDatapath, XdpMode,
+    configuration::{DEVICES, EVENT_OCTETS},
+    kernel_maps::{cause, refused},
+    map_memory::{sizes, socket_slots},
+};
+
+/// The object that the build script compiled.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("RELAY_OBJECT"));
+
+/// What runs in the kernel. Everything is detached when it is dropped.
+pub struct Offload {
+    interfaces: Vec<InterfaceState>,
+    steps: Vec<String>,
+    datapath: Option<XdpDatapath>,
+    steering: Option<Steering>,
+    /// Holds the programs and their links.
+    bpf: Option<Ebpf>,
+}
+
+impl Offload {
+    /// Loads the programs and attaches them: `relay` to each interface, `steer` to the calling
+    /// thread's network namespace. It never fails: what the kernel refuses is done without, and
+    /// the log, [`Offload::steps`] and [`Offload::interfaces`] say so.
+    ///
+    /// All interfaces get the same mode. A packet may come in by any of them and leave by any
+    /// other, and a driver without native XDP loses what is redirected to it natively.
+    #[must_use]
+    pub fn load(config: &OffloadConfig) -> Self {
+        let mut offload = Self {
+            interfaces: Vec::new(),
+            steps: Vec::new(),
+            datapath: None,
+            steering: None,
+            bpf: None,
+        };
+        let mut bpf = match open(config) {
+            Ok(bpf) => bpf,
+            Err(why) => {
+                offload.failed(format!(
+                    "the kernel takes no BPF programs ({why}): every stream takes the slow path, \
+                     and every port a socket of its own; run as root or with CAP_BPF, CAP_NET_ADMIN \
+                     and CAP_PERFMON"
+                ));
+                offload.without(config, &why);
+                return offload;
+            }
+        };
+        offload.load_steering(&mut bpf, config);
+        if config.mode == XdpMode::Off {
+            offload.step("XDP is off in the configuration".to_owned());
+            offload.without(config, "off in the configuration");
+        } else {
+            match offload.load_relay(&mut bpf, config) {
+                Ok(()) => {}
+                Err(why) => {
+                    offload.failed(format!(
+                        "the kernel refused the XDP program ({why}): every stream takes the slow \
+                         path"
+                    ));
+                    offload.without(config, &why);
+                }
+            }
+        }
+        offload.bpf = Some(bpf);
+        offload
+    }
+
+    /// What came of each interface.
+    #[must_use]
+    pub fn interfaces(&self) -> &[InterfaceState] {
+        &self.interfaces
+    }
+
+    /// What was tried, in order, as the log has it.
+    #[must_use]
+    pub fn steps(&self) -> &[String] {
+        &self.steps
+    }
+
+    /// The maps, once. `None` when the XDP program runs nowhere.
+    pub fn take_datapath(&mut self) -> Option<XdpDatapath> {
+        self.datapath.take()
+    }
+
+    /// The steering, once. `None` when the kernel refused it. It outlives this.
+    pub fn take_steering(&mut self) -> Option<Steering> {
+        self.steering.take()
+    }
+
+    /// The XDP program, for test runs.
+    #[cfg(test)]
+    pub(super) fn relay_program(&self) -> Option<&Xdp> {
+        self.bpf.as_ref()?.program("relay")?.try_into().ok()
+    }
+
+    fn step(&mut self, text: String) {
+        info!("{text}");
+        self.steps.push(text);
+    }
+
+    fn degraded(&mut self, text: String) {
+        warn!("{text}");
+        self.steps.push(text);
+    }
+
+    fn failed(&mut self, text: String) {
+        error!("{text}");
+        self.steps.push(text);
+    }
+
+    /// Records that no interface has XDP, and why.
+    fn without(&mut self, config: &OffloadConfig, why: &str) {
+        self.interfaces = config
+            .interfaces
+            .iter()
+            .map(|name| InterfaceState {
+                name: name.clone(),
+                index: interface_index(name),
+                mode: XdpMode::Off,
+                why: why.to_owned(),
+            })
+            .collect();
+    }
+
+    fn load_steering(&mut self, bpf: &mut Ebpf, config: &OffloadConfig) {
+        if config.workers == 0 {
+            return;
+        }
+        let program: Result<&mut SkLookup, _> = match bpf.program_mut("steer") {
+            Some(program) => program.try_into(),
+            None => return self.failed("the object has no program steer".to_owned()),
+        };
+        let link = program.and_then(|program| {
+            program.load()?;
+            let namespace = std::fs::File::open("/proc/thread-self/ns/net")?;
+            let link = program.attach(namespace)?;
+            program.take_link(link)
+        });
+        let sockets = bpf.take_map("SOCKETS").map(TryInto::try_into);
+        match (link, sockets) {
+            (Ok(link), Some(Ok(sockets))) => {
+                self.steering = Some(Steering::new(sockets, link, config.workers));
+                self.step(format!(
+                    "steering of ports {}-{} to {} workers attached",
+                    config.media_ports.start(),
+                    config.media_ports.end(),
+                    config.workers
+                ));
+            }
+            (Err(refusal), _) => self.failed(format!(
+                "the kernel refused the sk_lookup program ({}): every port takes a socket of its \
+                 own",
+                cause(&refusal)
+            )),
+            (Ok(_), _) => self.failed("the object has no usable map SOCKETS".to_owned()),
+        }
+    }
+
+    /// The error is why the program itself was refused; an interface's refusal is in its state.
+    fn load_relay(&mut self, bpf: &mut Ebpf, config: &OffloadConfig) -> Result<(), String> {
+        let program: &mut Xdp = bpf
+            .program_mut("relay")
+            .ok_or("the object has no program relay")?
+            .try_into()
+            .map_err(|error: aya::programs::ProgramError| cause(&error))?;
+        program
+            .load()
+            .map_err(|error| verifier_tail(&cause(&error)))?;
+        self.step(format!(
+            "XDP program loaded for {} flows and {} next hops",
+            config.flows, config.next_hops
+        ));
+        self.attach(program, config);
+        self.datapath = Some(XdpDatapath::new(bpf, config).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn attach(&mut self, program: &mut Xdp, config: &OffloadConfig) {
+        let mut refusal = None;
+        if config.mode == XdpMode::Native {
+            match attach_all(program, &config.interfaces, Attach::Driver) {
+                Ok(()) => {
+                    for name in &config.interfaces {
+                        self.attached(name, XdpMode::Native, "the driver took it".to_owned());
+                    }
+                    return;
+                }
+                Err((name, why)) => {
+                    let text = format!("native XDP was refused on {name} ({why})");
+                    if config.forced {
+                        self.failed(format!(
+                            "{text} and is forced: every stream takes the slow path"
+                        ));
+                        self.without(config, &text);
+                        return;
+                    }
+                    self.degraded(format!("{text}: trying generic XDP on every interface"));
+                    refusal = Some(text);
+                }
+            }
+        }
+        for name in &config.interfaces {
+            match attach_one(program, name, Attach::Skb) {
+                Ok(()) => {
+                    let why = refusal
+                        .clone()
+                        .unwrap_or_else(|| "asked for by the configuration".to_owned());
+                    self.attached(name, XdpMode::Generic, why);
+                }
+                Err(why) => {
+                    let text = format!("generic XDP was refused on {name} ({why})");
+                    self.failed(format!(
+                        "{text}: streams that come in there take the slow path"
+                    ));
+                    let why = match &refusal {
+                        Some(refusal) => format!("{refusal}; {text}"),
+                        None => text,
+                    };
+                    self.interfaces.push(InterfaceState {
+                        name: name.clone(),
+                        index: interface_index(name),
+                        mode: XdpMode::Off,
+                        why,
+                    });
+                }
+            }
+        }
+    }
+
+    fn attached(&mut self, name: &str, mode: XdpMode, why: String) {
+        let text = format!("{mode} XDP attached to {name}: {why}");
+        if mode == XdpMode::Native {
+            self.step(text);
+        } else {
+            self.degraded(text);
+        }
+        self.interfaces.push(InterfaceState {
+            name: name.to_owned(),
+            index: interface_index(name),
+            mode,
+            why,
+        });
+    }
+}
+
+/// Creates the maps in the sizes that `config` asks for and reads the programs.
+fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
+    allow_locked_memory();
+    let (flows, next_hops) = sizes(config);
+    let mut bpf = EbpfLoader::new()
+        .map_max_entries("FLOWS", flows)
+        .map_max_entries("FLOW_COUNTERS", flows)
+        .map_max_entries("NEXT_HOPS", next_hops)
+        .map_max_entries("DEVICES", DEVICES)
+        .map_max_entries("EVENTS", EVENT_OCTETS)
+        .map_max_entries("SOCKETS", socket_slots(config))
+        .load(OBJECT)
+        .map_err(|error| cause(&error))?;
+    let settings: [u8; size_of::<Settings>()] = transmute!(Settings {
+        first_port: *config.media_ports.start(),
+        last_port: *config.media_ports.end(),
+        workers: u32::from(config.workers),
+    });
+    let map = bpf
+        .map_mut("SETTINGS")
+        .ok_or("the object has no map SETTINGS")?;
+    Array::<_, [u8; size_of::<Settings>()]>::try_from(map)
+        .and_then(|mut map| map.set(0, settings, 0))
+        .map_err(|error| refused("write the settings")(error).to_string())?;
+    Ok(bpf)
+}
+
+/// Attaches to all or to none; the error is the first refusal.
+fn attach_all(
+    program: &mut Xdp,
+    interfaces: &[String],
+    mode: Attach,
+) -> Result<(), (String, String)> {
+    let mut links = Vec::with_capacity(interfaces.len());
+    for name in interfaces {
+        match attach_index(program, name, mode) {
+            Ok(link) => links.push(link),
+            Err(why) => {
+                for link in links {
+                    // A link that does not come off stands in the way of the next mode, which
+                    // then says so.
+                    let _ = program.detach(link);
+                }
+                return Err((name.clone(), why));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn attach_one(program: &mut Xdp, name: &str, mode: Attach) -> Result<(), String> {
+    attach_index(program, name, mode).map(|_| ())
+}
+
+fn attach_index(
+    program: &mut Xdp,
+    name: &str,
+    mode: Attach,
+) -> Result<aya::programs::xdp::XdpLinkId, String> {
+    let index = interface_index(name).ok_or("there is no such interface")?;
+    program
+        .attach_to_if_index(index, mode)
+        .map_err(|error| cause(&error))
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name is a C string that lives over the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// Before Linux 5.11 maps count against the limit of locked memory. A refusal shows when the maps
+/// are made.
+fn allow_locked_memory() {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the structure lives over the call, which only reads it.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+}
+
+/// The end of what the verifier says, where its reason stands.
+fn verifier_tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    let first = lines.first().copied().unwrap_or_default();
+    let tail = lines.get(1..).unwrap_or_default();
+    let tail = tail.get(tail.len().saturating_sub(6)..).unwrap_or_default();
+    let mut text = first.to_owned();
+    for line in tail {
+        text.push_str(" | ");
+        text.push_str(line);
+    }
+    text
+}
