@@ -2,4 +2,5 @@
 //! the network.
 
 pub mod config;
+pub mod sdp;
 pub mod sip;

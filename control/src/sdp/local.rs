@@ -1,0 +1,150 @@
+//! Our own descriptions, before and as they are written.
+
+use relay_user::media::MediaPort;
+use sdp_types::{Attribute, Connection, Media, Origin, Session, Time};
+
+use super::{
+    Direction,
+    codec::Format,
+    crypto::Crypto,
+    remote::{LineTitle, Transport, wipe},
+};
+
+/// What we say to a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LocalDescription {
+    pub(super) port: MediaPort,
+    pub(super) transport: Transport,
+    pub(super) formats: Vec<Format>,
+    pub(super) direction: Direction,
+    pub(super) crypto: Vec<Crypto>,
+    pub(super) rtcp_mux: bool,
+    /// Says that RTCP shares the port, as an agreed `a=rtcp-mux` does (RFC 8035).
+    pub(super) rtcp_shared: bool,
+    pub(super) ptime: Option<u32>,
+    pub(super) maxptime: Option<u32>,
+    pub(super) layout: Layout,
+}
+
+/// The `m=` lines of a leg: their order and number last as long as its session (RFC 3264,
+/// section 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Refused lines before the audio stream's, and after it.
+    pub(super) before: Vec<LineTitle>,
+    pub(super) after: Vec<LineTitle>,
+}
+
+impl Layout {
+    /// The layout of lines of which the one at `audio` is in use.
+    pub(super) fn new(titles: impl Iterator<Item = LineTitle>, audio: usize) -> Self {
+        let mut layout = Self::default();
+        for (place, title) in titles.enumerate() {
+            match place.cmp(&audio) {
+                std::cmp::Ordering::Less => layout.before.push(title),
+                std::cmp::Ordering::Equal => {}
+                std::cmp::Ordering::Greater => layout.after.push(title),
+            }
+        }
+        layout
+    }
+
+    pub(super) fn audio(&self) -> usize {
+        self.before.len()
+    }
+}
+
+impl LocalDescription {
+    /// The body. It names nothing but our own address (RFC 8866, section 5).
+    pub(super) fn write(&self, session_id: u64, version: u64) -> String {
+        let address = self.port.rtp.ip();
+        let mut session = Session::new(Origin::with_ip_addr(session_id, version, address), "-");
+        session.connection = Some(Connection::from_ip_addr(address));
+        session.times = vec![Time::new(0, 0)];
+        session.medias = self
+            .layout
+            .before
+            .iter()
+            .map(refused)
+            .chain([self.audio()])
+            .chain(self.layout.after.iter().map(refused))
+            .collect();
+        let body = session.to_string();
+        wipe(&mut session);
+        body
+    }
+
+    fn audio(&self) -> Media {
+        let numbers: Vec<String> = self
+            .formats
+            .iter()
+            .map(|format| format.payload_type.to_string())
+            .collect();
+        Media {
+            media: "audio".to_owned(),
+            port: self.port.rtp.port(),
+            num_ports: None,
+            proto: self.transport.name().to_owned(),
+            fmt: numbers.join(" "),
+            media_title: None,
+            connections: Vec::new(),
+            bandwidths: Vec::new(),
+            key: None,
+            attributes: self.attributes(),
+        }
+    }
+
+    fn attributes(&self) -> Vec<Attribute> {
+        let mut attributes = Vec::new();
+        for Format {
+            payload_type,
+            codec,
+            parameters,
+        } in &self.formats
+        {
+            let mut mapping = format!("{payload_type} {}/{}", codec.name, codec.clock_rate);
+            if codec.channels != 1 {
+                mapping.push_str(&format!("/{}", codec.channels));
+            }
+            attributes.push(Attribute::with_value("rtpmap", mapping));
+            for line in parameters {
+                attributes.push(Attribute::with_value(
+                    "fmtp",
+                    format!("{payload_type} {line}"),
+                ));
+            }
+        }
+        if let Some(ptime) = self.ptime {
+            attributes.push(Attribute::with_value("ptime", ptime));
+        }
+        if let Some(maxptime) = self.maxptime {
+            attributes.push(Attribute::with_value("maxptime", maxptime));
+        }
+        for crypto in &self.crypto {
+            attributes.push(Attribute::with_value("crypto", crypto.value().as_str()));
+        }
+        if self.rtcp_shared {
+            attributes.push(Attribute::with_value("rtcp", self.port.rtp.port()));
+        }
+        if self.rtcp_mux {
+            attributes.push(Attribute::new("rtcp-mux"));
+        }
+        attributes.push(Attribute::new(self.direction.name()));
+        attributes
+    }
+}
+
+fn refused(title: &LineTitle) -> Media {
+    Media {
+        media: title.media.clone(),
+        port: 0,
+        num_ports: None,
+        proto: title.transport.clone(),
+        fmt: title.formats.clone(),
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes: Vec::new(),
+    }
+}

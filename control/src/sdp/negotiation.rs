@@ -1,0 +1,575 @@
+//! One call's offers and answers.
+
+use rand::CryptoRng;
+use relay_user::media::{CallMedia, LegMedia, RemoteMedia, SourcePolicy, SrtpKeys, Stream};
+
+use super::{
+    Direction, SdpError,
+    codec::{Codec, Format},
+    crypto::Crypto,
+    exchange::{self, Taken},
+    leg::LegState,
+    local::{Layout, LocalDescription},
+    policy::{HoldForm, LegPolicy, Side, SrtpPolicy},
+    remote::{Audio, Description, Transport},
+};
+
+/// The SDP of a call with two legs.
+///
+/// An exchange is [`offer`](Self::offer), one or more [`answer`](Self::answer)s (each early dialog
+/// may bring one), then [`commit`](Self::commit); or [`rollback`](Self::rollback) when the request
+/// that carried it failed. Either side may offer. What is returned by `offer` and `answer` is the
+/// body for the *other* side. An error leaves everything as it was.
+///
+/// Towards each side the `o=` line keeps one session id and counts its version; our SRTP keys, the
+/// order of the `m=` lines and the meaning of every payload type stay for the life of the call.
+///
+/// The bodies hold keys where a leg is SRTP: they belong in a SIP message and nowhere else.
+#[derive(Debug)]
+pub struct Negotiation {
+    legs: [LegState; 2],
+    exchange: Option<Exchange>,
+    agreed: Option<Agreement>,
+}
+
+/// What both legs have agreed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegotiatedMedia {
+    pub legs: [NegotiatedLeg; 2],
+    /// From leg A to leg B, then from leg B to leg A.
+    pub streams: [Stream; 2],
+    /// The codec that the answer put first.
+    pub codec: Codec,
+}
+
+/// One leg's part of [`NegotiatedMedia`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegotiatedLeg {
+    /// Our description's address on this leg.
+    pub local: relay_user::media::MediaPort,
+    /// `None` when the leg has only ever named an address of zeros.
+    pub remote: Option<RemoteMedia>,
+    pub srtp: Option<SrtpKeys>,
+    pub rtcp_mux: bool,
+    /// The leg's own direction: what is left of it after offer and answer.
+    pub direction: Direction,
+    /// Counts the descriptions received from the leg.
+    pub negotiation: u32,
+}
+
+impl NegotiatedMedia {
+    /// The description that the media plane takes.
+    #[must_use]
+    pub fn call_media(self, sources: [SourcePolicy; 2], dscp: [Option<u8>; 2]) -> CallMedia {
+        let [a, b] = self.legs;
+        let [sources_a, sources_b] = sources;
+        let [dscp_a, dscp_b] = dscp;
+        let leg = |leg: NegotiatedLeg, sources, dscp| LegMedia {
+            port: leg.local,
+            remote: leg.remote,
+            sources,
+            negotiation: leg.negotiation,
+            srtp: leg.srtp,
+            rtcp_mux: leg.rtcp_mux,
+            dscp,
+        };
+        CallMedia {
+            legs: [leg(a, sources_a, dscp_a), leg(b, sources_b, dscp_b)],
+            streams: self.streams,
+        }
+    }
+}
+
+/// An offer on its way.
+#[derive(Debug)]
+struct Exchange {
+    offerer: Side,
+    audio: Audio,
+    /// The `m=` lines of the offer, which the answer repeats.
+    layout: Layout,
+    /// Our `a=crypto` of the answer, and the peer's key that it belongs to.
+    crypto: Option<(Crypto, Crypto)>,
+    /// What we offered the other side.
+    offered: LocalDescription,
+    /// The offerer's own form of each format of `offered`.
+    origins: Vec<Format>,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    audio: Audio,
+    agreement: Agreement,
+}
+
+#[derive(Clone, Debug)]
+struct Agreement {
+    legs: [AgreedLeg; 2],
+    formats: Vec<AgreedFormat>,
+}
+
+#[derive(Clone, Debug)]
+struct AgreedLeg {
+    audio: Audio,
+    remote: Option<RemoteMedia>,
+    srtp: Option<SrtpKeys>,
+    rtcp_mux: bool,
+    direction: Direction,
+    layout: Layout,
+    negotiation: u32,
+}
+
+/// A codec in use and its numbers, by leg.
+#[derive(Clone, Debug)]
+struct AgreedFormat {
+    codec: Codec,
+    /// In the leg's description: what it receives.
+    theirs: [u8; 2],
+    /// In ours: what it sends.
+    ours: [u8; 2],
+}
+
+impl Negotiation {
+    /// The legs' policies, first A's then B's. `random` gives the session ids.
+    pub fn new<R: CryptoRng + ?Sized>(policies: [LegPolicy; 2], random: &mut R) -> Self {
+        Self {
+            legs: policies.map(|policy| LegState::new(policy, random)),
+            exchange: None,
+            agreed: None,
+        }
+    }
+
+    /// Whether an offer waits for [`commit`](Self::commit) or [`rollback`](Self::rollback), and
+    /// who made it.
+    #[must_use]
+    pub fn pending(&self) -> Option<Side> {
+        self.exchange.as_ref().map(|exchange| exchange.offerer)
+    }
+
+    /// The offer in `body` came from `from`: gives the offer for the other side. `random` gives
+    /// SRTP keys where new ones are needed.
+    ///
+    /// # Errors
+    /// [`SdpError::OfferPending`], and whatever makes the offer unusable; its
+    /// [`status`](SdpError::status) is the response to the offerer. In a re-INVITE what was agreed
+    /// before stays.
+    pub fn offer<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        if self.exchange.is_some() {
+            return Err(SdpError::OfferPending);
+        }
+        let description = Description::parse(body)?;
+        let taken = exchange::take_offer(
+            &description,
+            &self.leg(from).policy,
+            &self.leg(from.other()).policy,
+        )?;
+        let titles = description.lines.into_iter().map(|line| line.title);
+        let layout = Layout::new(titles, taken.place);
+        let body = self.make_offer(from, taken, layout, random)?;
+        let leg = self.leg_mut(from);
+        leg.received = leg.received.wrapping_add(1);
+        Ok(body)
+    }
+
+    /// An offer to `to` that repeats what the other side last described: for a peer that wants
+    /// every INVITE to bear an offer when the other side sent one without. What
+    /// [`answer`](Self::answer) then returns is for nobody.
+    ///
+    /// # Errors
+    /// [`SdpError::OfferPending`]; [`SdpError::NotPending`] before anything was agreed.
+    pub fn offer_again<R: CryptoRng + ?Sized>(
+        &mut self,
+        to: Side,
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        if self.exchange.is_some() {
+            return Err(SdpError::OfferPending);
+        }
+        let from = to.other();
+        let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
+        let AgreedLeg { audio, layout, .. } = of(&agreed.legs, from);
+        let layout = layout.clone();
+        let taken = exchange::take_audio(
+            layout.audio(),
+            audio,
+            &self.leg(from).policy,
+            &self.leg(to).policy,
+        )?;
+        self.make_offer(from, taken, layout, random)
+    }
+
+    fn make_offer<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        taken: Taken,
+        layout: Layout,
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        let Taken {
+            audio,
+            crypto,
+            formats,
+            ..
+        } = taken;
+        let to = from.other();
+        let numbers = self.leg(to).number(&formats);
+        let (origins, formats): (Vec<Format>, Vec<Format>) = formats
+            .into_iter()
+            .zip(numbers)
+            .filter_map(|(origin, number)| {
+                let offered = Format {
+                    payload_type: number?,
+                    ..origin.clone()
+                };
+                Some((origin, offered))
+            })
+            .unzip();
+        if !formats.iter().any(|format| format.codec.is_voice()) {
+            return Err(SdpError::NoSharedCodec);
+        }
+        let crypto = crypto.map(|theirs| {
+            let ours = Crypto {
+                tag: theirs.tag,
+                suite_name: theirs.suite_name.clone(),
+                key: self.leg_mut(from).key(theirs.key.suite, random),
+            };
+            (ours, theirs)
+        });
+        let before = self.agreed.as_ref().map(|agreed| of(&agreed.legs, to));
+        let policy = &self.leg(to).policy;
+        let encrypted = match before {
+            Some(leg) => leg.srtp.is_some(),
+            None => policy.srtp != SrtpPolicy::Off,
+        };
+        let suites = if encrypted {
+            let in_use = before.and_then(|leg| leg.srtp.as_ref());
+            exchange::offered_suites(policy, in_use.map(|keys| keys.protect.suite))
+        } else {
+            Vec::new()
+        };
+        let mut offered = LocalDescription {
+            port: policy.local,
+            transport: match before {
+                Some(leg) => leg.audio.transport,
+                None if policy.srtp == SrtpPolicy::Require => Transport::Savp,
+                None => Transport::Avp,
+            },
+            formats,
+            direction: match policy.hold {
+                HoldForm::Inactive if audio.direction != Direction::SendReceive => {
+                    Direction::Inactive
+                }
+                _ => audio.direction,
+            },
+            crypto: Vec::new(),
+            rtcp_mux: policy.rtcp_mux,
+            rtcp_shared: false,
+            ptime: audio.ptime,
+            maxptime: audio.maxptime,
+            layout: before.map(|leg| leg.layout.clone()).unwrap_or_default(),
+        };
+        offered.crypto = (1..)
+            .zip(suites)
+            .map(|(tag, suite)| Crypto::new(tag, self.leg_mut(to).key(suite, random)))
+            .collect();
+        let body = self.leg_mut(to).write(offered.clone());
+        self.exchange = Some(Exchange {
+            offerer: from,
+            audio,
+            layout,
+            crypto,
+            offered,
+            origins,
+            answer: None,
+        });
+        Ok(body)
+    }
+
+    /// The answer in `body` came from `from`: gives the answer for the side that offered. May be
+    /// called again for the same offer (another early dialog, then the final response); the last
+    /// one counts.
+    ///
+    /// # Errors
+    /// [`SdpError::NotPending`], and whatever makes the answer unusable; the answer before it, if
+    /// any, still counts.
+    pub fn answer(&mut self, from: Side, body: &[u8]) -> Result<String, SdpError> {
+        let exchange = self
+            .exchange
+            .as_ref()
+            .filter(|exchange| exchange.offerer == from.other())
+            .ok_or(SdpError::NotPending)?;
+        let audio = exchange.answered_audio(body)?;
+        let matched = exchange::match_answer(&exchange.offered.formats, &audio.formats)?;
+        let policy = &self.leg(from).policy;
+        let answered = exchange::answered_crypto(&audio, &exchange.offered, policy.srtp)?;
+
+        let repeated = exchange
+            .answer
+            .as_ref()
+            .is_some_and(|answer| answer.audio == audio);
+        let received = self.leg(from).received;
+        let received = if repeated {
+            received
+        } else {
+            received.wrapping_add(1)
+        };
+        let offerer = self.leg(exchange.offerer);
+        let answer = exchange.answer_for(&offerer.policy, &audio, &matched);
+        let agreement = exchange.agree(
+            self.agreed.as_ref(),
+            &answer,
+            audio.clone(),
+            matched,
+            answered,
+            (offerer.received, received),
+        );
+        self.leg_mut(from).received = received;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.answer = Some(Answer { audio, agreement });
+        }
+        Ok(self.leg_mut(from.other()).write(answer))
+    }
+
+    /// The exchange is over and its last answer holds: the final response, or the ACK, that bore
+    /// it has come.
+    ///
+    /// # Errors
+    /// [`SdpError::NotPending`] when there is no answer to an offer; an unanswered offer stays
+    /// pending.
+    pub fn commit(&mut self) -> Result<(), SdpError> {
+        match self.exchange.take() {
+            Some(Exchange {
+                answer: Some(answer),
+                ..
+            }) => {
+                self.agreed = Some(answer.agreement);
+                Ok(())
+            }
+            unanswered => {
+                self.exchange = unanswered;
+                Err(SdpError::NotPending)
+            }
+        }
+    }
+
+    /// The exchange has failed: what was agreed before holds again (RFC 3261, section 14.1).
+    pub fn rollback(&mut self) {
+        self.exchange = None;
+    }
+
+    /// What holds now: the pending exchange when it has an answer (early media), else the last
+    /// committed one. `None` before the first answer.
+    #[must_use]
+    pub fn media(&self) -> Option<NegotiatedMedia> {
+        let pending = self.exchange.as_ref().and_then(|exchange| {
+            let answer = exchange.answer.as_ref()?;
+            Some(&answer.agreement)
+        });
+        let agreement = pending.or(self.agreed.as_ref())?;
+        let codec = agreement
+            .formats
+            .iter()
+            .map(|format| &format.codec)
+            .find(|codec| codec.is_voice())?
+            .clone();
+        let leg = |side| {
+            let agreed: &AgreedLeg = of(&agreement.legs, side);
+            NegotiatedLeg {
+                local: self.leg(side).policy.local,
+                remote: agreed.remote,
+                srtp: agreed.srtp.clone(),
+                rtcp_mux: agreed.rtcp_mux,
+                direction: agreed.direction,
+                negotiation: agreed.negotiation,
+            }
+        };
+        Some(NegotiatedMedia {
+            streams: [
+                agreement.stream(Side::A, codec.clock_rate),
+                agreement.stream(Side::B, codec.clock_rate),
+            ],
+            legs: [leg(Side::A), leg(Side::B)],
+            codec,
+        })
+    }
+
+    fn leg(&self, side: Side) -> &LegState {
+        of(&self.legs, side)
+    }
+
+    fn leg_mut(&mut self, side: Side) -> &mut LegState {
+        let [a, b] = &mut self.legs;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+}
+
+impl Exchange {
+    /// The audio stream of an answer: it stands where the offer's does (RFC 3264, section 6).
+    fn answered_audio(&self, body: &[u8]) -> Result<Audio, SdpError> {
+        let place = self.offered.layout.audio();
+        let line = Description::parse(body)?.lines.into_iter().nth(place);
+        match line.and_then(|line| line.audio) {
+            Some(Ok(audio)) => Ok(audio),
+            Some(Err(SdpError::NoAudio)) => Err(SdpError::StreamRefused),
+            Some(Err(error)) => Err(error),
+            None => Err(SdpError::Malformed(
+                "an answer without the offered audio line".to_owned(),
+            )),
+        }
+    }
+
+    /// Our answer to the offerer.
+    fn answer_for(
+        &self,
+        policy: &LegPolicy,
+        audio: &Audio,
+        matched: &[(usize, Format)],
+    ) -> LocalDescription {
+        let rtcp_mux = self.audio.rtcp_mux && policy.rtcp_mux;
+        LocalDescription {
+            port: policy.local,
+            transport: self.audio.transport,
+            formats: matched
+                .iter()
+                .filter_map(|(place, answered)| {
+                    let origin = self.origins.get(*place)?;
+                    Some(Format {
+                        payload_type: origin.payload_type,
+                        codec: origin.codec.clone(),
+                        parameters: answered.parameters.clone(),
+                    })
+                })
+                .collect(),
+            // Twice: within what the other side was offered, then within what this one offered,
+            // which differ where a hold was mapped.
+            direction: audio
+                .direction
+                .within(self.offered.direction)
+                .within(self.audio.direction),
+            crypto: self.crypto.iter().map(|(ours, _)| ours.clone()).collect(),
+            rtcp_mux,
+            rtcp_shared: rtcp_mux,
+            ptime: audio.ptime,
+            maxptime: audio.maxptime,
+            layout: self.layout.clone(),
+        }
+    }
+
+    fn agree(
+        &self,
+        before: Option<&Agreement>,
+        answer: &LocalDescription,
+        audio: Audio,
+        matched: Vec<(usize, Format)>,
+        answered: Option<Crypto>,
+        (offerer_received, answerer_received): (u32, u32),
+    ) -> Agreement {
+        let remote = |side, audio: &Audio, rtcp_mux| {
+            audio
+                .remote
+                .map(|remote| RemoteMedia {
+                    rtp: remote.rtp,
+                    rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
+                })
+                .or_else(|| before.and_then(|before| of(&before.legs, side).remote))
+        };
+        let answerer = self.offerer.other();
+        let answerer_mux = self.offered.rtcp_mux && audio.rtcp_mux;
+        let formats = matched
+            .iter()
+            .filter_map(|(place, theirs)| {
+                let origin = self.origins.get(*place)?;
+                let offered = self.offered.formats.get(*place)?;
+                Some(AgreedFormat {
+                    codec: origin.codec.clone(),
+                    theirs: by_side(self.offerer, origin.payload_type, theirs.payload_type),
+                    ours: by_side(self.offerer, origin.payload_type, offered.payload_type),
+                })
+            })
+            .collect();
+        let offerer_leg = AgreedLeg {
+            remote: remote(self.offerer, &self.audio, answer.rtcp_mux),
+            srtp: self.crypto.as_ref().map(|(ours, theirs)| SrtpKeys {
+                protect: ours.key.clone(),
+                unprotect: theirs.key.clone(),
+            }),
+            rtcp_mux: answer.rtcp_mux,
+            direction: self.audio.direction.within(answer.direction),
+            layout: self.layout.clone(),
+            negotiation: offerer_received,
+            audio: self.audio.clone(),
+        };
+        let answerer_leg = AgreedLeg {
+            remote: remote(answerer, &audio, answerer_mux),
+            srtp: answered.and_then(|theirs| {
+                let ours = self
+                    .offered
+                    .crypto
+                    .iter()
+                    .find(|ours| ours.key.suite == theirs.key.suite)?;
+                Some(SrtpKeys {
+                    protect: ours.key.clone(),
+                    unprotect: theirs.key,
+                })
+            }),
+            rtcp_mux: answerer_mux,
+            direction: audio.direction.within(self.offered.direction),
+            layout: self.offered.layout.clone(),
+            negotiation: answerer_received,
+            audio,
+        };
+        Agreement {
+            legs: by_side(self.offerer, offerer_leg, answerer_leg),
+            formats,
+        }
+    }
+}
+
+impl Agreement {
+    /// The stream from a side to the other.
+    fn stream(&self, from: Side, clock_rate: u32) -> Stream {
+        let to = from.other();
+        let mut payload_types: Vec<(u8, u8)> = self
+            .formats
+            .iter()
+            .map(|format| (*of(&format.ours, from), *of(&format.theirs, to)))
+            .collect();
+        // A peer that numbers its answer anew should still send by the offer's numbers (RFC 3264,
+        // section 6.1), and some do not.
+        for format in &self.formats {
+            let own = *of(&format.theirs, from);
+            if !payload_types.iter().any(|(number, _)| *number == own) {
+                payload_types.push((own, *of(&format.theirs, to)));
+            }
+        }
+        Stream {
+            active: of(&self.legs, from).direction.sends()
+                && of(&self.legs, to).direction.receives(),
+            payload_types,
+            clock_rate,
+        }
+    }
+}
+
+fn of<T>(pair: &[T; 2], side: Side) -> &T {
+    let [a, b] = pair;
+    match side {
+        Side::A => a,
+        Side::B => b,
+    }
+}
+
+fn by_side<T>(first: Side, value: T, other: T) -> [T; 2] {
+    match first {
+        Side::A => [value, other],
+        Side::B => [other, value],
+    }
+}
