@@ -93,6 +93,7 @@ pub(super) fn answered_crypto(
     let answered = |by_tag: bool| {
         audio.crypto.iter().filter(move |line| {
             offered
+                .crypto
                 .iter()
                 .any(|ours| ours.key.suite == line.key.suite && (!by_tag || ours.tag == line.tag))
         })
