@@ -139,6 +139,10 @@ impl Headers {
         Self(Vec::new())
     }
 
+    pub(super) const fn from_fields(fields: Vec<Header>) -> Self {
+        Self(fields)
+    }
+
     /// How many fields there are.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{FieldValue, HeaderKey, HeaderName, Headers, Method, Uri, reason_phrase};
+use super::{FieldValue, Header, HeaderKey, HeaderName, Headers, Method, Uri, reason_phrase};
 
 /// A request or a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,31 +118,31 @@ impl Response {
     /// out of a 100. Record-Route, which a dialog wants, is [`Response::copy_record_route`].
     #[must_use]
     pub fn to_request(request: &Request, status: u16, to_tag: Option<&str>) -> Self {
-        let mut headers = Headers::new();
-        for field in &request.headers {
+        Self::from_headers(&request.headers, status, to_tag)
+    }
+
+    pub(super) fn from_headers(request: &Headers, status: u16, to_tag: Option<&str>) -> Self {
+        let mut headers = Vec::with_capacity(12);
+        for field in request {
             match field.known {
-                Some(HeaderName::To) => match (request.headers.to(), to_tag) {
+                Some(HeaderName::To) => match (request.to(), to_tag) {
                     (Ok(mut to), Some(tag)) if to.tag().is_none() => {
                         to.set_tag(tag);
-                        headers.push(HeaderName::To, to);
+                        headers.push(Header::new(HeaderName::To, to));
                     }
-                    _ => headers.push_header(field.clone()),
+                    _ => headers.push(field.clone()),
                 },
                 Some(
                     HeaderName::Via | HeaderName::From | HeaderName::CallId | HeaderName::CSeq,
-                ) => {
-                    headers.push_header(field.clone());
-                }
-                Some(HeaderName::Timestamp) if status == 100 => {
-                    headers.push_header(field.clone());
-                }
+                ) => headers.push(field.clone()),
+                Some(HeaderName::Timestamp) if status == 100 => headers.push(field.clone()),
                 _ => {}
             }
         }
         Self {
             status,
             reason: Bytes::from_static(reason_phrase(status).as_bytes()),
-            headers,
+            headers: Headers::from_fields(headers),
             body: Bytes::new(),
         }
     }

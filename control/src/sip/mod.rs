@@ -7,12 +7,15 @@
 
 mod address;
 mod error;
+mod framer;
 mod header_name;
 mod headers;
 mod lexer;
+mod limits;
 mod message;
 mod method;
 mod parameters;
+mod parse;
 mod sequence;
 mod status;
 mod target;
@@ -22,11 +25,14 @@ mod via;
 
 pub use address::NameAddress;
 pub use error::SipError;
+pub use framer::{Frame, StreamFramer};
 pub use header_name::{HeaderKey, HeaderName};
 pub use headers::{FieldValue, Header, Headers};
+pub use limits::Limits;
 pub use message::{Message, Request, Response};
 pub use method::Method;
 pub use parameters::Parameters;
+pub use parse::{Rejection, parse, parse_shared};
 pub use sequence::CSeq;
 pub use status::reason_phrase;
 pub use target::{ConnectionId, Flow, Target, Transport};
