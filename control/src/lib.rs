@@ -1,6 +1,7 @@
 //! Trunkline's control plane: SIP, SDP, calls, routing, metrics, and the edges that join them to
 //! the network.
 
+pub mod call;
 pub mod config;
 pub mod sdp;
 pub mod sip;

@@ -1,0 +1,29 @@
+//! Calls: dialogs (RFC 3261 §12) and a back-to-back user agent that joins two of them.
+//!
+//! [`Core`] takes bytes and the time and gives bytes and events; it owns no socket, clock or
+//! runtime. A call has two legs: A, whose INVITE came in, and B, to which ours went out. Each is a
+//! dialog of its own; nothing of one shows on the other but by the rules in `headers`.
+
+mod core;
+mod dialog;
+mod event;
+mod headers;
+mod snapshot;
+mod statistics;
+mod status;
+mod timers;
+mod trunk;
+
+pub use core::{Core, Output};
+pub use event::{CallEvent, Change, EndReason};
+pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
+pub use statistics::{CoreStatistics, Direction, Discard};
+
+/// One of the two legs of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The caller's.
+    A,
+    /// The callee's.
+    B,
+}

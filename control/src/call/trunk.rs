@@ -1,0 +1,69 @@
+//! A trunk as the calls over it see it: its settings, and who we are towards it.
+
+use std::{ops::Deref, sync::Arc};
+
+use crate::{
+    config::{self, Settings},
+    sip::{SipUri, Text, Transport},
+};
+
+/// A trunk of one generation of the settings. A call keeps the one that it began with.
+#[derive(Debug)]
+pub(super) struct Trunk {
+    settings: Arc<Settings>,
+    index: usize,
+    pub(super) name: Arc<str>,
+    /// Our host in Contact, From and Via.
+    pub(super) host: Text,
+    pub(super) transport: Transport,
+    contact_parameters: SipUri,
+}
+
+impl Trunk {
+    /// Every trunk of the settings, in their order.
+    pub(super) fn all(settings: &Arc<Settings>) -> Vec<Arc<Self>> {
+        (0..settings.trunks.len())
+            .filter_map(|index| Self::new(settings, index).map(Arc::new))
+            .collect()
+    }
+
+    fn new(settings: &Arc<Settings>, index: usize) -> Option<Self> {
+        let trunk = settings.trunks.get(index)?;
+        let host = trunk.domain.as_ref().map_or_else(
+            || trunk.listen.ip().to_string(),
+            std::string::ToString::to_string,
+        );
+        let transport = trunk.transport;
+        let mut contact = SipUri::new(None, &host, Some(trunk.listen.port()));
+        if transport != Transport::Udp {
+            contact.parameters.set("transport", transport.parameter());
+        }
+        Some(Self {
+            settings: Arc::clone(settings),
+            index,
+            name: trunk.name.as_str().into(),
+            host: contact.host.clone(),
+            transport,
+            contact_parameters: contact,
+        })
+    }
+
+    /// Our Contact towards the trunk (RFC 3261 §8.1.1.8): our name or address, the port that we
+    /// listen on, and the transport unless it is UDP.
+    pub(super) fn contact(&self, user: Option<&Text>) -> SipUri {
+        SipUri {
+            user: user.cloned(),
+            ..self.contact_parameters.clone()
+        }
+    }
+}
+
+impl Deref for Trunk {
+    type Target = config::Trunk;
+
+    fn deref(&self) -> &config::Trunk {
+        // `new` has seen that the index is inside, and settings never change.
+        #[expect(clippy::indexing_slicing, reason = "checked by the constructor")]
+        &self.settings.trunks[self.index]
+    }
+}
