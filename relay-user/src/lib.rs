@@ -2,5 +2,9 @@
 //! what the kernel cannot, and protects and unprotects SRTP. It never sees a SIP message.
 
 pub mod media;
+pub mod next_hop;
 pub mod offload;
 pub mod slow;
+
+#[cfg(test)]
+mod namespace;

@@ -1,0 +1,270 @@
+//! The thread that keeps the table true.
+
+use std::{
+    fmt, io,
+    net::IpAddr,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+        unix::net::UnixDatagram,
+    },
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use relay_abi::next_hop::NextHop;
+
+use super::{NextHopTable, Output, TableFull, Target, socket::Netlink};
+
+/// How long to wait at least between two readings of everything.
+const RESYNC_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long to wait after netlink itself failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the table's changes are done to.
+pub trait Sink: Send + Sync + 'static {
+    /// Writes one row of the kernel's table. Called in the order of the changes, under the
+    /// table's lock.
+    fn write(&self, index: u32, row: &NextHop);
+
+    /// Destinations, as (source, destination, row), whose flows are to be pointed at another row.
+    /// Called by the watching thread alone, under no lock of this module.
+    fn moved(&self, moved: &[(IpAddr, IpAddr, u32)]);
+}
+
+/// Netlink could not be opened or read.
+#[derive(Debug)]
+pub struct NextHopError(io::Error);
+
+impl fmt::Display for NextHopError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "links, routes and neighbours cannot be read by netlink: {}; allow AF_NETLINK sockets \
+             to this process (a seccomp or systemd RestrictAddressFamilies setting may forbid them)",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for NextHopError {}
+
+/// A [`NextHopTable`] fed from netlink by a thread of its own, in the network namespace of the
+/// thread that started it. Dropping it ends the thread.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    table: Mutex<NextHopTable>,
+    sink: Box<dyn Sink>,
+    wake: UnixDatagram,
+    stop: AtomicBool,
+}
+
+impl Watcher {
+    /// Reads everything once, then watches. The table has at most `limit` rows over `devices`,
+    /// given as (kernel's index, place in the device map).
+    ///
+    /// # Errors
+    /// [`NextHopError`] when netlink is refused.
+    pub fn start(
+        limit: usize,
+        devices: impl IntoIterator<Item = (u32, u32)>,
+        sink: impl Sink,
+    ) -> Result<Self, NextHopError> {
+        let mut netlink = Netlink::open().map_err(NextHopError)?;
+        let inventory = netlink.inventory().map_err(NextHopError)?;
+        let (wake, woken) = UnixDatagram::pair().map_err(NextHopError)?;
+        wake.set_nonblocking(true).map_err(NextHopError)?;
+        woken.set_nonblocking(true).map_err(NextHopError)?;
+
+        let mut table = NextHopTable::new(limit, devices);
+        table.replace(Instant::now(), inventory);
+        let shared = Arc::new(Shared {
+            table: Mutex::new(table),
+            sink: Box::new(sink),
+            wake,
+            stop: AtomicBool::new(false),
+        });
+        shared.carry_out(&mut shared.lock());
+        let watching = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("next-hops".into())
+            .spawn(move || watch(&watching, &mut netlink, &woken))
+            .map_err(NextHopError)?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// The row by which packets from `source` to `destination` leave; written before this
+    /// returns. Ended by [`Watcher::release`].
+    ///
+    /// # Errors
+    /// [`TableFull`].
+    pub fn acquire(&self, source: IpAddr, destination: IpAddr) -> Result<u32, TableFull> {
+        let mut table = self.shared.lock();
+        let due = table.next_timeout();
+        let index = table.acquire(Instant::now(), source, destination);
+        self.shared.carry_out(&mut table);
+        let sooner = table.next_timeout().filter(|next| Some(*next) != due);
+        drop(table);
+        if sooner.is_some() {
+            self.shared.wake();
+        }
+        index
+    }
+
+    /// Ends one [`Watcher::acquire`].
+    pub fn release(&self, source: IpAddr, destination: IpAddr) {
+        let mut table = self.shared.lock();
+        table.release(source, destination);
+        self.shared.carry_out(&mut table);
+    }
+
+    /// Looks into the table.
+    pub fn look<T>(&self, look: impl FnOnce(&NextHopTable) -> T) -> T {
+        look(&self.shared.lock())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, NextHopTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A full socket means that a wake-up waits already.
+    fn wake(&self) {
+        let _ = self.wake.send(&[0]);
+    }
+
+    /// Writes rows; what else is to be done is left to the watching thread.
+    fn carry_out(&self, table: &mut NextHopTable) -> Orders {
+        let mut orders = Orders::default();
+        while let Some(output) = table.poll() {
+            match output {
+                Output::Write { index, row } => self.sink.write(index, &row),
+                Output::Probe(target) => orders.probes.push(target),
+                Output::Moved {
+                    source,
+                    destination,
+                    index,
+                } => orders.moved.push((source, destination, index)),
+            }
+        }
+        orders
+    }
+}
+
+/// What is done outside the lock. Only the watching thread's calls of the table give any.
+#[derive(Default)]
+struct Orders {
+    probes: Vec<Target>,
+    moved: Vec<(IpAddr, IpAddr, u32)>,
+}
+
+fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
+    let mut resync: Option<Instant> = None;
+    let mut last_resync = Instant::now();
+    loop {
+        let due = shared.lock().next_timeout();
+        let until = match (due, resync) {
+            (Some(due), Some(resync)) => Some(due.min(resync)),
+            (due, resync) => due.or(resync),
+        };
+        if let Err(error) = wait([netlink.descriptor(), woken.as_fd()], until) {
+            tracing::error!(%error, "waiting for netlink failed; trying again");
+            thread::sleep(RETRY_INTERVAL);
+        }
+        while woken.recv(&mut [0; 8]).is_ok() {}
+        if shared.stop.load(Ordering::Acquire) {
+            return;
+        }
+
+        let now = Instant::now();
+        let told = netlink.read();
+        if let Err(error) = &told {
+            tracing::error!(%error, "reading netlink failed; everything will be read anew");
+            resync = Some(now + RETRY_INTERVAL);
+        }
+        let inventory = match resync.filter(|due| *due <= now) {
+            Some(_) => {
+                last_resync = now;
+                resync = None;
+                match netlink.inventory() {
+                    Ok(inventory) => Some(inventory),
+                    Err(error) => {
+                        tracing::error!(%error, "netlink's tables cannot be read; trying again");
+                        resync = Some(now + RETRY_INTERVAL);
+                        None
+                    }
+                }
+            }
+            None => None,
+        };
+
+        let mut table = shared.lock();
+        if let Ok(told) = told {
+            let fits = table.apply(now, told.events);
+            if told.stale || !fits {
+                resync.get_or_insert((last_resync + RESYNC_INTERVAL).max(now));
+            }
+        }
+        if let Some(inventory) = inventory {
+            table.replace(now, inventory);
+        }
+        table.timeout(now);
+        let orders = shared.carry_out(&mut table);
+        drop(table);
+
+        if !orders.moved.is_empty() {
+            shared.sink.moved(&orders.moved);
+        }
+        for target in &orders.probes {
+            if let Err(error) = netlink.probe(target) {
+                tracing::debug!(%error, ?target, "the kernel was not made to ask for a neighbour");
+            }
+        }
+    }
+}
+
+/// Waits until one of the descriptors can be read, or until then.
+fn wait(descriptors: [BorrowedFd<'_>; 2], until: Option<Instant>) -> io::Result<()> {
+    let timeout = until.map_or(-1, |until| {
+        let left = until.saturating_duration_since(Instant::now());
+        // Rounded up: waking a moment too early would make a busy loop of the last millisecond.
+        i32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    });
+    let mut polled = descriptors.map(|descriptor| libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // SAFETY: `polled` is an array of two initialised `pollfd`s that outlives the call.
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+    match result {
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+        _ => Ok(()),
+    }
+}
