@@ -112,17 +112,20 @@ fn vlan(infos: &[LinkInfo], lower: Option<u32>) -> LinkKind {
         _ => None,
     });
     let mut id = None;
-    let mut customer = true;
+    let mut protocol = VlanProtocol::Ieee8021Q;
     for datum in data.into_iter().flatten() {
         match datum {
             InfoVlan::Id(found) => id = Some(*found),
-            InfoVlan::Protocol(protocol) => customer = *protocol == VlanProtocol::Ieee8021Q,
+            InfoVlan::Protocol(found) => protocol = *found,
             _ => {}
         }
     }
-    match (id, lower, customer) {
-        (Some(id), Some(lower), true) => LinkKind::Vlan { lower, id },
-        (_, _, false) => LinkKind::Unsupported("802.1ad vlan".into()),
+    match (id, lower) {
+        (Some(id), Some(lower)) => LinkKind::Vlan {
+            lower,
+            id,
+            protocol: u16::from(protocol),
+        },
         _ => LinkKind::Unsupported("incomplete vlan".into()),
     }
 }
@@ -360,12 +363,21 @@ mod tests {
             decoded_kind(vec![LinkInfo::Kind(InfoKind::Veth)], Some(3)),
             LinkKind::Ethernet
         );
-        assert_eq!(
-            decoded_kind(vlan(VlanProtocol::Ieee8021Q), Some(3)),
-            LinkKind::Vlan { lower: 3, id: 42 }
-        );
+        for (protocol, ether_type) in [
+            (VlanProtocol::Ieee8021Q, 0x8100),
+            (VlanProtocol::Ieee8021Ad, 0x88a8),
+        ] {
+            assert_eq!(
+                decoded_kind(vlan(protocol), Some(3)),
+                LinkKind::Vlan {
+                    lower: 3,
+                    id: 42,
+                    protocol: ether_type
+                }
+            );
+        }
         for (infos, name) in [
-            (vlan(VlanProtocol::Ieee8021Ad), "802.1ad vlan"),
+            (vec![LinkInfo::Kind(InfoKind::Vlan)], "incomplete vlan"),
             (vec![LinkInfo::Kind(InfoKind::Bond)], "bond"),
             (vec![LinkInfo::Kind(InfoKind::Other("what".into()))], "what"),
         ] {

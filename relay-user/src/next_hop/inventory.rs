@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fmt, net::IpAddr};
 
-use relay_abi::{U16, U32, next_hop::NextHop};
+use relay_abi::{
+    U16, U32,
+    next_hop::{NextHop, VlanTag},
+};
 
 use super::routes::{Route, RouteKind, Routes, Rule};
 
@@ -40,8 +43,8 @@ pub struct Link {
 pub enum LinkKind {
     /// As Ethernet frames, by the device itself.
     Ethernet,
-    /// With an 802.1Q tag, by another device.
-    Vlan { lower: u32, id: u16 },
+    /// With a tag of this protocol (802.1Q or 802.1ad, by its EtherType), by another device.
+    Vlan { lower: u32, id: u16, protocol: u16 },
     /// Not in a way that the XDP program could take; the kernel's name for the kind.
     Unsupported(String),
 }
@@ -201,27 +204,35 @@ impl Inventory {
         row.mtu = U16::new(u16::try_from(limit).unwrap_or(u16::MAX));
 
         // From the device with the IP address down to the one that frames leave by.
-        let mut tags = [0_u16; 2];
+        let mut tags = [NO_TAG; 2];
         let mut count = 0_u8;
         let mut lower = link;
         loop {
             match &lower.kind {
                 LinkKind::Ethernet => break,
                 LinkKind::Unsupported(kind) => return Err(unsupported(lower, kind)),
-                LinkKind::Vlan { lower: index, id } => {
+                LinkKind::Vlan {
+                    lower: index,
+                    id,
+                    protocol,
+                } => {
                     if count == 2 {
                         let name = link.name.clone();
                         return Err(Unresolved::TooManyTags { name });
                     }
                     // The upper device's tag is the inner one.
-                    tags = [*id, tags[0]];
+                    let tag = VlanTag {
+                        protocol: U16::new(*protocol),
+                        control: U16::new(*id),
+                    };
+                    tags = [tag, tags[0]];
                     count += 1;
                     lower = self.link_up(*index)?;
                 }
             }
         }
         row.interface = U32::new(lower.index);
-        row.tags = tags.map(U16::new);
+        row.tags = tags;
         row.tag_count = count;
         row.device = U32::new(slot(lower.index).ok_or_else(|| Unresolved::NotOffloaded {
             name: lower.name.clone(),
@@ -244,6 +255,11 @@ impl Inventory {
     }
 }
 
+const NO_TAG: VlanTag = VlanTag {
+    protocol: U16::ZERO,
+    control: U16::ZERO,
+};
+
 /// A row that nothing leaves by.
 pub(super) const UNRESOLVED: NextHop = NextHop {
     interface: U32::ZERO,
@@ -251,7 +267,7 @@ pub(super) const UNRESOLVED: NextHop = NextHop {
     mtu: U16::ZERO,
     source: [0; 6],
     destination: [0; 6],
-    tags: [U16::ZERO; 2],
+    tags: [NO_TAG; 2],
     tag_count: 0,
     resolved: 0,
 };

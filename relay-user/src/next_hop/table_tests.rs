@@ -24,7 +24,11 @@ fn ethernet(index: u32) -> Link {
 fn vlan(index: u32, lower: u32, id: u16) -> Link {
     Link {
         name: format!("vlan{id}"),
-        kind: LinkKind::Vlan { lower, id },
+        kind: LinkKind::Vlan {
+            lower,
+            id,
+            protocol: 0x8100,
+        },
         mtu: 1496,
         ..ethernet(index)
     }
@@ -310,14 +314,15 @@ fn tags_are_written_outermost_first() {
     let single = bench.acquire("10.5.0.1");
     let single = bench.kernel[&single];
     assert_eq!((single.interface.get(), single.device.get()), (1, 10));
-    assert_eq!((single.tag_count, single.tags[0].get()), (1, 100));
+    assert_eq!((single.tag_count, single.tags[0].control.get()), (1, 100));
     assert_eq!(single.source, [2, 0, 0, 0, 0, 5]);
     assert_eq!((single.mtu.get(), single.resolved), (1496, 1));
 
     let double = bench.acquire("10.6.0.1");
     let double = bench.kernel[&double];
     assert_eq!(double.tag_count, 2);
-    assert_eq!(double.tags.map(|tag| tag.get()), [100, 200]);
+    assert_eq!(double.tags.map(|tag| tag.protocol.get()), [0x8100; 2]);
+    assert_eq!(double.tags.map(|tag| tag.control.get()), [100, 200]);
 
     let triple = bench.acquire("10.7.0.1");
     assert_eq!(bench.resolved(triple), None);
