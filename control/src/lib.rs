@@ -5,3 +5,4 @@ pub mod call;
 pub mod config;
 pub mod sdp;
 pub mod sip;
+pub mod transport;

@@ -13,7 +13,7 @@ pub use settings::{
     ADMIN_SOCKET, Admin, Destination, Interface, Latching, Limits, Log, Media, Route, Settings,
     Srtp, Tls, Trunk, XdpMode,
 };
-pub use tls::{ClientIdentity, TlsFiles};
+pub(crate) use tls::{TlsFiles, tls_provider};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
 use std::path::Path;
@@ -72,9 +72,6 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         return Err(fail(unknown));
     }
     let mut settings = document.settings().map_err(|problem| fail(vec![problem]))?;
-    for trunk in &mut settings.trunks {
-        trunk.destinations = trunk.resolve(|_, _| Vec::new());
-    }
     let findings = validate::validate(&settings, &document);
     if !findings.errors.is_empty() {
         return Err(fail(findings.errors));

@@ -14,7 +14,7 @@ use super::{
     error::Problem,
     values::{Host, HostName, Pattern, PortRange, TrunkAddress},
 };
-use crate::sip::Transport;
+use crate::sip::{self, Transport};
 
 /// The whole configuration file, read and found sound by [`super::load`].
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -54,6 +54,16 @@ impl Settings {
         self.interfaces
             .iter()
             .find(|interface| interface.name == name)
+    }
+
+    /// The same settings with the trunks' names looked up anew.
+    #[must_use]
+    pub fn with_lookups(&self, lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>) -> Self {
+        let mut settings = self.clone();
+        for trunk in &mut settings.trunks {
+            trunk.destinations = trunk.resolve(&lookup);
+        }
+        settings
     }
 
     /// The trunk that a request belongs to which came to `local` from `source`.
@@ -181,6 +191,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What the parser and the framer of SIP hold a message to.
+    #[must_use]
+    pub fn message_limits(&self) -> sip::Limits {
+        let standard = sip::Limits::default();
+        sip::Limits {
+            message: self.message_octets,
+            body: standard.body.min(self.message_octets),
+            ..standard
+        }
+    }
+}
+
 /// Logs go to the standard error.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -290,21 +313,31 @@ impl Trunk {
         }
     }
 
+    /// The names that its peers' certificates must hold.
+    pub(crate) fn server_names(&self) -> Vec<Arc<str>> {
+        let configured = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        self.addresses
+            .iter()
+            .map(|address| match (configured, &address.host) {
+                (Some(name), _) | (None, Host::Name(name)) => Arc::from(name.as_str()),
+                (None, Host::Address(ip)) => Arc::from(ip.to_string()),
+            })
+            .collect()
+    }
+
     /// Where calls go, given what a name is known to resolve to.
     pub(crate) fn resolve(
         &self,
         lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>,
     ) -> Vec<Destination> {
-        let configured = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let mut destinations = Vec::new();
-        for address in &self.addresses {
+        for (address, server_name) in self.addresses.iter().zip(self.server_names()) {
             let port = address.port.unwrap_or(self.transport.default_port());
-            let (sockets, host) = match &address.host {
-                Host::Address(ip) => (vec![SocketAddr::new(*ip, port)], ip.to_string()),
-                Host::Name(name) => (lookup(name, port), name.to_string()),
+            let sockets = match &address.host {
+                Host::Address(ip) => vec![SocketAddr::new(*ip, port)],
+                Host::Name(name) => lookup(name, port),
             };
-            let server_name = (self.transport == Transport::Tls)
-                .then(|| Arc::from(configured.map_or(host.as_str(), HostName::as_str)));
+            let server_name = (self.transport == Transport::Tls).then_some(server_name);
             for address in sockets {
                 // Nothing can be sent to the other family from this listener.
                 if address.is_ipv4() == self.listen.is_ipv4() {

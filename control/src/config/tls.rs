@@ -14,16 +14,16 @@ use super::{settings::Tls, values::REMEDY};
 
 /// What a TLS trunk's files hold. Its `Debug` form shows no key.
 #[derive(Clone)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// Our certificate with its key.
-    pub identity: ClientIdentity,
+    pub(crate) identity: ClientIdentity,
     /// The authorities that may have signed the peer's certificate.
-    pub roots: Arc<RootCertStore>,
+    pub(crate) roots: Arc<RootCertStore>,
 }
 
 /// A certificate chain and its key.
 #[derive(Clone)]
-pub struct ClientIdentity(pub(crate) Arc<CertifiedKey>);
+pub(crate) struct ClientIdentity(pub(crate) Arc<CertifiedKey>);
 
 impl fmt::Debug for TlsFiles {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,8 +42,14 @@ pub(crate) struct TlsProblem {
     pub(crate) text: String,
 }
 
+impl fmt::Display for TlsProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text.replace(REMEDY, ": "))
+    }
+}
+
 /// The provider of cryptography that every TLS connection uses.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn tls_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -63,7 +69,7 @@ impl TlsFiles {
             ),
         })?;
         let identity =
-            CertifiedKey::from_der(certificates, key, &provider()).map_err(|error| TlsProblem {
+            CertifiedKey::from_der(certificates, key, &tls_provider()).map_err(|error| TlsProblem {
                 key: "key",
                 text: format!(
                     "the key in {} does not serve with the certificate in {} ({error}){REMEDY}name the key that the certificate was made for",

@@ -1,0 +1,410 @@
+//! One TCP or TLS connection: framing inwards, a bounded queue outwards.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    Discard, SendError, Shared, TransportEvent,
+    table::{Handle, Route},
+};
+use crate::sip::{ConnectionId, Flow, Frame, SipError, StreamFramer, Target, Transport};
+
+/// How long a TLS handshake may take.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection of ours may take to open: less than SIP's own 32 seconds, so that there
+/// is time for the next address.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a message may take from its first octet to its last, and how long a peer that
+/// connects may say nothing.
+const MESSAGE: Duration = Duration::from_secs(30);
+/// How long a peer may read nothing of what is sent to it.
+const WRITE: Duration = Duration::from_secs(30);
+const READ_OCTETS: usize = 16 * 1024;
+
+/// A message on its way to a connection.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) target: Target,
+    pub(super) octets: Bytes,
+}
+
+/// Who opened a connection.
+pub(super) enum Side {
+    /// The peer. It holds a place among those that have not sent a message yet.
+    Peer {
+        handshake: OwnedSemaphorePermit,
+    },
+    Us,
+}
+
+/// A connection's place in the table; dropping it gives the place back.
+pub(super) struct Opened {
+    shared: Arc<Shared>,
+    id: ConnectionId,
+    flow: Flow,
+    queue: mpsc::UnboundedReceiver<Outgoing>,
+    queued: Arc<AtomicUsize>,
+    close: Arc<Notify>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shared.table().remove(self.id);
+    }
+}
+
+/// Enters a connection into the table. `route` is where it leads when we open it.
+pub(super) fn register(
+    shared: &Arc<Shared>,
+    transport: Transport,
+    local: SocketAddr,
+    remote: SocketAddr,
+    route: Option<&Target>,
+) -> Opened {
+    let (sender, queue) = mpsc::unbounded_channel();
+    let handle = Handle {
+        queue: sender,
+        queued: Arc::new(AtomicUsize::new(0)),
+        close: Arc::new(Notify::new()),
+    };
+    let queued = Arc::clone(&handle.queued);
+    let close = Arc::clone(&handle.close);
+    let id = shared.table().insert(handle, local, route.map(Route::to));
+    Opened {
+        shared: Arc::clone(shared),
+        id,
+        flow: Target {
+            transport,
+            local,
+            remote,
+            connection: Some(id),
+            server_name: route.and_then(|target| target.server_name.clone()),
+        },
+        queue,
+        queued,
+        close,
+    }
+}
+
+/// Sends on the connection that the target names, on one that is open, or on a new one.
+pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendError> {
+    let view = shared.view();
+    let limit = view.limits().write_octets;
+    let pushed = shared.table().push(outgoing, limit);
+    let outgoing = match pushed {
+        Ok(None) => return Ok(()),
+        Ok(Some(outgoing)) => outgoing,
+        Err(error) => {
+            shared.discards.count(Discard::SlowReader);
+            return Err(error);
+        }
+    };
+    let target = outgoing.target.clone();
+    let tls = match target.transport {
+        Transport::Tls => {
+            let name = target
+                .server_name
+                .as_ref()
+                .ok_or(SendError::NoCertificates)?;
+            let connector = view
+                .connector(target.local, name)
+                .ok_or(SendError::NoCertificates)?;
+            let name =
+                ServerName::try_from(name.to_string()).map_err(|_| SendError::NoCertificates)?;
+            Some((connector, name))
+        }
+        _ => None,
+    };
+    let place = Arc::clone(&shared.connections)
+        .try_acquire_owned()
+        .map_err(|_| {
+            shared.discards.count(Discard::Connections);
+            SendError::Connections
+        })?;
+    let opened = register(
+        shared,
+        target.transport,
+        target.local,
+        target.remote,
+        Some(&target),
+    );
+    // The queue is new and as long as its limit.
+    let _ = shared.table().push(outgoing, usize::MAX);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let _place = place;
+        let opening = async {
+            let stream = connect(target.local, target.remote).await?;
+            match tls {
+                None => Ok((Some(stream), None)),
+                Some((connector, name)) => connector
+                    .connect(name, stream)
+                    .await
+                    .map(|stream| (None, Some(stream))),
+            }
+        };
+        match timeout(CONNECT, opening).await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer within five seconds",
+            ))
+        }) {
+            Ok((Some(stream), _)) => run(stream, opened, Side::Us, &shared).await,
+            Ok((None, Some(stream))) => run(stream, opened, Side::Us, &shared).await,
+            Ok((None, None)) => {}
+            Err(error) => {
+                tracing::info!(
+                    remote = %target.remote, transport = %target.transport, %error,
+                    "a connection could not be opened"
+                );
+                fail(opened, &shared, None).await;
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.bind(SocketAddr::new(local.ip(), 0))?;
+    let stream = socket.connect(remote).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Reports everything that waits as not sent, each target once.
+async fn fail(mut opened: Opened, shared: &Shared, first: Option<Target>) {
+    shared.table().remove(opened.id);
+    opened.queue.close();
+    let mut failed: HashSet<Target> = first.into_iter().collect();
+    while let Ok(outgoing) = opened.queue.try_recv() {
+        failed.insert(outgoing.target);
+    }
+    for target in failed {
+        if shared
+            .events
+            .send(TransportEvent::Failed(target))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Why a connection ended.
+enum End {
+    /// The peer, or we, had nothing more to say.
+    Closed,
+    /// It was silent for too long.
+    Idle,
+    Discarded(Discard, &'static str),
+    Broken(io::Error),
+}
+
+/// Serves an open connection until it ends.
+pub(super) async fn run<S>(stream: S, mut opened: Opened, side: Side, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Send,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let activity = Activity::new();
+    let (pong_sender, pong_receiver) = mpsc::channel(1);
+    let flow = opened.flow.clone();
+    let mut unsent = None;
+    let end = {
+        let reading = read(reader, &flow, side, shared, &activity, pong_sender);
+        let writing = write(
+            writer,
+            &mut opened.queue,
+            pong_receiver,
+            &opened.queued,
+            &activity,
+            &mut unsent,
+        );
+        tokio::select! {
+            end = reading => end,
+            end = writing => end,
+            () = opened.close.notified() => End::Closed,
+        }
+    };
+    match end {
+        End::Closed => tracing::debug!(remote = %flow.remote, "a connection was closed"),
+        End::Idle => tracing::debug!(remote = %flow.remote, "an idle connection was closed"),
+        End::Broken(error) => {
+            tracing::info!(remote = %flow.remote, transport = %flow.transport, %error, "a connection broke");
+        }
+        End::Discarded(reason, why) => {
+            shared.discards.count(reason);
+            tracing::info!(
+                remote = %flow.remote, transport = %flow.transport, reason = reason.name(), why,
+                "a connection was closed"
+            );
+        }
+    }
+    fail(opened, shared, unsent).await;
+}
+
+/// When something last went over a connection.
+struct Activity {
+    start: Instant,
+    milliseconds: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            milliseconds: AtomicU64::new(0),
+        }
+    }
+
+    fn mark(&self) {
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.milliseconds.store(elapsed, Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.milliseconds.load(Relaxed))
+    }
+}
+
+async fn read<R: AsyncRead>(
+    reader: R,
+    flow: &Flow,
+    side: Side,
+    shared: &Shared,
+    activity: &Activity,
+    pong: mpsc::Sender<()>,
+) -> End {
+    let mut reader = std::pin::pin!(reader);
+    let mut framer = StreamFramer::new(shared.view().message_limits());
+    let mut buffer = vec![0; READ_OCTETS];
+    let mut unfinished = Some(Instant::now());
+    let (mut handshake, answers) = match side {
+        Side::Peer { handshake } => (Some(handshake), true),
+        Side::Us => {
+            unfinished = None;
+            (None, false)
+        }
+    };
+    loop {
+        let idle = Duration::from_secs(shared.view().limits().idle_seconds);
+        let until = unfinished.map_or_else(|| activity.last() + idle, |since| since + MESSAGE);
+        let length = match timeout_at(until, reader.read(&mut buffer)).await {
+            Ok(Ok(0)) => return End::Closed,
+            Ok(Ok(length)) => length,
+            Ok(Err(error)) => return End::Broken(error),
+            Err(_) if unfinished.is_some() => {
+                return End::Discarded(Discard::Unfinished, "no whole message came in time");
+            }
+            // Something was sent meanwhile.
+            Err(_) if activity.last() + idle > Instant::now() => continue,
+            Err(_) => return End::Idle,
+        };
+        activity.mark();
+        framer.push(buffer.get(..length).unwrap_or_default());
+        loop {
+            match framer.next_frame() {
+                Ok(Some(Frame::Message(octets))) => {
+                    handshake = None;
+                    unfinished = None;
+                    let event = TransportEvent::Message {
+                        flow: flow.clone(),
+                        octets,
+                    };
+                    // Waits while the queue is full; then the peer's own sending slows down.
+                    if shared.events.send(event).await.is_err() {
+                        return End::Closed;
+                    }
+                }
+                Ok(Some(Frame::Ping)) if answers => {
+                    // One answer is enough for all that came together.
+                    let _ = pong.try_send(());
+                }
+                Ok(Some(Frame::Ping | Frame::Pong)) => {}
+                Ok(None) => break,
+                Err(rejection) => {
+                    let reason = match rejection.error {
+                        SipError::MessageTooLarge { .. } | SipError::BodyTooLarge { .. } => {
+                            Discard::Oversized
+                        }
+                        _ => Discard::Malformed,
+                    };
+                    return End::Discarded(reason, rejection.error.name());
+                }
+            }
+        }
+        if framer.pending() == 0 {
+            if handshake.is_none() {
+                unfinished = None;
+            }
+        } else if unfinished.is_none() {
+            unfinished = Some(Instant::now());
+        }
+    }
+}
+
+async fn write<W: AsyncWrite>(
+    writer: W,
+    queue: &mut mpsc::UnboundedReceiver<Outgoing>,
+    mut pong: mpsc::Receiver<()>,
+    queued: &AtomicUsize,
+    activity: &Activity,
+    unsent: &mut Option<Target>,
+) -> End {
+    let mut writer = std::pin::pin!(writer);
+    loop {
+        let (target, octets) = tokio::select! {
+            biased;
+            outgoing = queue.recv() => match outgoing {
+                Some(outgoing) => (Some(outgoing.target), outgoing.octets),
+                // The table has forgotten this connection.
+                None => {
+                    let _ = timeout(WRITE, writer.shutdown()).await;
+                    return End::Closed;
+                }
+            },
+            Some(()) = pong.recv() => (None, Bytes::from_static(b"\r\n")),
+        };
+        let waiting = target.is_some();
+        *unsent = target;
+        let writing = async {
+            writer.write_all(&octets).await?;
+            writer.flush().await
+        };
+        match timeout(WRITE, writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return End::Broken(error),
+            Err(_) => {
+                return End::Discarded(Discard::SlowReader, "the peer reads nothing");
+            }
+        }
+        *unsent = None;
+        if waiting {
+            queued.fetch_sub(octets.len(), Relaxed);
+        }
+        activity.mark();
+    }
+}

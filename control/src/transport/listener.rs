@@ -1,0 +1,132 @@
+//! What is listened on, and connections that peers open.
+
+use std::{collections::HashSet, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::{
+    Discard, Listener, Shared, TransportError,
+    connection::{self, HANDSHAKE, Side},
+    udp::UdpEdge,
+};
+use crate::{config::Settings, sip::Transport};
+
+/// How long no connection is accepted after the system had no descriptor left for one.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Every distinct listener of a configuration.
+pub(super) fn wanted(settings: &Settings) -> HashSet<(Transport, SocketAddr)> {
+    settings
+        .trunks
+        .iter()
+        .map(|trunk| (trunk.transport, trunk.listen))
+        .collect()
+}
+
+/// Opens one and starts to read from it.
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    (transport, address): (Transport, SocketAddr),
+) -> Result<Listener, TransportError> {
+    let fail = |error| TransportError::Listen {
+        transport,
+        address,
+        error,
+    };
+    let shared = Arc::clone(shared);
+    if transport == Transport::Udp {
+        let edge = UdpEdge::bind(address).map_err(fail)?;
+        let task = tokio::spawn(edge.clone().run(address, shared));
+        return Ok(Listener {
+            task: task.abort_handle(),
+            socket: Some(edge),
+        });
+    }
+    let listener = bind(address).map_err(fail)?;
+    let task = tokio::spawn(accept(listener, transport, address, shared));
+    Ok(Listener {
+        task: task.abort_handle(),
+        socket: None,
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()?
+    } else {
+        tokio::net::TcpSocket::new_v6()?
+    };
+    // Connections of an earlier run that the kernel still remembers do not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+async fn accept(
+    listener: TcpListener,
+    transport: Transport,
+    local: SocketAddr,
+    shared: Arc<Shared>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => admit(stream, remote, transport, local, &shared),
+            Err(error) => {
+                tracing::warn!(%local, %transport, %error, "a connection was not accepted");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+fn admit(
+    stream: TcpStream,
+    remote: SocketAddr,
+    transport: Transport,
+    local: SocketAddr,
+    shared: &Arc<Shared>,
+) {
+    let view = shared.view();
+    if !view.admits(transport, local, remote.ip()) {
+        shared.discards.count(Discard::ForeignSource);
+        tracing::debug!(%local, %remote, "a connection from a host that no trunk admits");
+        return;
+    }
+    let Ok(place) = Arc::clone(&shared.connections).try_acquire_owned() else {
+        shared.discards.count(Discard::Connections);
+        tracing::warn!(%local, %remote, "a connection beyond [limits] connections");
+        return;
+    };
+    let Ok(handshake) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
+        shared.discards.count(Discard::Handshakes);
+        tracing::warn!(%local, %remote, "a connection beyond [limits] handshakes");
+        return;
+    };
+    let side = Side::Peer { handshake };
+    let opened = connection::register(shared, transport, local, remote, None);
+    let shared = Arc::clone(shared);
+    let acceptor = view.acceptor(local);
+    tokio::spawn(async move {
+        let _place = place;
+        match (transport, acceptor) {
+            (Transport::Tls, Some(acceptor)) => {
+                match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => connection::run(stream, opened, side, &shared).await,
+                    Ok(Err(error)) => {
+                        shared.discards.count(Discard::HandshakeFailed);
+                        tracing::info!(%local, %remote, %error, "a TLS handshake failed");
+                    }
+                    Err(_) => {
+                        shared.discards.count(Discard::HandshakeFailed);
+                        tracing::info!(%local, %remote, "a TLS handshake took too long");
+                    }
+                }
+            }
+            (Transport::Tls, None) => shared.discards.count(Discard::HandshakeFailed),
+            _ => connection::run(stream, opened, side, &shared).await,
+        }
+    });
+}

@@ -1,0 +1,229 @@
+//! The edges of signalling: UDP, TCP and TLS sockets on one side, whole messages on the other.
+//!
+//! What comes in goes through one bounded channel to the task that owns the calls. When that task
+//! is behind, datagrams are dropped and counted, and streams are read no further.
+
+mod connection;
+mod discard;
+mod error;
+mod listener;
+mod resolver;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod udp;
+mod view;
+
+pub use discard::{Discard, Discards};
+pub use error::{SendError, TransportError};
+pub use resolver::{Lookups, resolve};
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+};
+
+use crate::{
+    config::Settings,
+    sip::{Flow, Target, Transport},
+};
+use connection::Outgoing;
+use table::Table;
+use udp::UdpEdge;
+use view::View;
+
+/// How many messages may wait for the task that owns the calls.
+pub const QUEUE: usize = 4_096;
+
+/// How long connections may take to write out what waits when the process ends.
+const SHUT_DOWN: Duration = Duration::from_secs(2);
+
+/// What the edges tell the task that owns the calls.
+#[derive(Debug)]
+pub enum TransportEvent {
+    /// One whole message, as it came.
+    Message { flow: Flow, octets: Bytes },
+    /// What was sent there did not arrive: the connection could not be opened, or broke.
+    Failed(Target),
+}
+
+/// Every socket of signalling. Dropping it closes them.
+pub struct Transports {
+    shared: Arc<Shared>,
+    listeners: Mutex<HashMap<(Transport, SocketAddr), Listener>>,
+    /// How many connections may be open.
+    places: u32,
+}
+
+struct Listener {
+    task: AbortHandle,
+    /// Only with UDP.
+    socket: Option<UdpEdge>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What all tasks of the edges have in common.
+struct Shared {
+    view: RwLock<Arc<View>>,
+    discards: Arc<Discards>,
+    events: mpsc::Sender<TransportEvent>,
+    table: Mutex<Table>,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transports {
+    /// Opens every listener of the configuration. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first listener that cannot be opened, or the first trunk whose certificates cannot be
+    /// read; then nothing stays open.
+    pub fn start(
+        settings: &Arc<Settings>,
+        events: mpsc::Sender<TransportEvent>,
+    ) -> Result<Self, TransportError> {
+        let shared = Arc::new(Shared {
+            view: RwLock::new(Arc::new(View::new(settings)?)),
+            discards: Arc::new(Discards::default()),
+            events,
+            table: Mutex::new(Table::default()),
+            connections: Arc::new(Semaphore::new(settings.limits.connections)),
+            handshakes: Arc::new(Semaphore::new(settings.limits.handshakes)),
+        });
+        let transports = Self {
+            shared,
+            listeners: Mutex::new(HashMap::new()),
+            places: settings.limits.connections as u32,
+        };
+        transports.open(settings)?;
+        Ok(transports)
+    }
+
+    /// Goes over to another configuration: opens the listeners that are new, closes those that
+    /// are gone, and reads the certificates anew. Open connections stay; those of a changed
+    /// certificate take no new requests. The limits of connections and handshakes stay as they
+    /// were at the start.
+    ///
+    /// # Errors
+    /// As [`Transports::start`]; then everything is as it was.
+    pub fn reload(&self, settings: &Arc<Settings>) -> Result<(), TransportError> {
+        let view = Arc::new(View::new(settings)?);
+        self.open(settings)?;
+        let old = {
+            let mut current = self
+                .shared
+                .view
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, Arc::clone(&view))
+        };
+        self.shared
+            .table()
+            .retire(|local| old.identity(local) != view.identity(local));
+        let wanted = listener::wanted(settings);
+        self.listeners().retain(|listen, _| wanted.contains(listen));
+        Ok(())
+    }
+
+    /// Takes over destinations that were looked up anew, and nothing else.
+    pub fn update_destinations(&self, settings: &Arc<Settings>) {
+        let mut view = self
+            .shared
+            .view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::new(view.with_settings(settings));
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<(Transport, SocketAddr), Listener>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what is not open yet: all of it or nothing.
+    fn open(&self, settings: &Settings) -> Result<(), TransportError> {
+        let mut listeners = self.listeners();
+        let mut opened = Vec::new();
+        for listen in listener::wanted(settings) {
+            if !listeners.contains_key(&listen) {
+                opened.push((listen, listener::open(&self.shared, listen)?));
+            }
+        }
+        listeners.extend(opened);
+        Ok(())
+    }
+
+    /// Sends one message, without waiting. Over a stream a failure comes later, as
+    /// [`TransportEvent::Failed`].
+    ///
+    /// # Errors
+    /// It could not even be tried. The caller treats it like [`TransportEvent::Failed`].
+    pub fn send(&self, target: &Target, octets: Bytes) -> Result<(), SendError> {
+        match target.transport {
+            Transport::Udp => self.send_datagram(target, &octets),
+            Transport::Tcp | Transport::Tls => connection::send(
+                &self.shared,
+                Outgoing {
+                    target: target.clone(),
+                    octets,
+                },
+            ),
+        }
+    }
+
+    fn send_datagram(&self, target: &Target, octets: &[u8]) -> Result<(), SendError> {
+        let listeners = self.listeners();
+        let socket = listeners
+            .get(&(Transport::Udp, target.local))
+            .and_then(|listener| listener.socket.as_ref())
+            .ok_or(SendError::NoListener)?;
+        socket.send(target.remote, octets, &self.shared.discards)
+    }
+
+    /// What was discarded, by reason.
+    #[must_use]
+    pub fn discards(&self) -> Arc<Discards> {
+        Arc::clone(&self.shared.discards)
+    }
+
+    /// How many connections are open or being opened.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.table().len()
+    }
+
+    /// Writes out what waits and closes every connection; ends when they are closed or after two
+    /// seconds.
+    pub async fn shut_down(&self) {
+        self.listeners().clear();
+        self.shared.table().finish();
+        // Every connection holds a place until it is closed.
+        let closed = self.shared.connections.acquire_many(self.places);
+        let _ = tokio::time::timeout(SHUT_DOWN, closed).await;
+    }
+}

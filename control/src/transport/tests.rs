@@ -1,0 +1,510 @@
+//! The edges over loopback, each against sockets of the test's own.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket as StdUdpSocket},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    sync::mpsc,
+};
+
+use super::*;
+use crate::{config, sip::Target};
+
+const OPTIONS: &[u8] =
+    b"OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.2;branch=z9hG4bK1\r\n\
+    From: <sip:b@127.0.0.2>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\
+    Content-Length: 0\r\n\r\n";
+
+/// A free port of an address, for a listener that is opened right away.
+fn free(ip: &str) -> SocketAddr {
+    StdUdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+fn trunk(name: &str, transport: &str, listen: SocketAddr, peer: &str, more: &str) -> String {
+    format!(
+        "[[trunk]]\nname = \"{name}\"\ninterface = \"lo\"\ntransport = \"{transport}\"\n\
+         listen = \"{listen}\"\naddresses = [\"{peer}\"]\nallowed_sources = [\"127.0.0.2/32\"]\n{more}\n"
+    )
+}
+
+fn settings(limits: &str, trunks: &str) -> Arc<Settings> {
+    let text = format!(
+        "[media]\nports = \"60000-60009\"\n[limits]\n{limits}\n\
+         [[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n{trunks}"
+    );
+    Arc::new(config::parse(&text, Path::new("test.toml")).unwrap())
+}
+
+fn start(settings: &Arc<Settings>) -> (Transports, mpsc::Receiver<TransportEvent>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Transports::start(settings, sender).unwrap(), receiver)
+}
+
+async fn message(events: &mut mpsc::Receiver<TransportEvent>) -> (Flow, Bytes) {
+    match events.recv().await.unwrap() {
+        TransportEvent::Message { flow, octets } => (flow, octets),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket
+        .bind(SocketAddr::new(ip.parse().unwrap(), 0))
+        .unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Reads until the peer closes.
+async fn closed(stream: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    while stream
+        .read(&mut buffer)
+        .await
+        .is_ok_and(|length| length > 0)
+    {}
+}
+
+#[tokio::test]
+async fn datagrams_come_and_go_and_what_is_refused_is_counted() {
+    let listen = free("127.0.0.1");
+    let settings = settings(
+        "message_octets = 1500",
+        &trunk("a", "udp", listen, "127.0.0.2:5060", ""),
+    );
+    let (transports, mut events) = start(&settings);
+    let peer = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let stranger = UdpSocket::bind("127.0.0.3:0").await.unwrap();
+
+    stranger.send_to(OPTIONS, listen).await.unwrap();
+    peer.send_to(b"\r\n\r\n", listen).await.unwrap();
+    peer.send_to(&[b'x'; 1501], listen).await.unwrap();
+    stranger
+        .send_to(b"SIP/2.0 200 OK\r\n\r\n", listen)
+        .await
+        .unwrap();
+    peer.send_to(OPTIONS, listen).await.unwrap();
+
+    let (flow, _) = message(&mut events).await;
+    assert_eq!(flow.remote, stranger.local_addr().unwrap(), "an answer");
+    let (flow, octets) = message(&mut events).await;
+    assert_eq!(flow, Target::udp(listen, peer.local_addr().unwrap()));
+    assert_eq!(octets, OPTIONS);
+    let discards = transports.discards();
+    let counted: Vec<_> = discards.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(
+        counted,
+        [(Discard::Oversized, 1), (Discard::ForeignSource, 1)]
+    );
+
+    transports
+        .send(&flow, Bytes::from_static(b"answer"))
+        .unwrap();
+    let mut buffer = [0; 100];
+    let (length, from) = peer.recv_from(&mut buffer).await.unwrap();
+    assert_eq!((&buffer[..length], from), (&b"answer"[..], listen));
+    let elsewhere = Target::udp(free("127.0.0.1"), flow.remote);
+    assert_eq!(
+        transports.send(&elsewhere, Bytes::new()),
+        Err(SendError::NoListener)
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_datagrams_and_counts_them() {
+    let listen = free("127.0.0.1");
+    let settings = settings("", &trunk("a", "udp", listen, "127.0.0.2:5060", ""));
+    let (sender, mut events) = mpsc::channel(2);
+    let transports = Transports::start(&settings, sender).unwrap();
+    let peer = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    for _ in 0..10 {
+        peer.send_to(OPTIONS, listen).await.unwrap();
+    }
+    let discards = transports.discards();
+    while discards.get(Discard::Overload) < 8 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..2 {
+        assert_eq!(message(&mut events).await.1, OPTIONS);
+    }
+    assert!(events.try_recv().is_err());
+    peer.send_to(OPTIONS, listen).await.unwrap();
+    assert_eq!(message(&mut events).await.1, OPTIONS, "it still listens");
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
+    let listen = free("127.0.0.1");
+    let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
+    let (transports, mut events) = start(&settings);
+    let mut peer = connect_from("127.0.0.2", listen).await;
+    let (head, tail) = OPTIONS.split_at(40);
+    peer.write_all(head).await.unwrap();
+    peer.write_all(&[tail, OPTIONS].concat()).await.unwrap();
+    let (flow, octets) = message(&mut events).await;
+    assert_eq!(octets, OPTIONS);
+    assert_eq!(message(&mut events).await, (flow.clone(), octets));
+    assert_eq!(flow.local, listen);
+    assert_eq!(flow.remote, peer.local_addr().unwrap());
+
+    peer.write_all(b"\r\n\r\n").await.unwrap();
+    let mut buffer = [0; 2];
+    peer.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"\r\n", "the answer to a ping");
+    transports
+        .send(&flow, Bytes::from_static(b"answer"))
+        .unwrap();
+    let mut buffer = [0; 6];
+    peer.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"answer");
+
+    peer.write_all(b"no SIP at all\r\n\r\n").await.unwrap();
+    closed(&mut peer).await;
+    assert_eq!(transports.discards().get(Discard::Malformed), 1);
+}
+
+#[tokio::test]
+async fn strangers_and_connections_beyond_the_limits_are_closed() {
+    let listen = free("127.0.0.1");
+    let settings = settings(
+        "connections = 2\nhandshakes = 1",
+        &trunk("a", "tcp", listen, "127.0.0.2:5060", ""),
+    );
+    let (transports, mut events) = start(&settings);
+    let discards = transports.discards();
+    closed(&mut connect_from("127.0.0.3", listen).await).await;
+    assert_eq!(discards.get(Discard::ForeignSource), 1);
+
+    let mut one = connect_from("127.0.0.2", listen).await;
+    closed(&mut connect_from("127.0.0.2", listen).await).await;
+    assert_eq!(discards.get(Discard::Handshakes), 1);
+    one.write_all(OPTIONS).await.unwrap();
+    message(&mut events).await;
+
+    let mut two = connect_from("127.0.0.2", listen).await;
+    two.write_all(OPTIONS).await.unwrap();
+    message(&mut events).await;
+    closed(&mut connect_from("127.0.0.2", listen).await).await;
+    assert_eq!(discards.get(Discard::Connections), 1);
+    assert_eq!(transports.connections(), 2);
+}
+
+#[tokio::test]
+async fn one_connection_serves_all_requests_to_a_peer() {
+    let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let remote = server.local_addr().unwrap();
+    let listen = free("127.0.0.1");
+    let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), ""));
+    let (transports, mut events) = start(&settings);
+    let target = Target {
+        transport: Transport::Tcp,
+        local: listen,
+        remote,
+        connection: None,
+        server_name: None,
+    };
+    for _ in 0..3 {
+        transports
+            .send(&target, Bytes::from_static(OPTIONS))
+            .unwrap();
+    }
+    let (mut peer, from) = server.accept().await.unwrap();
+    assert_eq!(from.ip(), listen.ip());
+    let mut buffer = vec![0; OPTIONS.len() * 3];
+    peer.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(buffer, OPTIONS.repeat(3));
+
+    peer.write_all(OPTIONS).await.unwrap();
+    let (flow, _) = message(&mut events).await;
+    assert_eq!((flow.local, flow.remote), (listen, remote));
+    drop(peer);
+    drop(server);
+    // The connection goes, and a new one cannot be opened.
+    while transports.connections() > 0 {
+        tokio::task::yield_now().await;
+    }
+    transports
+        .send(&target, Bytes::from_static(OPTIONS))
+        .unwrap();
+    match events.recv().await.unwrap() {
+        TransportEvent::Failed(failed) => assert_eq!(failed, target),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_and_counted() {
+    let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let listen = free("127.0.0.1");
+    let remote = server.local_addr().unwrap();
+    let settings = settings(
+        "write_octets = 65536",
+        &trunk("a", "tcp", listen, &remote.to_string(), ""),
+    );
+    let (transports, mut events) = start(&settings);
+    let target = Target {
+        transport: Transport::Tcp,
+        local: listen,
+        remote,
+        connection: None,
+        server_name: None,
+    };
+    transports
+        .send(&target, Bytes::from_static(b"first"))
+        .unwrap();
+    let (_peer, _) = server.accept().await.unwrap();
+    let large = Bytes::from(vec![b'x'; 60_000]);
+    let mut sent = 0;
+    let refused = loop {
+        match transports.send(&target, large.clone()) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 1_000, "no bound on what waits");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(refused, SendError::SlowReader);
+    assert_eq!(transports.discards().get(Discard::SlowReader), 1);
+    match events.recv().await.unwrap() {
+        TransportEvent::Failed(failed) => assert_eq!(failed, target),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(transports.connections(), 0);
+}
+
+struct Certificates(PathBuf);
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Certificates {
+    /// An authority, and a certificate for each name.
+    fn new(test: &str, names: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("trunkline-{test}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        fs::write(
+            folder.join("roots.pem"),
+            authority.self_signed(&key).unwrap().pem(),
+        )
+        .unwrap();
+        let issuer = rcgen::Issuer::new(authority, key);
+        for name in names {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(vec![(*name).to_owned()])
+                .unwrap()
+                .signed_by(&key, &issuer)
+                .unwrap();
+            fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+            fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        Self(folder)
+    }
+
+    fn tls(&self, name: &str, more: &str) -> String {
+        let folder = self.0.display();
+        format!(
+            "[trunk.tls]\ncertificate = \"{folder}/{name}.pem\"\nkey = \"{folder}/{name}.key\"\n\
+             roots = \"{folder}/roots.pem\"\n{more}\n"
+        )
+    }
+}
+
+fn tls_target(local: SocketAddr, remote: SocketAddr, name: &str) -> Target {
+    Target {
+        transport: Transport::Tls,
+        local,
+        remote,
+        connection: None,
+        server_name: Some(name.into()),
+    }
+}
+
+#[tokio::test]
+async fn tls_checks_both_certificates() {
+    let certificates = Certificates::new("mutual", &["sbc.example.com", "peer.example.com"]);
+    let (ours, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let (transports, mut events) = start(&settings(
+        "",
+        &trunk(
+            "a",
+            "tls",
+            ours,
+            &theirs.to_string(),
+            &certificates.tls("sbc.example.com", "server_name = \"peer.example.com\""),
+        ),
+    ));
+    let peer_settings = settings(
+        "",
+        &trunk(
+            "b",
+            "tls",
+            theirs,
+            &ours.to_string(),
+            &certificates.tls(
+                "peer.example.com",
+                "server_name = \"sbc.example.com\"\nrequire_client_certificate = true",
+            ),
+        )
+        .replace("127.0.0.2/32", "127.0.0.1/32"),
+    );
+    let (peer, mut peer_events) = start(&peer_settings);
+
+    let target = tls_target(ours, theirs, "peer.example.com");
+    transports
+        .send(&target, Bytes::from_static(OPTIONS))
+        .unwrap();
+    let (flow, octets) = message(&mut peer_events).await;
+    assert_eq!(octets, OPTIONS);
+    peer.send(&flow, Bytes::from_static(OPTIONS)).unwrap();
+    let (back, _) = message(&mut events).await;
+    assert_eq!((back.local, back.remote), (ours, theirs));
+    assert_eq!(back.server_name.as_deref(), Some("peer.example.com"));
+
+    let unknown = tls_target(ours, theirs, "other.example.com");
+    assert_eq!(
+        transports.send(&unknown, Bytes::from_static(OPTIONS)),
+        Err(SendError::NoCertificates)
+    );
+
+    // A certificate of the right authority, without the name that was asked for.
+    let (other, mut other_events) = start(&settings(
+        "",
+        &trunk(
+            "a",
+            "tls",
+            free("127.0.0.1"),
+            &theirs.to_string(),
+            &certificates.tls("sbc.example.com", "server_name = \"other.example.com\""),
+        ),
+    ));
+    let target = tls_target(SocketAddr::new(ours.ip(), 0), theirs, "other.example.com");
+    other.send(&target, Bytes::from_static(OPTIONS)).unwrap();
+    match other_events.recv().await.unwrap() {
+        TransportEvent::Failed(failed) => assert_eq!(failed, target),
+        event => panic!("{event:?}"),
+    }
+    while peer.discards().get(Discard::HandshakeFailed) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn garbage_on_every_listener_is_counted_and_harms_nobody() {
+    let certificates = Certificates::new("garbage", &["sbc.example.com"]);
+    let (udp, tcp, tls) = (free("127.0.0.1"), free("127.0.0.1"), free("127.0.0.1"));
+    let peer = "127.0.0.2:5060";
+    let trunks = trunk("a", "udp", udp, peer, "")
+        + &trunk("b", "tcp", tcp, peer, "")
+        + &trunk(
+            "c",
+            "tls",
+            tls,
+            peer,
+            &certificates.tls("sbc.example.com", ""),
+        );
+    let (transports, mut events) = start(&settings("message_octets = 2000", &trunks));
+    let discards = transports.discards();
+    let mut good = connect_from("127.0.0.2", tcp).await;
+    good.write_all(OPTIONS).await.unwrap();
+    message(&mut events).await;
+
+    let datagrams = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    for round in 0..50_usize {
+        let garbage: Vec<u8> = (0..3_000)
+            .map(|index| (index * 31 + round * 17) as u8)
+            .collect();
+        datagrams.send_to(&garbage, udp).await.unwrap();
+        for listen in [tcp, tls] {
+            let mut stream = connect_from("127.0.0.2", listen).await;
+            // The other side may close before all is written.
+            let _ = stream.write_all(&garbage).await;
+            closed(&mut stream).await;
+        }
+    }
+    while discards.get(Discard::Oversized) < 100 {
+        tokio::task::yield_now().await;
+    }
+    let counted: Vec<_> = discards.iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(
+        counted,
+        [(Discard::Oversized, 100), (Discard::HandshakeFailed, 50)]
+    );
+    while transports.connections() > 1 {
+        tokio::task::yield_now().await;
+    }
+    good.write_all(OPTIONS).await.unwrap();
+    assert_eq!(message(&mut events).await.1, OPTIONS);
+}
+
+#[tokio::test]
+async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
+    let (one, two) = (free("127.0.0.1"), free("127.0.0.1"));
+    let peer = "127.0.0.2:5060";
+    let first = settings("", &trunk("a", "udp", one, peer, ""));
+    let second = settings("", &trunk("b", "udp", two, peer, ""));
+    let (transports, mut events) = start(&first);
+    let socket = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+
+    let taken = StdUdpSocket::bind(two).unwrap();
+    let error = transports.reload(&second).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "cannot listen on {two} over udp (Address already in use (os error 98)): \
+             end the other program that listens there, or choose another port"
+        )
+    );
+    socket.send_to(OPTIONS, one).await.unwrap();
+    assert_eq!(message(&mut events).await.0.local, one);
+
+    drop(taken);
+    transports.reload(&second).unwrap();
+    socket.send_to(OPTIONS, two).await.unwrap();
+    assert_eq!(message(&mut events).await.0.local, two);
+    let target = Target::udp(one, socket.local_addr().unwrap());
+    assert_eq!(
+        transports.send(&target, Bytes::new()),
+        Err(SendError::NoListener)
+    );
+}
+
+#[tokio::test]
+async fn names_are_looked_up_and_kept_when_they_cannot_be() {
+    let settings = settings(
+        "",
+        &trunk("a", "udp", free("127.0.0.1"), "localhost:5070", "").replace(
+            "[\"localhost:5070\"]",
+            "[\"localhost:5070\", \"gone.invalid\"]",
+        ),
+    );
+    let known = Lookups::from([(
+        ("gone.invalid".parse().unwrap(), 5060),
+        vec!["192.0.2.1:5060".parse().unwrap()],
+    )]);
+    let lookups = resolve(&settings, &known).await;
+    let settings = settings.with_lookups(|name, port| {
+        lookups
+            .get(&(name.clone(), port))
+            .cloned()
+            .unwrap_or_default()
+    });
+    let addresses: Vec<_> = settings.trunks[0]
+        .destinations
+        .iter()
+        .map(|destination| destination.address.to_string())
+        .collect();
+    assert_eq!(addresses, ["127.0.0.1:5070", "192.0.2.1:5060"]);
+}
