@@ -46,7 +46,8 @@ pub trait Tables {
     /// [`Reason::UnresolvedNextHop`], [`Reason::Changing`].
     fn next_hop<'a>(&self, index: u32, copy: &'a mut SealedNextHop) -> Result<&'a NextHop, Reason>;
 
-    /// Gets ready to send by `next_hop`; false when its device is not in the device map.
+    /// Gets ready to send by `next_hop`: back out of the ingress interface, or through the device
+    /// map; false when the device is not in it.
     fn can_send(&self, next_hop: &NextHop) -> bool;
 
     /// The counters at `index` of this CPU.

@@ -258,7 +258,7 @@ impl Offload {
 }
 
 /// Creates the maps in the sizes that `config` asks for and reads the programs.
-fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
+pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
     allow_locked_memory();
     let (flows, next_hops) = sizes(config);
     let mut bpf = EbpfLoader::new()

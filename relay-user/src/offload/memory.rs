@@ -32,6 +32,7 @@ pub struct MemoryDatapath {
     reasons: Vec<ReasonCounters>,
     events: VecDeque<FirstDrop>,
     event_losses: u64,
+    ingress: u32,
     now: u64,
 }
 
@@ -50,6 +51,7 @@ impl MemoryDatapath {
             reasons: vec![ReasonCounters::default(); Reason::ALL.len()],
             events: VecDeque::new(),
             event_losses: 0,
+            ingress: 0,
             now: 0,
         }
     }
@@ -66,10 +68,11 @@ impl MemoryDatapath {
         self.next_hops.get(index as usize)?.open().copied()
     }
 
-    /// Does to a frame what the XDP program does, at `now` nanoseconds of any clock that only goes
-    /// forward.
-    pub fn relay(&mut self, frame: &mut BufferFrame<'_>, now: u64) -> Outcome {
+    /// Does to a frame what the XDP program does to one that comes in by the interface `ingress`
+    /// (the kernel's index), at `now` nanoseconds of any clock that only goes forward.
+    pub fn relay(&mut self, frame: &mut BufferFrame<'_>, ingress: u32, now: u64) -> Outcome {
         self.now = now;
+        self.ingress = ingress;
         let octets = frame.length() as u64;
         let outcome = relay::relay(frame, self, &mut Scratch::default());
         if let Some(counters) = self.reasons.get_mut(outcome.reason as usize) {
@@ -99,7 +102,8 @@ impl Tables for MemoryDatapath {
     }
 
     fn can_send(&self, next_hop: &NextHop) -> bool {
-        matches!(
+        let back = next_hop.interface.get() == self.ingress;
+        back || matches!(
             self.devices.get(next_hop.device.get() as usize),
             Some(Some(_))
         )

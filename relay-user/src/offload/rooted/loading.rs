@@ -1,0 +1,126 @@
+//! Loading, attaching and falling back.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::maps::Map;
+
+use super::lab::{Lab, config};
+use crate::offload::{Datapath as _, Offload, OffloadConfig, XdpMode, loader::open, memory};
+
+#[test]
+fn the_kernel_takes_both_programs() {
+    let mut offload = Offload::load(&config(&[], XdpMode::Native));
+    assert!(offload.take_datapath().is_some(), "{:?}", offload.steps());
+    assert!(offload.take_steering().is_some(), "{:?}", offload.steps());
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_said_and_survived() {
+    let mut offload = Offload::load(&config(&["tl-nowhere"], XdpMode::Native));
+    let [state] = offload.interfaces() else {
+        panic!("{:?}", offload.interfaces());
+    };
+    assert_eq!(state.mode, XdpMode::Off);
+    assert_eq!(state.index, None);
+    assert!(state.why.contains("no such interface"), "{}", state.why);
+    assert!(
+        offload
+            .steps()
+            .iter()
+            .any(|step| step.contains("trying generic XDP")),
+        "{:?}",
+        offload.steps()
+    );
+    assert!(offload.take_steering().is_some());
+}
+
+#[test]
+fn a_forced_mode_has_no_fallback() {
+    let forced = OffloadConfig {
+        forced: true,
+        ..config(&["tl-nowhere"], XdpMode::Native)
+    };
+    let offload = Offload::load(&forced);
+    assert!(
+        offload.steps().iter().all(|step| !step.contains("generic")),
+        "{:?}",
+        offload.steps()
+    );
+}
+
+#[test]
+fn off_attaches_nothing_but_the_steering() {
+    let mut offload = Offload::load(&config(&["lo"], XdpMode::Off));
+    assert!(offload.take_datapath().is_none());
+    assert!(offload.take_steering().is_some());
+    assert_eq!(offload.interfaces()[0].mode, XdpMode::Off);
+    assert_eq!(offload.interfaces()[0].why, "off in the configuration");
+}
+
+/// The kernel tells what a map takes in `/proc/self/fdinfo`. What it takes for each possible CPU
+/// and for alignment may differ by a little from what we compute, and never above it by more.
+#[test]
+fn the_computed_memory_is_what_the_kernel_says() {
+    let config = OffloadConfig {
+        flows: 20_000,
+        next_hops: 4096,
+        ..config(&[], XdpMode::Native)
+    };
+    let bpf = open(&config).expect("loaded");
+    let mut total = 0;
+    for (name, map) in bpf.maps() {
+        let (Map::HashMap(map)
+        | Map::Array(map)
+        | Map::PerCpuArray(map)
+        | Map::DevMap(map)
+        | Map::RingBuf(map)
+        | Map::SockMap(map)) = map
+        else {
+            panic!("{name} is of a kind that is not counted");
+        };
+        let descriptor = map.fd().as_fd().as_raw_fd();
+        let text =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("fdinfo");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("memlock:"))
+            .expect("a memlock line");
+        total += line.trim().parse::<u64>().expect("a number");
+    }
+    let computed = memory(&config);
+    assert!(
+        total.abs_diff(computed) * 20 < computed,
+        "the kernel says {total}, we say {computed}"
+    );
+}
+
+#[test]
+fn a_full_table_and_a_wrong_flow_are_refused_by_name() {
+    let mut lab = Lab::new();
+    lab.set_next_hop(3, &super::lab::next_hop(&[]));
+    let entry = super::lab::entry(
+        "198.51.100.2:30000",
+        "203.0.113.1:20002",
+        "203.0.113.2:40000",
+    );
+    for flow in 0..64 {
+        let key = super::lab::key(&format!("198.51.100.1:{}", 20_000 + flow * 2));
+        lab.install(&key, &entry).expect("room");
+    }
+    assert_eq!(lab.kernel.flow_count(), 64);
+    let key = super::lab::key("198.51.100.1:21000");
+    let full = lab.install(&key, &entry).expect_err("full").to_string();
+    assert_eq!(
+        full,
+        "the kernel's table flows is full at 64: raise [media] flows"
+    );
+    lab.remove(&super::lab::key("198.51.100.1:20000"));
+    lab.install(&key, &entry).expect("room again");
+
+    let mixed = super::lab::entry("198.51.100.2:30000", "203.0.113.1:20002", "[2001:db8::1]:4");
+    let wrong = lab.install(&key, &mixed).expect_err("two families");
+    assert!(wrong.to_string().contains("address families"), "{wrong}");
+    let outside = super::lab::key("198.51.100.1:19998");
+    let wrong = lab.install(&outside, &entry).expect_err("outside");
+    assert!(wrong.to_string().contains("media port range"), "{wrong}");
+}
