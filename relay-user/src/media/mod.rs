@@ -7,6 +7,7 @@ mod memory;
 mod path;
 mod planner;
 mod ports;
+mod snapshot;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use memory::MemoryMedia;
 pub use path::{Path, PathReason};
 pub use planner::{Capabilities, plan};
 pub use ports::MediaInterface;
+pub use snapshot::{FlowSnapshot, MediaSnapshot, PortUse};
 pub use statistics::{StreamState, StreamStatistics};
 
 use std::net::SocketAddr;
