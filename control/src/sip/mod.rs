@@ -20,6 +20,7 @@ mod sequence;
 mod status;
 mod target;
 mod text;
+mod transaction;
 mod uri;
 mod via;
 
@@ -37,5 +38,9 @@ pub use sequence::CSeq;
 pub use status::reason_phrase;
 pub use target::{ConnectionId, Flow, Target, Transport};
 pub use text::Text;
+pub use transaction::{
+    SentBy, SuccessRetransmission, SuccessStep, Timer, TransactionCounters, TransactionError,
+    TransactionEvent, TransactionId, TransactionLayer, TransactionOutput, TransactionSettings,
+};
 pub use uri::{SipUri, TelUri, Uri};
 pub use via::Via;
