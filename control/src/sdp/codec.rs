@@ -17,7 +17,9 @@ impl Codec {
 
     /// Whether it carries sound; events and comfort noise only go with one that does.
     pub(super) fn is_voice(&self) -> bool {
-        !is_auxiliary(&self.name)
+        !["telephone-event", "CN", "tone"]
+            .iter()
+            .any(|auxiliary| self.is(auxiliary))
     }
 
     /// Packets of these formats name other payload types inside, where no relay renumbers them.
@@ -35,12 +37,6 @@ impl PartialEq for Codec {
 }
 
 impl Eq for Codec {}
-
-pub(super) fn is_auxiliary(name: &str) -> bool {
-    ["telephone-event", "CN", "tone"]
-        .iter()
-        .any(|auxiliary| auxiliary.eq_ignore_ascii_case(name))
-}
 
 /// One format of an `m=` line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,6 +20,8 @@ mod local;
 mod negotiation;
 mod policy;
 mod remote;
+#[cfg(test)]
+mod tests;
 
 pub use codec::Codec;
 pub use direction::Direction;

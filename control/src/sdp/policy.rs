@@ -2,7 +2,8 @@
 
 use relay_user::media::{MediaPort, SrtpSuite};
 
-use super::codec::{Codec, is_auxiliary};
+use super::codec::Codec;
+use crate::config::Srtp;
 
 /// One of the two legs of a call: `A` is leg 0 of [`relay_user::media::CallMedia`], `B` is leg 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +81,16 @@ pub enum SrtpPolicy {
     Off,
 }
 
+impl From<Srtp> for SrtpPolicy {
+    fn from(srtp: Srtp) -> Self {
+        match srtp {
+            Srtp::Require => Self::Require,
+            Srtp::Offer => Self::Offer,
+            Srtp::Off => Self::Off,
+        }
+    }
+}
+
 /// How a one-way direction is offered to a leg.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HoldForm {
@@ -90,47 +101,27 @@ pub enum HoldForm {
     Inactive,
 }
 
-/// The codecs that a trunk lets through; empty lets every one through. `telephone-event` always
-/// passes, or DTMF would be lost without a word. A name is an encoding name as in `a=rtpmap`,
-/// with the clock rate where it matters: `PCMU`, `SILK/16000`. Case does not matter.
+/// The codecs that a trunk lets through, by encoding name as in `a=rtpmap`, whatever the case;
+/// none named lets every one through. `telephone-event` always passes, or DTMF would be lost
+/// without a word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodecFilter {
-    names: Vec<(String, Option<u32>)>,
+    names: Vec<String>,
 }
 
 impl CodecFilter {
-    /// A filter from the trunk's `codecs`. A rate that is not a number is part of the name, and
-    /// so lets nothing through.
+    /// A filter from the trunk's `codecs`.
     #[must_use]
     pub fn new<S: AsRef<str>>(names: &[S]) -> Self {
-        let names = names
-            .iter()
-            .map(|name| {
-                let name = name.as_ref().trim();
-                match name
-                    .split_once('/')
-                    .map(|(name, rate)| (name, rate.parse::<u32>()))
-                {
-                    Some((name, Ok(rate))) => (name.to_owned(), Some(rate)),
-                    _ => (name.to_owned(), None),
-                }
-            })
-            .collect();
-        Self { names }
+        Self {
+            names: names.iter().map(|name| name.as_ref().to_owned()).collect(),
+        }
     }
 
     pub(super) fn allows(&self, codec: &Codec) -> bool {
         self.names.is_empty()
             || codec.is("telephone-event")
-            || self.names.iter().any(|(name, rate)| {
-                codec.is(name) && rate.is_none_or(|rate| rate == codec.clock_rate)
-            })
-    }
-
-    /// Whether a codec that carries sound could pass.
-    #[must_use]
-    pub fn allows_voice(&self) -> bool {
-        self.names.is_empty() || self.names.iter().any(|(name, _)| !is_auxiliary(name))
+            || self.names.iter().any(|name| codec.is(name))
     }
 }
 
@@ -147,11 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_goes_by_name_and_rate() {
-        let filter = CodecFilter::new(&["pcma", "SILK/16000"]);
+    fn a_filter_goes_by_name() {
+        let filter = CodecFilter::new(&["pcma", "SILK"]);
         assert!(filter.allows(&codec("PCMA", 8000)));
         assert!(filter.allows(&codec("silk", 16000)));
-        assert!(!filter.allows(&codec("SILK", 8000)));
         assert!(!filter.allows(&codec("PCMU", 8000)));
         assert!(filter.allows(&codec("telephone-event", 8000)));
         assert!(CodecFilter::default().allows(&codec("G729", 8000)));
