@@ -2,4 +2,6 @@
 //! peers in them, sound to send, and the means to say what arrived.
 
 pub mod lab;
+pub mod peers;
 pub mod sound;
+pub mod wire;
