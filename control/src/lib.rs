@@ -3,6 +3,7 @@
 
 pub mod call;
 pub mod config;
+pub mod quality;
 pub mod sdp;
 pub mod sip;
 pub mod transport;
