@@ -7,6 +7,7 @@ mod memory;
 mod path;
 mod planner;
 mod ports;
+mod relay;
 mod snapshot;
 mod statistics;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use memory::MemoryMedia;
 pub use path::{Path, PathReason};
 pub use planner::{Capabilities, plan};
 pub use ports::MediaInterface;
+pub use relay::{Relay, RelayConfig, StartError};
 pub use snapshot::{FlowSnapshot, MediaSnapshot, PortUse};
 pub use statistics::{StreamState, StreamStatistics};
 

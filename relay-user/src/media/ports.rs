@@ -9,7 +9,7 @@ use std::{
 
 use rand::seq::SliceRandom as _;
 
-use super::{Family, MediaError, MediaPort};
+use super::{Family, MediaError, MediaPort, PortUse};
 
 /// One `[[interface]]` of the configuration: a device's name and the media addresses on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,25 @@ impl Ports {
         };
         let pool = self.pools.get(&port.rtp.ip());
         offset % 2 == 0 && pool.is_some_and(|pool| pool.is_taken(offset / 2))
+    }
+
+    /// The pairs of each interface, over all its addresses.
+    pub(crate) fn uses(&self) -> Vec<PortUse> {
+        let mut uses: Vec<PortUse> = self
+            .interfaces
+            .iter()
+            .map(|(interface, addresses)| {
+                let pools = addresses.iter().filter_map(|one| self.pools.get(one));
+                let count = |pairs: usize| u32::try_from(pairs).unwrap_or(u32::MAX);
+                PortUse {
+                    interface: interface.clone(),
+                    used: count(pools.map(|pool| self.pairs - pool.free.len()).sum()),
+                    total: count(self.pairs * addresses.len()),
+                }
+            })
+            .collect();
+        uses.sort_unstable_by(|one, other| one.interface.cmp(&other.interface));
+        uses
     }
 
     /// How many pairs are taken.

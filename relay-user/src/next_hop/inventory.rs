@@ -243,6 +243,21 @@ impl Inventory {
         Ok(())
     }
 
+    /// The name of the device that frames of the named one leave by: its own, or that of the
+    /// lowest one under a VLAN's.
+    #[must_use]
+    pub fn lower_device(&self, name: &str) -> Option<&str> {
+        let mut link = self.links.values().find(|link| link.name == name)?;
+        // Two tags at most: a third makes the next hops refuse, not this.
+        for _ in 0..3 {
+            match &link.kind {
+                LinkKind::Vlan { lower, .. } => link = self.links.get(lower)?,
+                _ => break,
+            }
+        }
+        Some(&link.name)
+    }
+
     fn link_up(&self, index: u32) -> Result<&Link, Unresolved> {
         let link = self.links.get(&index).filter(|link| link.up);
         link.ok_or(Unresolved::DeviceDown)

@@ -16,4 +16,4 @@ mod watcher;
 pub use inventory::{Event, Inventory, Link, LinkKind, Neighbour, Target, Unresolved};
 pub use routes::{Hop, Route, RouteKind, Rule, RuleAction};
 pub use table::{NOWHERE, NextHopTable, Output, TableFull};
-pub use watcher::{NextHopError, Sink, Watcher};
+pub use watcher::{NextHopError, Sink, Watcher, lower_devices};

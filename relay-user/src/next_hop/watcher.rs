@@ -1,6 +1,7 @@
 //! The thread that keeps the table true.
 
 use std::{
+    collections::HashMap,
     fmt, io,
     net::IpAddr,
     os::{
@@ -52,6 +53,24 @@ impl fmt::Display for NextHopError {
 }
 
 impl std::error::Error for NextHopError {}
+
+/// For each name of a device, the name of the one that its frames leave by: its own, or that of
+/// the one under a VLAN's. An unknown name stands for itself.
+///
+/// # Errors
+/// [`NextHopError`] when netlink is refused.
+pub fn lower_devices(names: &[String]) -> Result<HashMap<String, String>, NextHopError> {
+    let inventory = Netlink::open()
+        .and_then(|mut netlink| netlink.inventory())
+        .map_err(NextHopError)?;
+    Ok(names
+        .iter()
+        .map(|name| {
+            let lower = inventory.lower_device(name).unwrap_or(name);
+            (name.clone(), lower.to_owned())
+        })
+        .collect())
+}
 
 /// A [`NextHopTable`] fed from netlink by a thread of its own, in the network namespace of the
 /// thread that started it. Dropping it ends the thread.

@@ -1,0 +1,58 @@
+//! The thread that hears what workers and the kernel tell.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Shared, plane::Parts};
+use crate::slow::{SlowEvent, socket_address};
+
+/// How long to wait for an event before looking after the rest.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How many events are taken before looking after the rest all the same.
+const AT_ONCE: usize = 1024;
+
+/// Runs until `stop` is set.
+pub(super) fn run(shared: &Arc<Shared>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        let mut wait = PAUSE;
+        for _ in 0..AT_ONCE {
+            let Some(event) = shared.events.next(wait) else {
+                break;
+            };
+            wait = Duration::ZERO;
+            handle(shared, &event);
+        }
+        shared.plane().sweep(shared.slow.as_ref());
+        let drops = shared.tables.with(|datapath| datapath.events());
+        for first in drops.unwrap_or_default() {
+            tracing::info!(
+                local = %socket_address(&first.key.local),
+                source = %socket_address(&first.source),
+                reason = first.reason.get(),
+                "a flow dropped its first packet"
+            );
+        }
+    }
+}
+
+fn handle(shared: &Shared, event: &SlowEvent) {
+    match event {
+        SlowEvent::Source { key, entry } => {
+            let next_hops = shared.next_hops();
+            let parts = Parts {
+                tables: &shared.tables,
+                next_hops: next_hops.as_deref(),
+                slow: shared.slow.as_ref(),
+            };
+            shared.plane().learned(&parts, key, entry);
+        }
+        // Where RTCP comes from is the workers' own affair: the kernel relays none.
+        SlowEvent::Rtcp { .. } => {}
+    }
+}

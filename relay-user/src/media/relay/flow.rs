@@ -1,0 +1,223 @@
+//! One direction of a call, and what the kernel and the worker are told of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use relay_abi::{
+    U16, U32,
+    flow::{Endpoint, FlowEntry, FlowKey, PAYLOAD_TYPES, PayloadTypePair},
+};
+
+use crate::{
+    media::{CallMedia, Latching, LegMedia, Path},
+    slow::{RtcpRoute, SlowFlow, Sources, endpoint, flow_key},
+};
+
+/// A local address and a destination: what a next hop is held for.
+pub(super) type Way = (IpAddr, IpAddr);
+
+/// One direction of a call: from the leg at whose port it comes in to the other one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    pub(super) key: FlowKey,
+    /// What the kernel is told, but for [`FlowEntry::USERSPACE`], which `path` decides. With
+    /// [`FlowEntry::PINNED`] the source is known.
+    pub(super) entry: FlowEntry,
+    /// The index of the kernel's counters, and whether there is an entry in its table.
+    pub(super) counters: Option<u32>,
+    pub(super) path: Path,
+    /// What the next hop is held for.
+    pub(super) way: Option<Way>,
+    /// Goes to the worker and comes back with what it learned, so that news from before a source
+    /// was forgotten is not taken for new.
+    pub(super) token: u32,
+    pub(super) loss: Loss,
+}
+
+/// What was lost, over all sources that a stream has had.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loss {
+    /// Of the sources before.
+    before: u64,
+    /// Of this one, when last looked at.
+    current: u64,
+    generation: u32,
+}
+
+impl Loss {
+    /// Takes in what is lost of a source, and gives the sum.
+    pub(super) fn update(&mut self, generation: u32, lost: i64) -> u64 {
+        if self.generation != generation {
+            self.before += self.current;
+            self.current = 0;
+            self.generation = generation;
+        }
+        self.current = u64::try_from(lost).unwrap_or(0);
+        self.before + self.current
+    }
+
+    /// Takes in the last look at a source that another one follows, unless the other one has been
+    /// looked at already.
+    pub(super) fn close(&mut self, generation: u32, lost: i64, next: u32) {
+        if self.generation != next {
+            self.update(generation, lost);
+        }
+    }
+
+    pub(super) fn sum(&self) -> u64 {
+        self.before + self.current
+    }
+}
+
+const _: () = assert!(size_of::<Flow>() <= 256);
+
+impl Flow {
+    /// A direction whose source nobody knows yet.
+    pub(super) fn new(key: FlowKey, path: Path, token: u32) -> Self {
+        let entry = FlowEntry {
+            ssrc_out: U32::new(rand::random()),
+            ..FlowEntry::default()
+        };
+        Self {
+            key,
+            entry,
+            counters: None,
+            path,
+            way: None,
+            token,
+            loss: Loss::default(),
+        }
+    }
+
+    pub(super) fn is_learned(&self) -> bool {
+        self.entry.has(FlowEntry::PINNED)
+    }
+
+    /// Forgets the source; the numbers that the other leg hears go on.
+    pub(super) fn forget(&mut self, token: u32) {
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        self.entry.flags = U16::new(self.entry.flags.get() & !known);
+        self.token = token;
+    }
+
+    /// Takes over what the description says.
+    pub(super) fn describe(&mut self, media: &CallMedia, direction: usize) {
+        let (Some(stream), Some(to)) =
+            (media.streams.get(direction), media.legs.get(1 - direction))
+        else {
+            return;
+        };
+        let entry = &mut self.entry;
+        entry.from = endpoint(to.port.rtp);
+        let mut flags = entry.flags.get() & !(FlowEntry::HELD | FlowEntry::SET_DSCP);
+        if !stream.active {
+            flags |= FlowEntry::HELD;
+        }
+        if to.dscp.is_some() {
+            flags |= FlowEntry::SET_DSCP;
+        }
+        entry.flags = U16::new(flags);
+        entry.dscp = to.dscp.unwrap_or(0) & 0x3f;
+        entry.clock_rate = U32::new(stream.clock_rate);
+        entry.payload_types = [PayloadTypePair::default(); PAYLOAD_TYPES];
+        entry.payload_type_count = 0;
+        for (slot, (incoming, outgoing)) in
+            entry.payload_types.iter_mut().zip(&stream.payload_types)
+        {
+            *slot = PayloadTypePair {
+                incoming: *incoming,
+                outgoing: *outgoing,
+            };
+            entry.payload_type_count += 1;
+        }
+    }
+
+    /// What the kernel's table holds.
+    pub(super) fn kernel_entry(&self) -> FlowEntry {
+        let mut entry = self.entry;
+        // An index that no table has: nothing was ever counted there.
+        entry.counters = U32::new(self.counters.unwrap_or(u32::MAX));
+        if self.path != Path::Xdp {
+            entry.flags = U16::new(entry.flags.get() | FlowEntry::USERSPACE);
+        }
+        entry
+    }
+
+    /// What the worker is told. Never who the source is: the worker knows it first.
+    pub(super) fn slow(&self, media: &CallMedia, direction: usize) -> SlowFlow {
+        let [from, to] = match direction {
+            0 => [&media.legs[0], &media.legs[1]],
+            _ => [&media.legs[1], &media.legs[0]],
+        };
+        let mut entry = self.kernel_entry();
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        entry.flags = U16::new(entry.flags.get() & !known);
+        entry.next_hop = U32::new(self.token);
+        // Until the other leg's peer is learned, which the worker sees for itself, its SDP decides.
+        entry.to = to
+            .remote
+            .map_or(Endpoint::default(), |remote| endpoint(remote.rtp));
+        let payload_types = media
+            .streams
+            .get(direction)
+            .map(|stream| &stream.payload_types);
+        SlowFlow {
+            entry,
+            payload_types: payload_types
+                .filter(|types| types.len() > PAYLOAD_TYPES)
+                .cloned()
+                .unwrap_or_default(),
+            sources: sources(from),
+            unprotect: from.srtp.as_ref().map(|keys| keys.unprotect.clone()),
+            protect: to.srtp.as_ref().map(|keys| keys.protect.clone()),
+            rtcp: rtcp_route(to),
+            opposite: Some(flow_key(to.port.rtp)),
+        }
+    }
+
+    /// The destination, if there is one yet.
+    pub(super) fn destination(&self) -> Option<Endpoint> {
+        Some(self.entry.to).filter(|to| *to != Endpoint::default())
+    }
+}
+
+/// Whether a new description of a leg makes its learned peer be forgotten.
+pub(super) fn forgets(earlier: &LegMedia, now: &LegMedia) -> bool {
+    match now.sources.latching {
+        Latching::RelatchOnReinvite => earlier.negotiation != now.negotiation,
+        Latching::Strict => {
+            let rtp = |leg: &LegMedia| leg.remote.map(|remote| remote.rtp);
+            rtp(earlier) != rtp(now) || earlier.sources.latching != Latching::Strict
+        }
+        Latching::Latch => false,
+    }
+}
+
+fn sources(leg: &LegMedia) -> Sources {
+    Sources {
+        latching: leg.sources.latching,
+        negotiation: leg.negotiation,
+        allowed: leg.sources.allowed.clone(),
+        rtp: leg.remote.map(|remote| remote.rtp),
+        rtcp: leg
+            .remote
+            .map(|remote| rtcp_address(leg, remote.rtp, remote.rtcp)),
+    }
+}
+
+fn rtcp_route(to: &LegMedia) -> RtcpRoute {
+    let from = match to.rtcp_mux {
+        true => to.port.rtp,
+        false => to.port.rtcp(),
+    };
+    RtcpRoute {
+        from: endpoint(from),
+        to: to.remote.map_or(Endpoint::default(), |remote| {
+            endpoint(rtcp_address(to, remote.rtp, remote.rtcp))
+        }),
+        multiplexed: to.rtcp_mux,
+    }
+}
+
+fn rtcp_address(leg: &LegMedia, rtp: SocketAddr, rtcp: SocketAddr) -> SocketAddr {
+    if leg.rtcp_mux { rtp } else { rtcp }
+}

@@ -1,0 +1,524 @@
+//! The calls, and how a new description becomes what stands.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use relay_abi::{
+    U32,
+    counters::FlowCounters,
+    flow::{Endpoint, FlowEntry, FlowKey},
+};
+
+use super::{
+    KernelTables,
+    counters::CounterIndices,
+    flow::{Flow, Way, forgets},
+    slow_path::SlowPath,
+};
+use crate::{
+    media::{
+        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamState,
+        StreamStatistics, plan, ports::Ports,
+    },
+    next_hop::{NOWHERE, Watcher},
+    offload::DatapathError,
+    slow::{SlowCounters, SlowError, endpoint, flow_key, socket_address},
+};
+
+/// What the calls are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub(super) tables: &'a KernelTables,
+    pub(super) next_hops: Option<&'a Watcher>,
+    pub(super) slow: &'a dyn SlowPath,
+}
+
+/// Every call, flow and port.
+pub(super) struct Plane {
+    pub(super) ports: Ports,
+    pub(super) calls: HashMap<CallId, Box<Call>>,
+    flows: HashMap<FlowKey, (CallId, usize)>,
+    indices: CounterIndices,
+    /// Addresses of interfaces that the XDP program is on.
+    offloaded: HashSet<IpAddr>,
+    /// Flows that a worker was too busy to remove.
+    leftovers: Vec<FlowKey>,
+    tokens: u32,
+    /// What was lost of calls that have ended.
+    lost: u64,
+}
+
+/// One call.
+pub(super) struct Call {
+    pub(super) media: CallMedia,
+    pub(super) flows: [Flow; 2],
+}
+
+impl Plane {
+    pub(super) fn new(ports: Ports, flows: u32, offloaded: HashSet<IpAddr>) -> Self {
+        Self {
+            ports,
+            calls: HashMap::new(),
+            flows: HashMap::new(),
+            indices: CounterIndices::new(flows),
+            offloaded,
+            leftovers: Vec::new(),
+            tokens: 0,
+            lost: 0,
+        }
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        parts: &Parts<'_>,
+        id: CallId,
+        media: CallMedia,
+    ) -> Result<[Path; 2], MediaError> {
+        media.check_keys()?;
+        self.check_ports(id, &media)?;
+        let earlier = self.calls.remove(&id);
+        if let Some(call) = earlier.as_ref().filter(|call| call.media == media) {
+            let paths = call.paths();
+            self.calls.extend(earlier.map(|call| (id, call)));
+            return Ok(paths);
+        }
+        let mut flows = self.describe(parts, earlier.as_deref(), &media);
+        if let Err(error) = install_slow(parts.slow, &flows, &media, earlier.as_deref()) {
+            self.undo(parts, &flows, earlier.as_deref());
+            self.calls.extend(earlier.map(|call| (id, call)));
+            return Err(error);
+        }
+        for (direction, flow) in flows.iter_mut().enumerate() {
+            install_kernel(parts.tables, flow);
+            self.flows.insert(flow.key, (id, direction));
+            self.leftovers.retain(|key| *key != flow.key);
+        }
+        if let Some(earlier) = earlier {
+            for old in &earlier.flows {
+                release_way(parts, old);
+                if flows.iter().all(|flow| flow.key != old.key) {
+                    self.remove_flow(parts, old);
+                }
+            }
+        }
+        let call = Call { media, flows };
+        let paths = call.paths();
+        self.calls.insert(id, Box::new(call));
+        Ok(paths)
+    }
+
+    pub(super) fn disconnect(&mut self, parts: &Parts<'_>, id: CallId) {
+        let Some(mut call) = self.calls.remove(&id) else {
+            return;
+        };
+        call.refresh_loss(parts.tables, parts.slow);
+        self.lost += call.lost();
+        for flow in &call.flows {
+            release_way(parts, flow);
+            self.remove_flow(parts, flow);
+        }
+    }
+
+    /// A worker knows a flow's source: the kernel may relay it, and the other direction goes
+    /// there. News of a flow that is gone, or whose source was forgotten since, is ignored.
+    pub(super) fn learned(&mut self, parts: &Parts<'_>, key: &FlowKey, learned: &FlowEntry) {
+        let Some((id, direction)) = self.flows.get(key).copied() else {
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let [first, second] = &mut call.flows;
+        let (flow, opposite) = match direction {
+            0 => (first, second),
+            _ => (second, first),
+        };
+        if learned.next_hop.get() != flow.token {
+            return;
+        }
+        if flow.is_learned() && flow.entry.generation != learned.generation {
+            // The kernel's view of the source before is gone with its next packet.
+            let (kernel, _) = read(parts.tables, parts.slow, flow);
+            if kernel.reception.generation == flow.entry.generation.get() {
+                let reception = &kernel.reception;
+                let next = learned.generation.get();
+                flow.loss
+                    .close(reception.generation, reception.lost(), next);
+            }
+        }
+        let entry = &mut flow.entry;
+        entry.peer = learned.peer;
+        entry.ssrc_in = learned.ssrc_in;
+        entry.ssrc_out = learned.ssrc_out;
+        entry.timestamp_offset = learned.timestamp_offset;
+        entry.sequence_offset = learned.sequence_offset;
+        entry.generation = learned.generation;
+        entry.flags = (entry.flags.get() | FlowEntry::PINNED | FlowEntry::SSRC_KNOWN).into();
+        install_kernel(parts.tables, flow);
+
+        if opposite.entry.to != learned.peer {
+            let before = *opposite;
+            opposite.entry.to = learned.peer;
+            hold_way(parts, opposite);
+            install_kernel(parts.tables, opposite);
+            release_way(parts, &before);
+        }
+    }
+
+    /// Destinations that leave by another row of the next-hop table from now on.
+    pub(super) fn move_hops(&mut self, tables: &KernelTables, moved: &[(IpAddr, IpAddr, u32)]) {
+        let moved: HashMap<Way, u32> = moved
+            .iter()
+            .map(|(source, destination, index)| ((*source, *destination), *index))
+            .collect();
+        for flow in self.calls.values_mut().flat_map(|call| &mut call.flows) {
+            if let Some(index) = flow.way.and_then(|way| moved.get(&way)) {
+                flow.entry.next_hop = U32::new(*index);
+                install_kernel(tables, flow);
+            }
+        }
+    }
+
+    /// Tries again to remove what a worker was too busy for.
+    pub(super) fn sweep(&mut self, slow: &dyn SlowPath) {
+        self.leftovers.retain(|key| slow.remove(key).is_err());
+    }
+
+    pub(super) fn statistics(
+        &mut self,
+        tables: &KernelTables,
+        slow: &dyn SlowPath,
+        id: CallId,
+    ) -> Option<[StreamStatistics; 2]> {
+        let call = self.calls.get_mut(&id)?;
+        let active = [0, 1].map(|direction: usize| {
+            let stream = call.media.streams.get(direction);
+            stream.is_some_and(|stream| stream.active)
+        });
+        let [first, second] = &mut call.flows;
+        Some([
+            statistics(tables, slow, first, active[0]),
+            statistics(tables, slow, second, active[1]),
+        ])
+    }
+
+    /// What sources sent and did not come, as last looked at, of all calls there were.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost + self.calls.values().map(|call| call.lost()).sum::<u64>()
+    }
+
+    /// Both ports must be reserved, be two, and belong to no other call.
+    fn check_ports(&self, id: CallId, media: &CallMedia) -> Result<(), MediaError> {
+        let [first, second] = &media.legs;
+        for leg in [first, second] {
+            let owner = self.flows.get(&flow_key(leg.port.rtp));
+            let foreign = owner.is_some_and(|(owner, _)| *owner != id);
+            if !self.ports.is_taken(leg.port) || foreign || first.port == second.port {
+                let port = leg.port.rtp;
+                return Err(MediaError::NotReserved { port });
+            }
+        }
+        Ok(())
+    }
+
+    /// The flows as the description has them, with counters and next hops of their own; nothing is
+    /// installed yet.
+    fn describe(
+        &mut self,
+        parts: &Parts<'_>,
+        earlier: Option<&Call>,
+        media: &CallMedia,
+    ) -> [Flow; 2] {
+        let mut flows = [0, 1].map(|direction: usize| {
+            let leg = &media.legs[direction];
+            let key = flow_key(leg.port.rtp);
+            let before = earlier.and_then(|call| {
+                let flow = call.flows.get(direction)?;
+                Some((flow, call.media.legs.get(direction)?)).filter(|_| flow.key == key)
+            });
+            let mut flow = match before {
+                Some((flow, _)) => *flow,
+                None => Flow::new(key, Path::Userspace(PathReason::NoXdp), self.token()),
+            };
+            if before.is_some_and(|(_, before)| forgets(before, leg)) {
+                flow.forget(self.token());
+            }
+            flow.way = None;
+            flow.describe(media, direction);
+            flow
+        });
+        let peers = flows.map(|flow| flow.is_learned().then_some(flow.entry.peer));
+        for (direction, flow) in flows.iter_mut().enumerate() {
+            let remote = media.legs.get(1 - direction).and_then(|leg| leg.remote);
+            let learned = peers.get(1 - direction).copied().flatten();
+            flow.entry.to = learned
+                .or(remote.map(|remote| endpoint(remote.rtp)))
+                .unwrap_or_default();
+        }
+        let mut room = self.allot_counters(parts.tables, &mut flows);
+        let xdp = [0, 1].map(|leg: usize| {
+            let address = media.legs[leg].port.rtp.ip();
+            parts.tables.datapath.is_some() && self.offloaded.contains(&address)
+        });
+        if xdp == [true, true] {
+            for flow in &mut flows {
+                room &= hold_way(parts, flow);
+            }
+        }
+        let paths = plan(media, &Capabilities { xdp, room });
+        for (flow, path) in flows.iter_mut().zip(paths) {
+            flow.path = path;
+        }
+        flows
+    }
+
+    /// Gives each flow that has none an index of counters, cleared. False when there are not
+    /// enough, or the kernel's table of flows is full: then no new one gets any.
+    fn allot_counters(&mut self, tables: &KernelTables, flows: &mut [Flow; 2]) -> bool {
+        let lacking = flows.iter().filter(|flow| flow.counters.is_none()).count();
+        if lacking == 0 {
+            return true;
+        }
+        let free = tables.with(|datapath| {
+            datapath
+                .capacity()
+                .flows
+                .saturating_sub(datapath.flow_count()) as usize
+        });
+        if free.is_none_or(|free| free < lacking) || self.indices.left() < lacking {
+            return false;
+        }
+        for flow in flows.iter_mut().filter(|flow| flow.counters.is_none()) {
+            flow.counters = self.indices.take();
+            if let Some(index) = flow.counters {
+                let cleared = tables.with(|datapath| datapath.clear_counters(index));
+                report("clear counters", cleared);
+            }
+        }
+        true
+    }
+
+    /// Gives back what [`Plane::describe`] took for flows that were not installed after all.
+    fn undo(&mut self, parts: &Parts<'_>, flows: &[Flow; 2], earlier: Option<&Call>) {
+        for flow in flows {
+            release_way(parts, flow);
+            let had = earlier.into_iter().flat_map(|call| &call.flows);
+            let known = had
+                .map(|flow| flow.counters)
+                .any(|index| index == flow.counters);
+            if let Some(index) = flow.counters.filter(|_| !known) {
+                self.indices.give(index);
+            }
+        }
+    }
+
+    fn remove_flow(&mut self, parts: &Parts<'_>, flow: &Flow) {
+        self.flows.remove(&flow.key);
+        if let Some(index) = flow.counters {
+            report(
+                "remove a flow",
+                parts.tables.with(|datapath| datapath.remove(&flow.key)),
+            );
+            self.indices.give(index);
+        }
+        if let Err(error) = parts.slow.remove(&flow.key) {
+            tracing::warn!(%error, "a flow was not removed from its worker yet; trying again");
+            self.leftovers.push(flow.key);
+        }
+    }
+
+    fn token(&mut self) -> u32 {
+        self.tokens = self.tokens.wrapping_add(1);
+        self.tokens
+    }
+}
+
+impl Call {
+    pub(super) fn paths(&self) -> [Path; 2] {
+        let [first, second] = &self.flows;
+        [first.path, second.path]
+    }
+
+    fn lost(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.loss.sum()).sum()
+    }
+
+    pub(super) fn refresh_loss(&mut self, tables: &KernelTables, slow: &dyn SlowPath) {
+        for flow in &mut self.flows {
+            let (kernel, worker) = read(tables, slow, flow);
+            update_loss(flow, &kernel.merge(worker.flow));
+        }
+    }
+}
+
+/// Takes in what is lost of the source that both views are of, and gives the sum.
+fn update_loss(flow: &mut Flow, both: &FlowCounters) -> u64 {
+    let reception = &both.reception;
+    match reception.received {
+        0 => flow.loss.sum(),
+        _ => flow.loss.update(reception.generation, reception.lost()),
+    }
+}
+
+/// Tells the workers of both directions, or of none.
+fn install_slow(
+    slow: &dyn SlowPath,
+    flows: &[Flow; 2],
+    media: &CallMedia,
+    earlier: Option<&Call>,
+) -> Result<(), MediaError> {
+    for (direction, flow) in flows.iter().enumerate() {
+        let Err(error) = slow.install(flow.key, flow.slow(media, direction)) else {
+            continue;
+        };
+        for done in flows.iter().take(direction) {
+            let before = earlier.into_iter().flat_map(|call| {
+                let flows = call.flows.iter().enumerate();
+                flows.map(move |(direction, flow)| (flow, flow.slow(&call.media, direction)))
+            });
+            let restored = match before.into_iter().find(|(flow, _)| flow.key == done.key) {
+                Some((flow, before)) => slow.install(flow.key, before),
+                None => slow.remove(&done.key),
+            };
+            if let Err(error) = restored {
+                tracing::error!(%error, "a flow could not be made what it was");
+            }
+        }
+        return Err(refusal(error));
+    }
+    Ok(())
+}
+
+fn refusal(error: SlowError) -> MediaError {
+    match error {
+        SlowError::Keys { suite } => MediaError::Keys { suite },
+        SlowError::Full { limit } => MediaError::Capacity {
+            table: "flows of the workers",
+            limit,
+        },
+        other => MediaError::Kernel(other.to_string()),
+    }
+}
+
+/// Writes a flow into the kernel's table. One that the kernel does not take is the workers'.
+fn install_kernel(tables: &KernelTables, flow: &mut Flow) {
+    if flow.counters.is_none() {
+        return;
+    }
+    let installed = tables.with(|datapath| datapath.install(&flow.key, &flow.kernel_entry()));
+    if let Some(Err(error)) = installed {
+        if !matches!(error, DatapathError::Capacity { .. }) {
+            tracing::error!(%error, "the kernel does not take a flow: it goes by the slow path");
+        }
+        // An entry of before would relay by what no longer holds.
+        report(
+            "remove a flow",
+            tables.with(|datapath| datapath.remove(&flow.key)),
+        );
+        flow.path = Path::Userspace(PathReason::Capacity);
+    }
+}
+
+/// Takes the next hop for a flow's destination; false when the table is full.
+fn hold_way(parts: &Parts<'_>, flow: &mut Flow) -> bool {
+    flow.way = None;
+    flow.entry.next_hop = U32::new(NOWHERE);
+    let (Some(next_hops), Some(to)) = (parts.next_hops, flow.destination()) else {
+        return true;
+    };
+    let way = (address(&flow.entry.from), address(&to));
+    if way.0.is_ipv4() != way.1.is_ipv4() {
+        return true;
+    }
+    match next_hops.acquire(way.0, way.1) {
+        Ok(index) => {
+            flow.way = Some(way);
+            flow.entry.next_hop = U32::new(index);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn release_way(parts: &Parts<'_>, flow: &Flow) {
+    if let (Some(next_hops), Some((source, destination))) = (parts.next_hops, flow.way) {
+        next_hops.release(source, destination);
+    }
+}
+
+/// What the kernel and the worker have counted.
+pub(super) fn read(
+    tables: &KernelTables,
+    slow: &dyn SlowPath,
+    flow: &Flow,
+) -> (FlowCounters, SlowCounters) {
+    let kernel = flow.counters.and_then(|index| {
+        let read = tables.with(|datapath| datapath.read(index))?;
+        read.map_err(|error| tracing::error!(%error, "counters were not read"))
+            .ok()
+    });
+    (
+        kernel.unwrap_or_default(),
+        slow.read(&flow.key).unwrap_or_default(),
+    )
+}
+
+fn statistics(
+    tables: &KernelTables,
+    slow: &dyn SlowPath,
+    flow: &mut Flow,
+    active: bool,
+) -> StreamStatistics {
+    let (kernel, worker) = read(tables, slow, flow);
+    let both = kernel.merge(worker.flow);
+    let lost = update_loss(flow, &both);
+    let peer = match flow.is_learned() {
+        true => Some(socket_address(&flow.entry.peer)),
+        false => worker.peer,
+    };
+    StreamStatistics {
+        path: flow.path,
+        state: match (active, peer) {
+            (false, _) => StreamState::Held,
+            (true, Some(_)) => StreamState::Flowing,
+            (true, None) => StreamState::Waiting,
+        },
+        packets_xdp: kernel.packets,
+        packets_userspace: worker.flow.packets,
+        octets: both.octets,
+        dropped: both.dropped,
+        lost,
+        jitter_ms: jitter_ms(&kernel, &worker.flow, flow.entry.clock_rate.get()),
+        srtp_failures: worker.srtp_failures,
+        peer,
+    }
+}
+
+/// The jitter of both views of a source, each weighted by how much it saw (RFC 3550, section
+/// 6.4.1: units of the timestamp, here times 16).
+fn jitter_ms(kernel: &FlowCounters, worker: &FlowCounters, clock_rate: u32) -> f64 {
+    let generation = kernel.merge(*worker).reception.generation;
+    let views = [kernel.reception, worker.reception];
+    let views = views.iter().filter(|view| view.generation == generation);
+    let (mut sum, mut received) = (0.0, 0.0);
+    for view in views {
+        sum += f64::from(view.jitter) * f64::from(view.received);
+        received += f64::from(view.received);
+    }
+    if received == 0.0 || clock_rate == 0 {
+        return 0.0;
+    }
+    sum / received / 16.0 * 1000.0 / f64::from(clock_rate)
+}
+
+fn address(endpoint: &Endpoint) -> IpAddr {
+    socket_address(endpoint).ip()
+}
+
+fn report(operation: &str, result: Option<Result<(), DatapathError>>) {
+    if let Some(Err(error)) = result {
+        tracing::error!(%error, "could not {operation}");
+    }
+}
