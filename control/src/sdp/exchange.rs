@@ -169,12 +169,13 @@ pub(super) fn match_answer(
     offered: &[Format],
     answered: &[Format],
 ) -> Result<Vec<(usize, Format)>, SdpError> {
-    let by_number = |a: &Format, b: &Format| a.payload_type == b.payload_type;
-    let by_parameters = |a: &Format, b: &Format| a.parameters == b.parameters;
-    let by_codec = |_: &Format, _: &Format| true;
-    let rules: [&dyn Fn(&Format, &Format) -> bool; 3] = [&by_number, &by_parameters, &by_codec];
+    const RULES: [fn(&Format, &Format) -> bool; 3] = [
+        |one, other| one.payload_type == other.payload_type,
+        |one, other| one.parameters == other.parameters,
+        |_, _| true,
+    ];
     let mut matched: Vec<Option<usize>> = vec![None; answered.len()];
-    for rule in rules {
+    for rule in RULES {
         for (place, answer) in answered.iter().enumerate() {
             if matched.get(place) != Some(&None) {
                 continue;

@@ -14,6 +14,9 @@ use super::{
     remote::{Audio, Description, Transport},
 };
 
+/// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
+const TOLERATED: usize = 8;
+
 /// The SDP of a call with two legs.
 ///
 /// An exchange is [`offer`](Self::offer), one or more [`answer`](Self::answer)s (each early dialog
@@ -546,7 +549,9 @@ impl Agreement {
         // section 6.1), and some do not.
         for format in &self.formats {
             let own = *of(&format.theirs, from);
-            if !payload_types.iter().any(|(number, _)| *number == own) {
+            if payload_types.len() < TOLERATED
+                && !payload_types.iter().any(|(number, _)| *number == own)
+            {
                 payload_types.push((own, *of(&format.theirs, to)));
             }
         }
