@@ -220,7 +220,10 @@ impl TransactionLayer {
         let mut transaction =
             Transaction::new(kind, response_target(flow, via), Bytes::new(), role);
         if kind == Kind::Server {
-            transaction.deadline = Some((now + self.settings.patience(), Timer::Unanswered));
+            // The sender's last copy leaves shortly before it gives up, and may take T4 to arrive:
+            // it must still find this transaction.
+            let wait = self.settings.patience() + self.settings.t4;
+            transaction.deadline = Some((now + wait, Timer::Unanswered));
         }
         let id = self.slots.insert(transaction);
         self.servers.insert(key, id);
