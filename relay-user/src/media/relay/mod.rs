@@ -13,6 +13,7 @@ mod rooted;
 mod slow_path;
 mod snapshot;
 mod start;
+mod statistics;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,6 @@ use std::{
 
 use relay_abi::{
     U32,
-    counters::FlowCounters,
     flow::{Endpoint, FlowEntry, FlowKey},
 };
 
@@ -16,15 +15,16 @@ use super::{
     counters::CounterIndices,
     flow::{Flow, Way, forgets},
     slow_path::SlowPath,
+    statistics::{read, statistics, update_loss},
 };
 use crate::{
     media::{
-        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamState,
-        StreamStatistics, plan, ports::Ports,
+        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamStatistics, plan,
+        ports::Ports,
     },
     next_hop::{NOWHERE, Watcher},
     offload::DatapathError,
-    slow::{SlowCounters, SlowError, endpoint, flow_key, socket_address},
+    slow::{SlowError, SlowFlow, endpoint, flow_key, socket_address},
 };
 
 /// What the calls are made of.
@@ -85,7 +85,8 @@ impl Plane {
             return Ok(paths);
         }
         let mut flows = self.describe(parts, earlier.as_deref(), &media);
-        if let Err(error) = install_slow(parts.slow, &flows, &media, earlier.as_deref()) {
+        let installed = self.install_slow(parts.slow, &flows, &media, earlier.as_deref());
+        if let Err(error) = installed {
             self.undo(parts, &flows, earlier.as_deref());
             self.calls.extend(earlier.map(|call| (id, call)));
             return Err(error);
@@ -314,6 +315,40 @@ impl Plane {
         }
     }
 
+    /// Tells the workers of both directions, or of none.
+    fn install_slow(
+        &mut self,
+        slow: &dyn SlowPath,
+        flows: &[Flow; 2],
+        media: &CallMedia,
+        earlier: Option<&Call>,
+    ) -> Result<(), MediaError> {
+        for (direction, flow) in flows.iter().enumerate() {
+            let Err(error) = slow.install(flow.key, flow.slow(media, direction)) else {
+                continue;
+            };
+            for done in flows.iter().take(direction) {
+                match earlier.and_then(|call| call.slow(&done.key)) {
+                    Some(before) => {
+                        if let Err(error) = slow.install(done.key, before) {
+                            tracing::error!(%error, "a flow could not be made what it was");
+                        }
+                    }
+                    None => self.remove_slow(slow, done.key),
+                }
+            }
+            return Err(refusal(error));
+        }
+        Ok(())
+    }
+
+    fn remove_slow(&mut self, slow: &dyn SlowPath, key: FlowKey) {
+        if let Err(error) = slow.remove(&key) {
+            tracing::warn!(%error, "a flow was not removed from its worker yet; trying again");
+            self.leftovers.push(key);
+        }
+    }
+
     fn remove_flow(&mut self, parts: &Parts<'_>, flow: &Flow) {
         self.flows.remove(&flow.key);
         if let Some(index) = flow.counters {
@@ -323,10 +358,7 @@ impl Plane {
             );
             self.indices.give(index);
         }
-        if let Err(error) = parts.slow.remove(&flow.key) {
-            tracing::warn!(%error, "a flow was not removed from its worker yet; trying again");
-            self.leftovers.push(flow.key);
-        }
+        self.remove_slow(parts.slow, flow.key);
     }
 
     fn token(&mut self) -> u32 {
@@ -341,6 +373,13 @@ impl Call {
         [first.path, second.path]
     }
 
+    /// What the worker of one of its flows was told.
+    fn slow(&self, key: &FlowKey) -> Option<SlowFlow> {
+        let mut flows = self.flows.iter().enumerate();
+        let (direction, flow) = flows.find(|(_, flow)| flow.key == *key)?;
+        Some(flow.slow(&self.media, direction))
+    }
+
     fn lost(&self) -> u64 {
         self.flows.iter().map(|flow| flow.loss.sum()).sum()
     }
@@ -351,44 +390,6 @@ impl Call {
             update_loss(flow, &kernel.merge(worker.flow));
         }
     }
-}
-
-/// Takes in what is lost of the source that both views are of, and gives the sum.
-fn update_loss(flow: &mut Flow, both: &FlowCounters) -> u64 {
-    let reception = &both.reception;
-    match reception.received {
-        0 => flow.loss.sum(),
-        _ => flow.loss.update(reception.generation, reception.lost()),
-    }
-}
-
-/// Tells the workers of both directions, or of none.
-fn install_slow(
-    slow: &dyn SlowPath,
-    flows: &[Flow; 2],
-    media: &CallMedia,
-    earlier: Option<&Call>,
-) -> Result<(), MediaError> {
-    for (direction, flow) in flows.iter().enumerate() {
-        let Err(error) = slow.install(flow.key, flow.slow(media, direction)) else {
-            continue;
-        };
-        for done in flows.iter().take(direction) {
-            let before = earlier.into_iter().flat_map(|call| {
-                let flows = call.flows.iter().enumerate();
-                flows.map(move |(direction, flow)| (flow, flow.slow(&call.media, direction)))
-            });
-            let restored = match before.into_iter().find(|(flow, _)| flow.key == done.key) {
-                Some((flow, before)) => slow.install(flow.key, before),
-                None => slow.remove(&done.key),
-            };
-            if let Err(error) = restored {
-                tracing::error!(%error, "a flow could not be made what it was");
-            }
-        }
-        return Err(refusal(error));
-    }
-    Ok(())
 }
 
 fn refusal(error: SlowError) -> MediaError {
@@ -446,71 +447,6 @@ fn release_way(parts: &Parts<'_>, flow: &Flow) {
     if let (Some(next_hops), Some((source, destination))) = (parts.next_hops, flow.way) {
         next_hops.release(source, destination);
     }
-}
-
-/// What the kernel and the worker have counted.
-pub(super) fn read(
-    tables: &KernelTables,
-    slow: &dyn SlowPath,
-    flow: &Flow,
-) -> (FlowCounters, SlowCounters) {
-    let kernel = flow.counters.and_then(|index| {
-        let read = tables.with(|datapath| datapath.read(index))?;
-        read.map_err(|error| tracing::error!(%error, "counters were not read"))
-            .ok()
-    });
-    (
-        kernel.unwrap_or_default(),
-        slow.read(&flow.key).unwrap_or_default(),
-    )
-}
-
-fn statistics(
-    tables: &KernelTables,
-    slow: &dyn SlowPath,
-    flow: &mut Flow,
-    active: bool,
-) -> StreamStatistics {
-    let (kernel, worker) = read(tables, slow, flow);
-    let both = kernel.merge(worker.flow);
-    let lost = update_loss(flow, &both);
-    let peer = match flow.is_learned() {
-        true => Some(socket_address(&flow.entry.peer)),
-        false => worker.peer,
-    };
-    StreamStatistics {
-        path: flow.path,
-        state: match (active, peer) {
-            (false, _) => StreamState::Held,
-            (true, Some(_)) => StreamState::Flowing,
-            (true, None) => StreamState::Waiting,
-        },
-        packets_xdp: kernel.packets,
-        packets_userspace: worker.flow.packets,
-        octets: both.octets,
-        dropped: both.dropped,
-        lost,
-        jitter_ms: jitter_ms(&kernel, &worker.flow, flow.entry.clock_rate.get()),
-        srtp_failures: worker.srtp_failures,
-        peer,
-    }
-}
-
-/// The jitter of both views of a source, each weighted by how much it saw (RFC 3550, section
-/// 6.4.1: units of the timestamp, here times 16).
-fn jitter_ms(kernel: &FlowCounters, worker: &FlowCounters, clock_rate: u32) -> f64 {
-    let generation = kernel.merge(*worker).reception.generation;
-    let views = [kernel.reception, worker.reception];
-    let views = views.iter().filter(|view| view.generation == generation);
-    let (mut sum, mut received) = (0.0, 0.0);
-    for view in views {
-        sum += f64::from(view.jitter) * f64::from(view.received);
-        received += f64::from(view.received);
-    }
-    if received == 0.0 || clock_rate == 0 {
-        return 0.0;
-    }
-    sum / received / 16.0 * 1000.0 / f64::from(clock_rate)
 }
 
 fn address(endpoint: &Endpoint) -> IpAddr {

@@ -1,6 +1,6 @@
 //! What operators see of the media plane.
 
-use super::{Relay, Shared, plane::Call, plane::read};
+use super::{Relay, Shared, plane::Call, statistics::read};
 use crate::{
     media::{CallId, FlowSnapshot, MediaSnapshot, Path, PathReason},
     slow::{Discard, socket_address},

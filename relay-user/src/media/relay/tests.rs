@@ -1,1 +1,589 @@
+//! The calls over a datapath in memory and workers that only note what they are told.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use proptest::prelude::*;
+use relay_abi::{
+    counters::{FlowCounters, ReasonCounters},
+    event::FirstDrop,
+    flow::{FlowEntry, FlowKey},
+    next_hop::NextHop,
+    reception::Reception,
+    verdict::Reason,
+};
+
+use super::{
+    KernelTables,
+    plane::{Parts, Plane},
+    slow_path::SlowPath,
+};
+use crate::{
+    media::{
+        CallId, CallMedia, Family, Latching, MediaError, MediaInterface, MediaPort, Path,
+        PathReason, SrtpKey, SrtpKeys, SrtpSuite, StreamState, ports::Ports, tests::call,
+    },
+    offload::{Capacity, Datapath, DatapathError, MemoryDatapath, OffloadConfig, XdpMode},
+    slow::{SlowCounters, SlowError, SlowFlow, WorkersSnapshot, endpoint, flow_key},
+};
+
+/// A datapath that the test looks into, and whose counters it sets.
+#[derive(Clone)]
+struct Open {
+    inside: Arc<Mutex<MemoryDatapath>>,
+    counted: Arc<Mutex<HashMap<u32, FlowCounters>>>,
+}
+
+impl Datapath for Open {
+    fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().install(key, entry)
+    }
+    fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().remove(key)
+    }
+    fn read(&self, counters: u32) -> Result<FlowCounters, DatapathError> {
+        let counted = self.counted.lock().unwrap().get(&counters).copied();
+        counted.map_or_else(|| self.inside.lock().unwrap().read(counters), Ok)
+    }
+    fn clear_counters(&mut self, counters: u32) -> Result<(), DatapathError> {
+        self.counted.lock().unwrap().remove(&counters);
+        self.inside.lock().unwrap().clear_counters(counters)
+    }
+    fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().set_next_hop(index, next_hop)
+    }
+    fn set_device(&mut self, slot: u32, interface: u32) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().set_device(slot, interface)
+    }
+    fn reasons(&self) -> Result<Vec<(Reason, ReasonCounters)>, DatapathError> {
+        self.inside.lock().unwrap().reasons()
+    }
+    fn events(&mut self) -> Vec<FirstDrop> {
+        self.inside.lock().unwrap().events()
+    }
+    fn event_losses(&self) -> Result<u64, DatapathError> {
+        self.inside.lock().unwrap().event_losses()
+    }
+    fn flow_count(&self) -> u32 {
+        self.inside.lock().unwrap().flow_count()
+    }
+    fn capacity(&self) -> Capacity {
+        self.inside.lock().unwrap().capacity()
+    }
+    fn map_memory(&self) -> u64 {
+        self.inside.lock().unwrap().map_memory()
+    }
+}
+
+/// Workers that note, and refuse on demand.
+#[derive(Default)]
+struct Noted {
+    flows: Mutex<HashMap<FlowKey, SlowFlow>>,
+    counters: Mutex<HashMap<FlowKey, SlowCounters>>,
+    refused: Mutex<Option<FlowKey>>,
+    busy: Mutex<bool>,
+}
+
+impl SlowPath for Noted {
+    fn install(&self, key: FlowKey, flow: SlowFlow) -> Result<(), SlowError> {
+        if *self.refused.lock().unwrap() == Some(key) {
+            return Err(SlowError::Full { limit: 7 });
+        }
+        self.flows.lock().unwrap().insert(key, flow);
+        Ok(())
+    }
+    fn remove(&self, key: &FlowKey) -> Result<(), SlowError> {
+        if *self.busy.lock().unwrap() {
+            return Err(SlowError::Busy { worker: 0 });
+        }
+        self.flows.lock().unwrap().remove(key);
+        Ok(())
+    }
+    fn read(&self, key: &FlowKey) -> Option<SlowCounters> {
+        self.counters.lock().unwrap().get(key).copied()
+    }
+    fn snapshot(&self) -> WorkersSnapshot {
+        WorkersSnapshot::default()
+    }
+}
+
+struct Bench {
+    plane: Plane,
+    datapath: Open,
+    tables: KernelTables,
+    slow: Noted,
+}
+
+const CALL: CallId = CallId(1);
+const XDP: [Path; 2] = [Path::Xdp; 2];
+
+fn userspace(reason: PathReason) -> [Path; 2] {
+    [Path::Userspace(reason); 2]
+}
+
+impl Bench {
+    fn new(flows: u32) -> Self {
+        let interfaces = [("carrier0", "198.51.100.1"), ("centre0", "192.0.2.1")];
+        let interfaces = interfaces.map(|(name, address)| MediaInterface {
+            name: name.into(),
+            addresses: vec![address.parse().unwrap()],
+        });
+        let ports = 20000..=20199;
+        let datapath = Open {
+            inside: Arc::new(Mutex::new(MemoryDatapath::new(&OffloadConfig {
+                mode: XdpMode::Native,
+                forced: false,
+                interfaces: Vec::new(),
+                flows,
+                next_hops: 16,
+                media_ports: ports.clone(),
+                workers: 1,
+            }))),
+            counted: Arc::default(),
+        };
+        let boxed: Box<dyn Datapath> = Box::new(datapath.clone());
+        let offloaded = interfaces.iter().map(|one| one.addresses[0]).collect();
+        Self {
+            plane: Plane::new(Ports::new(&interfaces, &ports), flows, offloaded),
+            datapath,
+            tables: KernelTables {
+                datapath: Some(Arc::new(Mutex::new(boxed))),
+            },
+            slow: Noted::default(),
+        }
+    }
+
+    /// A call's description on ports of its own.
+    fn media(&mut self) -> CallMedia {
+        let mut media = call();
+        for (leg, interface) in media.legs.iter_mut().zip(["carrier0", "centre0"]) {
+            leg.port = self.plane.ports.reserve(interface, Family::V4).unwrap();
+        }
+        media
+    }
+
+    fn connect(&mut self, id: CallId, media: &CallMedia) -> Result<[Path; 2], MediaError> {
+        let parts = Parts {
+            tables: &self.tables,
+            next_hops: None,
+            slow: &self.slow,
+        };
+        self.plane.connect(&parts, id, media.clone())
+    }
+
+    fn disconnect(&mut self, id: CallId) {
+        let parts = Parts {
+            tables: &self.tables,
+            next_hops: None,
+            slow: &self.slow,
+        };
+        self.plane.disconnect(&parts, id);
+    }
+
+    fn entry(&self, port: MediaPort) -> Option<FlowEntry> {
+        self.datapath
+            .inside
+            .lock()
+            .unwrap()
+            .flow(&flow_key(port.rtp))
+    }
+
+    fn told(&self, port: MediaPort) -> SlowFlow {
+        self.slow.flows.lock().unwrap()[&flow_key(port.rtp)].clone()
+    }
+
+    /// What a worker would tell of the flow as it was last told of it.
+    fn news(&self, port: MediaPort, peer: &str, generation: u32) -> FlowEntry {
+        let mut entry = self.told(port).entry;
+        entry.peer = endpoint(peer.parse().unwrap());
+        entry.ssrc_in = 0x1234.into();
+        entry.timestamp_offset = 5.into();
+        entry.generation = generation.into();
+        entry
+    }
+
+    fn tell(&mut self, port: MediaPort, news: &FlowEntry) {
+        let parts = Parts {
+            tables: &self.tables,
+            next_hops: None,
+            slow: &self.slow,
+        };
+        self.plane.learned(&parts, &flow_key(port.rtp), news);
+    }
+
+    fn learn(&mut self, port: MediaPort, peer: &str, generation: u32) {
+        let news = self.news(port, peer, generation);
+        self.tell(port, &news);
+    }
+
+    fn statistics(&mut self, id: CallId) -> Option<[super::StreamStatistics; 2]> {
+        self.plane.statistics(&self.tables, &self.slow, id)
+    }
+}
+
+fn keys(octet: u8) -> SrtpKeys {
+    let key = SrtpKey {
+        suite: SrtpSuite::AesCm128HmacSha1_80,
+        master: vec![octet; 30].into(),
+        mki: None,
+    };
+    SrtpKeys {
+        protect: key.clone(),
+        unprotect: key,
+    }
+}
+
+const PINNED: u16 = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+
+#[test]
+fn the_kernel_relays_nothing_until_a_worker_knows_the_source() {
+    let mut bench = Bench::new(16);
+    let media = bench.media();
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    for port in [first, second] {
+        let entry = bench.entry(port).unwrap();
+        assert_eq!(entry.flags.get() & PINNED, 0);
+    }
+    let states = bench.statistics(CALL).unwrap().map(|stream| stream.state);
+    assert_eq!(states, [StreamState::Waiting; 2]);
+
+    bench.learn(first, "198.51.100.77:6100", 1);
+    let entry = bench.entry(first).unwrap();
+    assert!(entry.has(PINNED));
+    assert_eq!(entry.peer, endpoint("198.51.100.77:6100".parse().unwrap()));
+    assert_eq!(entry.from, endpoint(second.rtp));
+    assert_eq!(entry.to, endpoint("192.0.2.2:7000".parse().unwrap()));
+    assert_eq!(entry.ssrc_in.get(), 0x1234);
+    assert_eq!(entry.timestamp_offset.get(), 5);
+    // What the other leg sends goes to the learned peer, not to what SDP said.
+    let back = bench.entry(second).unwrap();
+    assert_eq!(back.to, entry.peer);
+    assert!(!back.has(FlowEntry::PINNED));
+    let [forth, back] = bench.statistics(CALL).unwrap();
+    assert_eq!(forth.state, StreamState::Flowing);
+    assert_eq!(forth.peer, Some("198.51.100.77:6100".parse().unwrap()));
+    assert_eq!(back.state, StreamState::Waiting);
+}
+
+#[test]
+fn hold_and_resume_keep_the_source_and_its_numbers() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    bench.learn(port, "198.51.100.2:6000", 1);
+    let before = bench.entry(port).unwrap();
+
+    media.streams[0].active = false;
+    media.legs[0].negotiation += 1;
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    assert!(bench.entry(port).unwrap().has(PINNED | FlowEntry::HELD));
+    assert!(bench.told(port).entry.has(FlowEntry::HELD));
+    assert_eq!(bench.statistics(CALL).unwrap()[0].state, StreamState::Held);
+
+    media.streams[0].active = true;
+    bench.connect(CALL, &media).unwrap();
+    assert_eq!(bench.entry(port), Some(before));
+}
+
+#[test]
+fn only_relatching_forgets_the_source() {
+    for (latching, moved, kept) in [
+        (Latching::Latch, true, true),
+        (Latching::RelatchOnReinvite, false, false),
+        (Latching::Strict, false, true),
+        (Latching::Strict, true, false),
+    ] {
+        let mut bench = Bench::new(16);
+        let mut media = bench.media();
+        media.legs[0].sources.latching = latching;
+        let port = media.legs[0].port;
+        bench.connect(CALL, &media).unwrap();
+        let early = bench.news(port, "198.51.100.2:6000", 1);
+        bench.tell(port, &early);
+        let before = bench.entry(port).unwrap();
+
+        media.legs[0].negotiation += 1;
+        if moved {
+            media.legs[0].remote.as_mut().unwrap().rtp = "198.51.100.2:9000".parse().unwrap();
+        }
+        bench.connect(CALL, &media).unwrap();
+        let now = bench.entry(port).unwrap();
+        assert_eq!(now.has(FlowEntry::PINNED), kept, "{latching:?} {moved}");
+        assert_eq!(now.ssrc_out, before.ssrc_out);
+
+        // News from before that comes late pins nobody that was forgotten.
+        bench.tell(port, &early);
+        assert_eq!(bench.entry(port).unwrap().has(FlowEntry::PINNED), kept);
+        bench.learn(port, "198.51.100.2:9000", 2);
+        assert!(bench.entry(port).unwrap().has(FlowEntry::PINNED));
+    }
+}
+
+#[test]
+fn a_stream_that_changes_its_path_keeps_its_source() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    bench.learn(port, "198.51.100.2:6000", 1);
+    let before = bench.entry(port).unwrap();
+
+    media.legs[1].srtp = Some(keys(1));
+    assert_eq!(bench.connect(CALL, &media), Ok(userspace(PathReason::Srtp)));
+    assert!(bench.entry(port).unwrap().has(FlowEntry::USERSPACE));
+    let told = bench.told(port);
+    assert!(told.protect.is_some() && told.unprotect.is_none());
+    assert!(bench.told(media.legs[1].port).unprotect.is_some());
+
+    media.legs[1].srtp = None;
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    assert_eq!(bench.entry(port), Some(before));
+}
+
+#[test]
+fn a_full_kernel_leaves_calls_to_the_workers_and_takes_them_later() {
+    let mut bench = Bench::new(2);
+    let (one, other) = (bench.media(), bench.media());
+    assert_eq!(bench.connect(CALL, &one), Ok(XDP));
+    let full = userspace(PathReason::Capacity);
+    assert_eq!(bench.connect(CallId(2), &other), Ok(full));
+    assert_eq!(bench.entry(other.legs[0].port), None);
+    bench.told(other.legs[0].port);
+    bench.learn(other.legs[0].port, "198.51.100.2:6000", 1);
+    assert_eq!(bench.entry(other.legs[0].port), None);
+
+    // Counters of an ended call are nobody's when they are used again.
+    let index = bench.entry(one.legs[0].port).unwrap().counters.get();
+    let packets = FlowCounters {
+        packets: 9,
+        ..FlowCounters::default()
+    };
+    for index in [index, index + 1] {
+        bench
+            .datapath
+            .counted
+            .lock()
+            .unwrap()
+            .insert(index, packets);
+    }
+    assert_eq!(bench.statistics(CALL).unwrap()[0].packets_xdp, 9);
+    bench.disconnect(CALL);
+    assert_eq!(bench.entry(one.legs[0].port), None);
+    let mut changed = other;
+    changed.legs[0].negotiation += 1;
+    assert_eq!(bench.connect(CallId(2), &changed), Ok(XDP));
+    assert!(bench.entry(changed.legs[0].port).unwrap().has(PINNED));
+    assert_eq!(bench.statistics(CallId(2)).unwrap()[0].packets_xdp, 0);
+}
+
+#[test]
+fn what_a_worker_refuses_leaves_the_call_as_it_was() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    *bench.slow.refused.lock().unwrap() = Some(flow_key(second.rtp));
+    let refusal = Err(MediaError::Capacity {
+        table: "flows of the workers",
+        limit: 7,
+    });
+    assert_eq!(bench.connect(CALL, &media), refusal);
+    assert!(bench.slow.flows.lock().unwrap().is_empty());
+    assert_eq!(bench.entry(first), None);
+    assert_eq!(bench.statistics(CALL), None);
+
+    *bench.slow.refused.lock().unwrap() = None;
+    bench.connect(CALL, &media).unwrap();
+    bench.learn(first, "198.51.100.2:6000", 1);
+    let before = bench.entry(first);
+    *bench.slow.refused.lock().unwrap() = Some(flow_key(second.rtp));
+    media.streams[0].active = false;
+    assert_eq!(bench.connect(CALL, &media), refusal);
+    assert_eq!(bench.entry(first), before);
+    assert!(!bench.told(first).entry.has(FlowEntry::HELD));
+}
+
+#[test]
+fn ports_of_nobody_or_of_another_call_are_refused() {
+    let mut bench = Bench::new(16);
+    let media = bench.media();
+    bench.connect(CALL, &media).unwrap();
+    let refusal = |port: MediaPort| Err(MediaError::NotReserved { port: port.rtp });
+    let first = media.legs[0].port;
+    assert_eq!(bench.connect(CallId(2), &media), refusal(first));
+
+    let mut same = bench.media();
+    same.legs[1].port = same.legs[0].port;
+    let port = same.legs[0].port;
+    assert_eq!(bench.connect(CallId(2), &same), refusal(port));
+
+    bench.disconnect(CALL);
+    bench.plane.ports.release(first);
+    assert_eq!(bench.connect(CALL, &media), refusal(first));
+}
+
+#[test]
+fn statistics_are_of_both_views_and_never_fall_back() {
+    let mut bench = Bench::new(16);
+    let media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    bench.learn(port, "198.51.100.2:6000", 1);
+    let index = bench.entry(port).unwrap().counters.get();
+    let view = |generation, base, highest, received, jitter, last_seen| FlowCounters {
+        packets: u64::from(received),
+        octets: u64::from(received) * 172,
+        dropped: 1,
+        last_seen,
+        reception: Reception {
+            generation,
+            base_sequence: base,
+            highest_sequence: highest,
+            received,
+            jitter,
+            ..Reception::default()
+        },
+    };
+    let worker = |flow| SlowCounters {
+        flow,
+        srtp_failures: 3,
+        ..SlowCounters::default()
+    };
+    let set = |bench: &Bench, kernel, slow| {
+        bench.datapath.counted.lock().unwrap().insert(index, kernel);
+        let mut counters = bench.slow.counters.lock().unwrap();
+        counters.insert(flow_key(port.rtp), worker(slow));
+    };
+    // The worker had the first ten, over the turn of the sequence numbers, and the kernel 85 of
+    // the 90 after them.
+    set(
+        &bench,
+        view(1, 4, 93, 85, 160, 20),
+        view(1, 65530, 65539, 10, 1600, 10),
+    );
+    let [forth, _] = bench.statistics(CALL).unwrap();
+    assert_eq!((forth.packets_xdp, forth.packets_userspace), (85, 10));
+    assert_eq!((forth.octets, forth.dropped), (95 * 172, 2));
+    assert_eq!((forth.lost, forth.srtp_failures), (5, 3));
+    let expected = (160.0 * 85.0 + 1600.0 * 10.0) / 95.0 / 16.0 / 8.0;
+    assert!((forth.jitter_ms - expected).abs() < 1e-9);
+
+    // Another source takes over: what was lost before stays lost.
+    bench.learn(port, "198.51.100.2:6000", 2);
+    set(
+        &bench,
+        view(1, 4, 93, 85, 160, 20),
+        view(2, 500, 509, 8, 0, 30),
+    );
+    assert_eq!(bench.statistics(CALL).unwrap()[0].lost, 7);
+    set(
+        &bench,
+        view(2, 510, 519, 9, 0, 40),
+        view(2, 500, 509, 8, 0, 30),
+    );
+    assert_eq!(bench.statistics(CALL).unwrap()[0].lost, 8);
+    bench.disconnect(CALL);
+    assert_eq!(bench.plane.lost(), 8);
+}
+
+#[test]
+fn a_busy_worker_is_asked_again_but_not_for_a_port_that_is_in_use_anew() {
+    let mut bench = Bench::new(16);
+    let media = bench.media();
+    let [first, second] = media.legs.each_ref().map(|leg| flow_key(leg.port.rtp));
+    bench.connect(CALL, &media).unwrap();
+    *bench.slow.busy.lock().unwrap() = true;
+    bench.disconnect(CALL);
+    bench.plane.sweep(&bench.slow);
+    assert_eq!(bench.slow.flows.lock().unwrap().len(), 2);
+
+    let mut reused = bench.media();
+    reused.legs[0].port = media.legs[0].port;
+    bench.connect(CallId(2), &reused).unwrap();
+    *bench.slow.busy.lock().unwrap() = false;
+    bench.plane.sweep(&bench.slow);
+    let flows = bench.slow.flows.lock().unwrap();
+    assert!(flows.contains_key(&first) && !flows.contains_key(&second));
+}
+
+#[test]
+fn rtcp_goes_where_the_other_leg_wants_it() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    bench.connect(CALL, &media).unwrap();
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    let route = bench.told(first).rtcp;
+    assert_eq!(route.from, endpoint(second.rtcp()));
+    assert_eq!(route.to, endpoint("192.0.2.2:7001".parse().unwrap()));
+    assert!(!route.multiplexed);
+
+    media.legs[1].rtcp_mux = true;
+    bench.connect(CALL, &media).unwrap();
+    let route = bench.told(first).rtcp;
+    assert_eq!(route.from, endpoint(second.rtp));
+    assert_eq!(route.to, endpoint("192.0.2.2:7000".parse().unwrap()));
+    assert!(route.multiplexed);
+}
+
+proptest! {
+    /// Whatever calls do, in the end nothing is held: no flow, no counters, no port.
+    #[test]
+    fn everything_is_given_back(
+        steps in prop::collection::vec((0_u8..6, 0_u64..4, any::<bool>()), 1..120),
+    ) {
+        let mut bench = Bench::new(6);
+        let mut media: HashMap<CallId, CallMedia> = HashMap::new();
+        for (step, id, flag) in steps {
+            let id = CallId(id);
+            match step {
+                0 | 1 => {
+                    let mut description = match media.get(&id) {
+                        Some(known) => known.clone(),
+                        None => bench.media(),
+                    };
+                    description.streams[0].active = flag;
+                    description.legs[1].srtp = (step == 1).then(|| keys(3));
+                    description.legs[0].negotiation += 1;
+                    description.legs[0].sources.latching = Latching::RelatchOnReinvite;
+                    let refused = flag && step == 1;
+                    *bench.slow.refused.lock().unwrap() =
+                        refused.then(|| flow_key(description.legs[1].port.rtp));
+                    prop_assert_eq!(bench.connect(id, &description).is_err(), refused);
+                    media.insert(id, description);
+                }
+                2 => {
+                    let known = media.get(&id).map(|media| media.legs[usize::from(flag)].port);
+                    if let Some(port) = known.filter(|_| bench.statistics(id).is_some()) {
+                        bench.learn(port, "198.51.100.2:6000", u32::from(flag));
+                    }
+                }
+                3 => bench.disconnect(id),
+                4 => bench.plane.sweep(&bench.slow),
+                _ => *bench.slow.busy.lock().unwrap() = flag,
+            }
+            let inside = bench.datapath.inside.lock().unwrap();
+            prop_assert!(inside.flow_count() <= 6);
+        }
+        *bench.slow.busy.lock().unwrap() = false;
+        for (id, description) in media {
+            bench.disconnect(id);
+            for leg in &description.legs {
+                prop_assert!(bench.plane.ports.release(leg.port));
+            }
+        }
+        bench.plane.sweep(&bench.slow);
+        prop_assert_eq!(bench.datapath.flow_count(), 0);
+        prop_assert!(bench.slow.flows.lock().unwrap().is_empty());
+        prop_assert_eq!(bench.plane.ports.taken(), 0);
+        // All the counters can be had again.
+        let mut taken = Vec::new();
+        for id in 10..13 {
+            let description = bench.media();
+            taken.push(bench.connect(CallId(id), &description));
+        }
+        prop_assert_eq!(taken, vec![Ok(XDP); 3]);
+    }
+}
