@@ -4,7 +4,9 @@
 pub mod media;
 pub mod next_hop;
 pub mod offload;
+pub mod rtcp;
 pub mod slow;
+pub mod srtp;
 
 #[cfg(test)]
 mod namespace;

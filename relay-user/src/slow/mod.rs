@@ -5,11 +5,22 @@
 //! with headers of its own. It learns peers and SSRCs, translates RTCP, and protects and unprotects
 //! SRTP.
 
+mod buffers;
+mod datagram;
 mod discard;
 mod error;
 mod event;
 mod flow;
+mod headers;
+mod mailbox;
+mod ports;
+mod relaying;
+mod served;
 mod shared;
+mod sockets;
+mod sources;
+mod table;
+mod worker;
 mod workers;
 
 pub use discard::Discard;

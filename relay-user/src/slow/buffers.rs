@@ -1,0 +1,138 @@
+//! The buffers that packets are received into, rewritten in and sent from.
+//!
+//! The kernel takes a buffer from the registered ring for each packet; the worker rewrites it in
+//! place and sends it from there, and gives it back when the send has completed. So buffers are the
+//! send slots too: when all are under way the kernel finds none, and packets wait in the socket,
+//! which is bounded.
+
+use std::{
+    io, ptr, slice,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use io_uring::{Submitter, types::BufRingEntry};
+
+use crate::srtp::TRAILER;
+
+/// How many buffers a worker has: a power of two.
+pub(super) const BUFFERS: u16 = 1024;
+/// Octets of one.
+pub(super) const SIZE: usize = 2048;
+/// Octets of one that the kernel may fill; the rest is room for SRTP's trailer.
+pub(super) const FILLED: usize = SIZE - TRAILER;
+/// The group that the buffers are registered as.
+pub(super) const GROUP: u16 = 0;
+
+/// Anonymous memory of the process, unmapped when dropped.
+#[derive(Debug)]
+struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Mapping {
+    fn new(length: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing else.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self {
+            start: start.cast(),
+            length,
+        })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever owned it is gone with it.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// A worker's buffers and the ring that offers them to the kernel. It must outlive the io_uring
+/// that it is registered with.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    ring: Mapping,
+    memory: Mapping,
+    tail: u16,
+    /// How many the kernel has.
+    offered: u16,
+}
+
+impl Buffers {
+    pub(super) fn new() -> io::Result<Self> {
+        let mut buffers = Self {
+            ring: Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?,
+            memory: Mapping::new(usize::from(BUFFERS) * SIZE)?,
+            tail: 0,
+            offered: 0,
+        };
+        for id in 0..BUFFERS {
+            buffers.give_back(id);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        // SAFETY: the ring is page-aligned, has `BUFFERS` entries, and outlives the io_uring: a
+        // worker drops its io_uring first.
+        unsafe { submitter.register_buf_ring_with_flags(self.ring.start as u64, BUFFERS, GROUP, 0) }
+    }
+
+    /// The kernel took a buffer for a packet.
+    pub(super) fn taken(&mut self) {
+        self.offered = self.offered.saturating_sub(1);
+    }
+
+    /// Whether the kernel has a buffer for another packet.
+    pub(super) fn any_offered(&self) -> bool {
+        self.offered > 0
+    }
+
+    /// The buffer `id`, which the kernel named in a completion and which was not given back since.
+    pub(super) fn get(&mut self, id: u16) -> &mut [u8] {
+        let offset = usize::from(id % BUFFERS) * SIZE;
+        // SAFETY: the range is inside the mapping, whose octets are initialised (zero at first).
+        // The kernel writes a buffer only between its offer and the completion that names it, and
+        // reads it only until a send completes; the worker asks for it in neither time. The
+        // borrow of `self` keeps a second slice from existing.
+        unsafe { slice::from_raw_parts_mut(self.memory.start.add(offset), SIZE) }
+    }
+
+    /// Offers the buffer `id` to the kernel, from the next [`Buffers::publish`] on.
+    pub(super) fn give_back(&mut self, id: u16) {
+        let id = id % BUFFERS;
+        let slot = usize::from(self.tail % BUFFERS);
+        // SAFETY: both offsets are inside their mappings, the entry is aligned, and the kernel
+        // does not read an entry behind the published tail.
+        let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(slot) };
+        entry.set_addr(self.memory.start as u64 + u64::from(id) * SIZE as u64);
+        entry.set_len(FILLED as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        self.offered = self.offered.saturating_add(1).min(BUFFERS);
+    }
+
+    /// Lets the kernel see what was given back.
+    pub(super) fn publish(&mut self) {
+        // SAFETY: the tail is a field of the ring's first entry (io_uring_register_buf_ring(3)),
+        // aligned and inside the mapping; the kernel only reads it.
+        unsafe {
+            let tail = BufRingEntry::tail(self.ring.start.cast::<BufRingEntry>());
+            AtomicU16::from_ptr(tail.cast_mut()).store(self.tail, Ordering::Release);
+        }
+    }
+}

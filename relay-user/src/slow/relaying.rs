@@ -1,0 +1,331 @@
+//! What becomes of one datagram: the checks, the learning, the rewriting. No socket, no ring and no
+//! clock; a worker gives it a buffer and the time.
+
+use std::ops::Range;
+
+use relay_abi::{
+    demultiplex::{Protocol, demultiplex},
+    flow::{Address, Endpoint, FlowEntry},
+    reception::{Arrival, ticks},
+    relay,
+    rtp::{self, RtpHeader},
+    verdict::Reason,
+};
+use zerocopy::FromBytes;
+
+use super::{
+    Discard, LastOutput, SlowEvents,
+    headers::{self, Hop},
+    served::Served,
+    shared::Translation,
+};
+use crate::{
+    rtcp::{Heard, Sent, Translator},
+    srtp::SrtpError,
+};
+
+/// What is known of a datagram besides its content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    pub source: Endpoint,
+    /// Where it was sent to.
+    pub local: Endpoint,
+    pub hop: Hop,
+    /// Nanoseconds of the monotonic clock.
+    pub now: u64,
+}
+
+/// An IP packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Departure {
+    /// Where it is in the buffer.
+    pub packet: Range<usize>,
+    pub from: Address,
+    pub to: Address,
+    pub rtcp: bool,
+}
+
+/// What a flow asks of its worker.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub events: &'a SlowEvents,
+    pub kernel: Option<&'a dyn LastOutput>,
+}
+
+impl Served {
+    /// Relays the datagram whose content is at `payload` of `buffer`; [`headers::LONGEST`] octets
+    /// before it and [`crate::srtp::TRAILER`] behind it are room.
+    ///
+    /// # Errors
+    /// The reason for which it ends here, already counted in the flow.
+    pub(super) fn relay(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+        around: Surroundings<'_>,
+    ) -> Result<Departure, Discard> {
+        let result = self.decide(received, buffer, payload, around);
+        if let Err(discard) = result {
+            self.shared.dropped();
+            if matches!(
+                discard,
+                Discard::SrtpAuthentication | Discard::SrtpReplay | Discard::SrtpOther
+            ) {
+                self.shared.srtp_failed();
+            }
+        }
+        self.tell(around.events);
+        result
+    }
+
+    fn decide(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+        around: Surroundings<'_>,
+    ) -> Result<Departure, Discard> {
+        let octet = |index: usize| {
+            let content = buffer.get(payload.clone())?;
+            content.get(index).copied()
+        };
+        let on_rtcp_port = received.local.port.get() % 2 == 1;
+        match demultiplex(octet(0), octet(1)) {
+            Protocol::Stun => Err(Discard::Stun),
+            Protocol::Dtls => Err(Discard::Dtls),
+            Protocol::Rtcp => self.relay_rtcp(received, buffer, payload, on_rtcp_port),
+            Protocol::Rtp | Protocol::Other if on_rtcp_port => Err(Discard::BadRtcp),
+            Protocol::Rtp => self.relay_rtp(received, buffer, payload, around),
+            Protocol::Other => {
+                relay::check_source(&self.entry, &received.source)?;
+                Err(Discard::BadRtp)
+            }
+        }
+    }
+
+    fn relay_rtp(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+        around: Surroundings<'_>,
+    ) -> Result<Departure, Discard> {
+        let octets = payload.len();
+        relay::check_source(&self.entry, &received.source)?;
+        let content = buffer.get(payload.clone()).ok_or(Discard::TooLarge)?;
+        let header = match self.unprotect {
+            Some(_) => rtp::parse_protected(content),
+            None => rtp::parse(content),
+        };
+        let header = *header.ok_or(Discard::BadRtp)?;
+        self.find_payload_type(header.payload_type());
+
+        let checked = relay::check_stream(&self.entry, &header);
+        match checked {
+            // A held source is unprotected all the same, or its rollover counter would be lost.
+            Ok(_) | Err(Reason::Held) => {}
+            Err(Reason::NotPinned) => {
+                if !self.sources.admits_rtp(&received.source) {
+                    return Err(Discard::ForeignSource);
+                }
+            }
+            Err(Reason::NewSsrc) => {
+                if !self.may_change(&header, received.now) {
+                    return Err(Discard::SsrcRate);
+                }
+            }
+            Err(reason) => return Err(reason.into()),
+        }
+        if received.hop.limit <= 1 {
+            return Err(Discard::TtlExpired);
+        }
+
+        let mut length = octets;
+        if let Some(context) = &mut self.unprotect {
+            let content = buffer.get_mut(payload.clone()).ok_or(Discard::TooLarge)?;
+            length = context.unprotect(content)?;
+            let plain = content.get(..length).ok_or(Discard::SrtpOther)?;
+            rtp::parse(plain).ok_or(Discard::BadRtp)?;
+        }
+        let payload_type = match checked {
+            Ok(payload_type) => payload_type,
+            Err(Reason::NotPinned | Reason::NewSsrc) => {
+                self.learn(&received.source, &header, received.now, around.kernel);
+                relay::check_stream(&self.entry, &header)?
+            }
+            Err(reason) => return Err(reason.into()),
+        };
+
+        let rtp = buffer
+            .get_mut(payload.clone())
+            .and_then(|content| RtpHeader::mut_from_prefix(content).ok())
+            .map(|(rtp, _)| rtp)
+            .ok_or(Discard::BadRtp)?;
+        relay::rewrite(&self.entry, payload_type, rtp);
+        let left = *rtp;
+
+        let to = self.destination()?;
+        let from = self.entry.from;
+        if let Some(context) = &mut self.protect {
+            let room = buffer.get_mut(payload.start..).ok_or(Discard::TooLarge)?;
+            length = context.protect(room, length)?;
+        }
+        let start = headers::write(
+            buffer,
+            payload.start,
+            length,
+            &from,
+            &to,
+            received.hop,
+            &self.entry,
+        )?;
+
+        self.reception.record(&Arrival {
+            generation: self.entry.generation.get(),
+            ticks: ticks(received.now, self.entry.clock_rate.get()),
+            sequence: header.sequence.get(),
+            timestamp: header.timestamp.get(),
+            sequence_out: left.sequence.get(),
+            timestamp_out: left.timestamp.get(),
+        });
+        self.last_seen = received.now;
+        self.shared.relayed(octets, received.now, &self.reception);
+        Ok(Departure {
+            packet: start..payload.start + length,
+            from: from.address,
+            to: to.address,
+            rtcp: false,
+        })
+    }
+
+    /// Where RTP goes: to the other leg's learned peer, or to where its SDP says.
+    fn destination(&mut self) -> Result<Endpoint, Discard> {
+        let learned = self
+            .opposite()
+            .filter(|opposite| opposite.knows(Translation::PEER))
+            .map(|opposite| opposite.peer);
+        reachable(learned.unwrap_or(self.entry.to))
+    }
+
+    /// Where RTCP goes.
+    fn rtcp_destination(&mut self) -> Result<Endpoint, Discard> {
+        let multiplexed = self.rtcp.multiplexed;
+        let learned = self.opposite().and_then(|opposite| {
+            if multiplexed {
+                opposite.knows(Translation::PEER).then_some(opposite.peer)
+            } else {
+                opposite.knows(Translation::RTCP).then_some(opposite.rtcp)
+            }
+        });
+        reachable(learned.unwrap_or(self.rtcp.to))
+    }
+
+    fn relay_rtcp(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+        on_rtcp_port: bool,
+    ) -> Result<Departure, Discard> {
+        let source = &received.source;
+        let admitted = if !on_rtcp_port {
+            if self.entry.has(FlowEntry::PINNED) {
+                self.entry.peer == *source
+            } else {
+                self.sources.admits_rtp(source)
+            }
+        } else if self.translation.knows(Translation::RTCP) {
+            self.translation.rtcp == *source
+        } else {
+            self.sources.admits_rtcp(source, &self.entry)
+        };
+        if !admitted {
+            return Err(Discard::ForeignSource);
+        }
+        if received.hop.limit <= 1 {
+            return Err(Discard::TtlExpired);
+        }
+
+        let mut length = payload.len();
+        let content = buffer.get_mut(payload.clone()).ok_or(Discard::TooLarge)?;
+        if let Some(context) = &mut self.unprotect {
+            length = context.unprotect_rtcp(content)?;
+        }
+        let translator = self.translator();
+        let content = content.get_mut(..length).ok_or(Discard::SrtpOther)?;
+        translator
+            .translate(content)
+            .map_err(|_| Discard::BadRtcp)?;
+        if on_rtcp_port {
+            self.learn_rtcp(source);
+        }
+
+        let to = self.rtcp_destination()?;
+        let from = self.rtcp.from;
+        if let Some(context) = &mut self.protect {
+            let room = buffer.get_mut(payload.start..).ok_or(Discard::TooLarge)?;
+            length = context.protect_rtcp(room, length)?;
+        }
+        let start = headers::write(
+            buffer,
+            payload.start,
+            length,
+            &from,
+            &to,
+            received.hop,
+            &self.entry,
+        )?;
+        self.shared.relayed_rtcp();
+        Ok(Departure {
+            packet: start..payload.start + length,
+            from: from.address,
+            to: to.address,
+            rtcp: true,
+        })
+    }
+
+    fn translator(&mut self) -> Translator {
+        let heard = self
+            .opposite()
+            .filter(|opposite| opposite.knows(Translation::SSRC))
+            .map(|opposite| Heard {
+                ssrc_out: opposite.ssrc_out.get(),
+                ssrc_in: opposite.ssrc_in.get(),
+                sequence_shift: opposite.sequence_shift.get(),
+            });
+        let entry = &self.entry;
+        Translator {
+            sent: Sent {
+                ssrc_in: entry
+                    .has(FlowEntry::SSRC_KNOWN)
+                    .then(|| entry.ssrc_in.get()),
+                ssrc_out: entry.ssrc_out.get(),
+                timestamp_offset: entry.timestamp_offset.get(),
+            },
+            heard,
+        }
+    }
+}
+
+/// Refuses an endpoint that nobody can be reached at.
+fn reachable(to: Endpoint) -> Result<Endpoint, Discard> {
+    let nowhere =
+        to.address == Address::UNSPECIFIED || to.address == Address::v4([0; 4]) || to.port == 0;
+    if nowhere {
+        Err(Discard::NoDestination)
+    } else {
+        Ok(to)
+    }
+}
+
+impl From<SrtpError> for Discard {
+    fn from(error: SrtpError) -> Self {
+        match error {
+            SrtpError::Authentication => Self::SrtpAuthentication,
+            SrtpError::Replay => Self::SrtpReplay,
+            SrtpError::NoRoom => Self::TooLarge,
+            _ => Self::SrtpOther,
+        }
+    }
+}

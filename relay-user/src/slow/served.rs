@@ -1,0 +1,350 @@
+//! One flow as its worker serves it: what is learned of the source, and what is kept when the flow
+//! is installed anew.
+
+use std::sync::Arc;
+
+use relay_abi::{
+    counters::FlowCounters,
+    flow::{Endpoint, FlowEntry, FlowKey, PAYLOAD_TYPES, PayloadTypePair},
+    reception::{Reception, ticks},
+    rtp::RtpHeader,
+};
+
+use super::{
+    LastOutput, RtcpRoute, SlowError, SlowEvent, SlowEvents, SlowFlow, Sources,
+    shared::{Copied, FlowShared, Translation},
+    sources::ChangeLimit,
+};
+use crate::{
+    media::Latching,
+    srtp::{Inbound, Outbound},
+};
+
+/// A flow made ready by the caller of `install`, so that the worker only has to take it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub key: FlowKey,
+    pub flow: SlowFlow,
+    pub unprotect: Option<Inbound>,
+    pub protect: Option<Outbound>,
+    pub payload_types: Option<Box<PayloadTypes>>,
+    pub shared: Arc<FlowShared>,
+    pub opposite: Option<Arc<FlowShared>>,
+}
+
+/// What each of the 128 payload types becomes.
+pub(super) type PayloadTypes = [Option<u8>; 128];
+
+impl Prepared {
+    pub(super) fn new(
+        key: FlowKey,
+        flow: SlowFlow,
+        shared: Arc<FlowShared>,
+        opposite: Option<Arc<FlowShared>>,
+    ) -> Result<Self, SlowError> {
+        let name = |key: &crate::media::SrtpKey| SlowError::Keys {
+            suite: key.suite.name(),
+        };
+        let unprotect = match &flow.unprotect {
+            Some(key) => Some(Inbound::new(key).map_err(|_| name(key))?),
+            None => None,
+        };
+        let protect = match &flow.protect {
+            Some(key) => Some(Outbound::new(key).map_err(|_| name(key))?),
+            None => None,
+        };
+        let payload_types = (!flow.payload_types.is_empty()).then(|| {
+            let mut table = Box::new([None; 128]);
+            for (incoming, outgoing) in &flow.payload_types {
+                if let Some(slot) = table.get_mut(usize::from(*incoming)) {
+                    *slot = Some(*outgoing);
+                }
+            }
+            table
+        });
+        Ok(Self {
+            key,
+            flow,
+            unprotect,
+            protect,
+            payload_types,
+            shared,
+            opposite,
+        })
+    }
+}
+
+/// A flow in a worker's table.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub key: FlowKey,
+    /// The truth that packets are relayed by.
+    pub entry: FlowEntry,
+    payload_types: Option<Box<PayloadTypes>>,
+    pub sources: Sources,
+    pub unprotect: Option<Inbound>,
+    pub protect: Option<Outbound>,
+    pub rtcp: RtcpRoute,
+    pub shared: Arc<FlowShared>,
+    pub opposite: Option<Arc<FlowShared>>,
+    /// What the opposite flow last published.
+    pub heard: Copied,
+    /// What this flow last published.
+    pub translation: Translation,
+    pub reception: Reception,
+    pub last_seen: u64,
+    changes: ChangeLimit,
+    /// Events for which the queue had no room yet.
+    source_untold: bool,
+    rtcp_untold: bool,
+}
+
+impl Served {
+    pub(super) fn new(prepared: Prepared) -> Self {
+        prepared.shared.reset();
+        let mut served = Self {
+            key: prepared.key,
+            entry: prepared.flow.entry,
+            payload_types: prepared.payload_types,
+            sources: prepared.flow.sources,
+            unprotect: prepared.unprotect,
+            protect: prepared.protect,
+            rtcp: prepared.flow.rtcp,
+            shared: prepared.shared,
+            opposite: prepared.opposite,
+            heard: Copied::default(),
+            translation: Translation::default(),
+            reception: Reception::default(),
+            last_seen: 0,
+            changes: ChangeLimit::new(),
+            source_untold: false,
+            rtcp_untold: false,
+        };
+        served.adopt_source();
+        served.publish();
+        served
+    }
+
+    /// Makes this flow what `prepared` says, and keeps what was learned and the SRTP contexts whose
+    /// key is the same.
+    pub(super) fn update(&mut self, prepared: Prepared) {
+        let old = self.entry;
+        let mut entry = prepared.flow.entry;
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        let newer = entry.generation.get().wrapping_sub(old.generation.get()) as i32 >= 0;
+        let told = entry.has(known) && (newer || !old.has(FlowEntry::SSRC_KNOWN));
+        let relatch = self.sources.latching != prepared.flow.sources.latching
+            || (prepared.flow.sources.latching == Latching::RelatchOnReinvite
+                && self.sources.negotiation != prepared.flow.sources.negotiation);
+        if !told {
+            let flags = entry.flags.get();
+            if !entry.has(FlowEntry::PINNED) && old.has(FlowEntry::PINNED) && !relatch {
+                entry.peer = old.peer;
+                entry.flags = (flags | FlowEntry::PINNED).into();
+            }
+            if old.has(FlowEntry::SSRC_KNOWN) {
+                entry.ssrc_in = old.ssrc_in;
+                entry.ssrc_out = old.ssrc_out;
+                entry.timestamp_offset = old.timestamp_offset;
+                entry.sequence_offset = old.sequence_offset;
+                entry.generation = old.generation;
+                entry.flags = (entry.flags.get() | FlowEntry::SSRC_KNOWN).into();
+            }
+        }
+        let resumed = old.has(FlowEntry::HELD) && !entry.has(FlowEntry::HELD);
+        if resumed && prepared.protect.is_some() {
+            // What the other leg did not hear during the hold must not look to it, nor to our own
+            // replay window, like half the sequence numbers lost: the source is taken up anew.
+            entry.flags = (entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
+        }
+        self.entry = entry;
+        self.payload_types = prepared.payload_types;
+        self.sources = prepared.flow.sources;
+        self.rtcp = prepared.flow.rtcp;
+        self.shared = prepared.shared;
+        self.opposite = prepared.opposite;
+        self.heard = Copied::default();
+        self.unprotect = match (self.unprotect.take(), prepared.unprotect) {
+            (Some(old), Some(new)) if old.is_like(&new) => Some(old),
+            (_, new) => new,
+        };
+        self.protect = match (self.protect.take(), prepared.protect) {
+            (Some(old), Some(new)) if old.is_like(&new) => Some(old),
+            (_, new) => new,
+        };
+        if relatch {
+            self.forget_rtcp();
+        }
+        if told {
+            self.adopt_source();
+        }
+        self.publish();
+    }
+
+    /// Puts the packet's payload type into the entry when the entry is too small for all.
+    pub(super) fn find_payload_type(&mut self, incoming: u8) {
+        let Some(table) = &self.payload_types else {
+            return;
+        };
+        if self.entry.outgoing_payload_type(incoming).is_some() {
+            return;
+        }
+        let Some(Some(outgoing)) = table.get(usize::from(incoming)).copied() else {
+            return;
+        };
+        let last = PAYLOAD_TYPES - 1;
+        if let Some(slot) = self.entry.payload_types.get_mut(last) {
+            *slot = PayloadTypePair { incoming, outgoing };
+            self.entry.payload_type_count = PAYLOAD_TYPES as u8;
+        }
+    }
+
+    /// Whether the source of `header` may take over at `now`.
+    pub(super) fn may_change(&mut self, header: &RtpHeader, now: u64) -> bool {
+        let first = !self.entry.has(FlowEntry::SSRC_KNOWN);
+        first || header.ssrc == self.entry.ssrc_in || self.changes.take(now)
+    }
+
+    /// Takes `source`, which sent `header`, for the flow's own: pins it, and if its SSRC is another
+    /// one lets it go on where the one before ended.
+    pub(super) fn learn(
+        &mut self,
+        source: &Endpoint,
+        header: &RtpHeader,
+        now: u64,
+        kernel: Option<&dyn LastOutput>,
+    ) {
+        let same = self.entry.has(FlowEntry::SSRC_KNOWN) && header.ssrc == self.entry.ssrc_in;
+        if !self.entry.has(FlowEntry::PINNED) {
+            self.entry.peer = *source;
+            if self.translation.knows(Translation::RTCP)
+                && self.translation.rtcp.address != source.address
+            {
+                self.forget_rtcp();
+            }
+        }
+        if !same {
+            self.take_over(header, now, kernel);
+        }
+        self.entry.generation = self.entry.generation.get().wrapping_add(1).into();
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        self.entry.flags = (self.entry.flags.get() | known).into();
+        self.publish();
+        self.source_untold = true;
+    }
+
+    /// Sets SSRC and offsets so that the output goes on without a step.
+    fn take_over(&mut self, header: &RtpHeader, now: u64, kernel: Option<&dyn LastOutput>) {
+        let sequence = header.sequence.get();
+        let first = u32::from(sequence);
+        if let Some(last) = self.last_output(kernel) {
+            let next = (last.reception.last_sequence as u16).wrapping_add(1);
+            self.entry.sequence_offset = next.wrapping_sub(sequence).into();
+            let elapsed = ticks(
+                now.saturating_sub(last.last_seen),
+                self.entry.clock_rate.get(),
+            );
+            self.entry.timestamp_offset = last
+                .reception
+                .last_timestamp
+                .wrapping_add(elapsed.max(1))
+                .wrapping_sub(header.timestamp.get())
+                .into();
+            // Cycles go on as the other leg has counted them.
+            let behind = last
+                .reception
+                .highest_sequence
+                .wrapping_add(self.translation.sequence_shift.get());
+            let extended = behind.wrapping_add(1) & 0xffff_0000 | u32::from(next);
+            self.translation.sequence_shift = extended.wrapping_sub(first).into();
+        } else {
+            let out = sequence.wrapping_add(self.entry.sequence_offset.get());
+            self.translation.sequence_shift = u32::from(out).wrapping_sub(first).into();
+        }
+        self.entry.ssrc_in = header.ssrc;
+    }
+
+    /// What was last sent on this flow, by this worker or by the kernel.
+    fn last_output(&self, kernel: Option<&dyn LastOutput>) -> Option<FlowCounters> {
+        let own = (self.reception.received > 0).then_some(FlowCounters {
+            last_seen: self.last_seen,
+            reception: self.reception,
+            ..FlowCounters::default()
+        });
+        let kernel = kernel
+            .and_then(|kernel| kernel.last_output(self.entry.counters.get()))
+            .filter(|counters| counters.reception.received > 0);
+        match (own, kernel) {
+            (Some(own), Some(kernel)) if kernel.last_seen > own.last_seen => Some(kernel),
+            (Some(own), _) => Some(own),
+            (None, kernel) => kernel,
+        }
+    }
+
+    /// Takes `source` for where the leg's RTCP comes from.
+    pub(super) fn learn_rtcp(&mut self, source: &Endpoint) {
+        if self.translation.knows(Translation::RTCP) && self.translation.rtcp == *source {
+            return;
+        }
+        self.translation.rtcp = *source;
+        self.translation.known = (self.translation.known.get() | Translation::RTCP).into();
+        self.publish();
+        self.rtcp_untold = true;
+    }
+
+    fn forget_rtcp(&mut self) {
+        self.translation.known = (self.translation.known.get() & !Translation::RTCP).into();
+    }
+
+    /// Derives the shift of extended sequence numbers for a source that somebody else has learned.
+    fn adopt_source(&mut self) {
+        let shift = self.translation.sequence_shift.get();
+        if shift as u16 != self.entry.sequence_offset.get() {
+            let offset = self.entry.sequence_offset.get();
+            self.translation.sequence_shift = u32::from(offset).into();
+        }
+    }
+
+    /// Lets the opposite flow's worker and the readers know.
+    fn publish(&mut self) {
+        let entry = &self.entry;
+        let mut known = self.translation.known.get() & Translation::RTCP;
+        if entry.has(FlowEntry::PINNED) {
+            known |= Translation::PEER;
+        }
+        if entry.has(FlowEntry::SSRC_KNOWN) {
+            known |= Translation::SSRC;
+        }
+        self.translation = Translation {
+            peer: entry.peer,
+            ssrc_in: entry.ssrc_in,
+            ssrc_out: entry.ssrc_out,
+            timestamp_offset: entry.timestamp_offset,
+            known: known.into(),
+            ..self.translation
+        };
+        self.shared.publish(&self.translation);
+    }
+
+    /// Tells what has not been told; what finds no room is told with a later packet.
+    pub(super) fn tell(&mut self, events: &SlowEvents) {
+        if self.source_untold {
+            self.source_untold = !events.tell(SlowEvent::Source {
+                key: self.key,
+                entry: self.entry,
+            });
+        }
+        if self.rtcp_untold {
+            self.rtcp_untold = !events.tell(SlowEvent::Rtcp {
+                key: self.key,
+                peer: self.translation.rtcp,
+            });
+        }
+    }
+
+    /// The opposite flow's translation, as far as it is known.
+    pub(super) fn opposite(&mut self) -> Option<&Translation> {
+        self.opposite.as_ref()?.refresh(&mut self.heard);
+        Some(&self.heard.translation)
+    }
+}

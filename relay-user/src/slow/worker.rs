@@ -1,0 +1,450 @@
+//! A worker's thread: the io_uring loop around a [`Table`].
+//!
+//! One turn takes every completion that is there, relays each packet in the buffer that it came in,
+//! queues its send, and enters the kernel once: to send all of it, and to wait for more. Nothing is
+//! allocated for a packet, and nothing that a packet needs can run out but buffers; then receiving
+//! pauses until the sends under way have completed, and goes on.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::{Arc, atomic::Ordering},
+};
+
+use io_uring::{
+    CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
+    types::{Fd, Fixed},
+};
+use relay_abi::flow::Address;
+
+use super::{
+    Discard, LastOutput, SlowError, SlowEvents,
+    buffers::{BUFFERS, Buffers, GROUP},
+    datagram::{self, CONTROL, NAME, PAYLOAD},
+    mailbox::{Command, Mailbox, add},
+    ports::Ports,
+    relaying::{Received, Surroundings},
+    sockets::{self, SocketAddress},
+    table::Table,
+};
+
+/// Room for a turn's sends; when it is full the kernel is entered in between.
+const SUBMISSIONS: u32 = 512;
+/// More completions than there can be: every buffer received into, every one sent from, and the
+/// rest.
+const COMPLETIONS: u32 = 4096;
+/// A packet that waited longer is of no use to who hears it, in nanoseconds.
+const STALE: u64 = 200_000_000;
+
+/// What a completion is of: the high half of its user data.
+const RECEIVE: u64 = 1 << 32;
+const PORT: u64 = 2 << 32;
+const SEND: u64 = 3 << 32;
+const WAKE: u64 = 4 << 32;
+const CANCEL: u64 = 5 << 32;
+
+/// What a worker's thread is started with.
+pub(super) struct Start {
+    pub mailbox: Arc<Mailbox>,
+    pub events: SlowEvents,
+    pub last_output: Option<Arc<dyn LastOutput>>,
+    /// The steered sockets; none where every port has its own.
+    pub receivers: Vec<OwnedFd>,
+    /// Raw sockets, and the local address that each is bound to; `0.0.0.0` and `::` are for those
+    /// that have none.
+    pub senders: Vec<(Address, OwnedFd)>,
+}
+
+impl Start {
+    fn any_sender(&self, from: &Address) -> Option<usize> {
+        let any = match from.as_v4() {
+            Some(_) => Address::v4([0; 4]),
+            None => Address::UNSPECIFIED,
+        };
+        self.senders.iter().position(|(address, _)| *address == any)
+    }
+}
+
+/// One packet being sent, by the buffer that it is in. The kernel reads the address until the send
+/// completes.
+#[derive(Clone, Copy)]
+struct Sending {
+    to: SocketAddress,
+    octets: u32,
+    rtcp: bool,
+}
+
+/// A worker, ready to run.
+pub(super) struct Worker {
+    // Dropped first: then the kernel has let go of what the state's boxes and mappings hold.
+    ring: IoUring,
+    state: State,
+}
+
+/// All of a worker but its io_uring.
+struct State {
+    buffers: Buffers,
+    sending: Box<[Sending]>,
+    /// What every receive is asked for: a source address and control messages.
+    template: Box<libc::msghdr>,
+    /// What the wake-up writes; never read.
+    woken: Box<u64>,
+    table: Table,
+    ports: Ports,
+    start: Start,
+    overflows: Vec<u32>,
+    /// Receives that ended and have to be asked for again.
+    rearm: Vec<u64>,
+}
+
+/// The queues of one turn.
+struct Queues<'a> {
+    submitter: Submitter<'a>,
+    submissions: SubmissionQueue<'a>,
+    completions: CompletionQueue<'a>,
+}
+
+impl Worker {
+    /// Makes the io_uring; to be called on the thread that runs the worker, which the kernel takes
+    /// for its only user.
+    pub(super) fn new(start: Start) -> Result<Self, SlowError> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(refused)?;
+        let failed = |call| move |error| SlowError::Socket { call, error };
+        let buffers = Buffers::new().map_err(failed("mmap"))?;
+        buffers
+            .register(&ring.submitter())
+            .map_err(SlowError::IoUringTooOld)?;
+        let files: Vec<RawFd> = start
+            .receivers
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .chain(start.senders.iter().map(|(_, socket)| socket.as_raw_fd()))
+            .collect();
+        ring.submitter()
+            .register_files(&files)
+            .map_err(failed("io_uring_register_files"))?;
+        // SAFETY: a msghdr is integers and pointers, for which all zeros are valid.
+        let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        template.msg_namelen = NAME as u32;
+        template.msg_controllen = CONTROL;
+        let (nowhere, _) = SocketAddress::new(&Address::UNSPECIFIED, 0);
+        let sending = Sending {
+            to: nowhere,
+            octets: 0,
+            rtcp: false,
+        };
+        let mut rearm: Vec<u64> = (0..start.receivers.len() as u64)
+            .map(|index| RECEIVE | index)
+            .collect();
+        rearm.push(WAKE);
+        let state = State {
+            buffers,
+            sending: vec![sending; usize::from(BUFFERS)].into_boxed_slice(),
+            template,
+            woken: Box::new(0),
+            table: Table::default(),
+            ports: Ports::default(),
+            overflows: vec![0; start.receivers.len()],
+            start,
+            rearm,
+        };
+        Ok(Self { ring, state })
+    }
+
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) {
+        while !self.state.start.mailbox.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.turn() {
+                // Nothing that a packet or a peer does leads here.
+                tracing::error!(%error, "a media worker cannot enter io_uring and ends");
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let Self { ring, state } = self;
+        let (submitter, submissions, completions) = ring.split();
+        let mut queues = Queues {
+            submitter,
+            submissions,
+            completions,
+        };
+        state.commands(&mut queues);
+        state.arm(&mut queues);
+        queues.submissions.sync();
+        match queues.submitter.submit_and_wait(1) {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                // Interrupted, or the completions have to be taken first.
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                _ => return Err(error),
+            },
+        }
+        queues.submissions.sync();
+        queues.completions.sync();
+        let clock = Clock {
+            monotonic: sockets::nanoseconds(libc::CLOCK_MONOTONIC),
+            wall: sockets::nanoseconds(libc::CLOCK_REALTIME),
+        };
+        while let Some(completion) = queues.completions.next() {
+            state.complete(&completion, clock, &mut queues);
+        }
+        state.buffers.publish();
+        Ok(())
+    }
+}
+
+impl State {
+    /// Does what others asked for.
+    fn commands(&mut self, queues: &mut Queues<'_>) {
+        let mailbox = Arc::clone(&self.start.mailbox);
+        while let Some(command) = mailbox.commands.pop() {
+            match command {
+                Command::Install { prepared, ports } => {
+                    let key = prepared.key;
+                    self.table.install(*prepared);
+                    if let Some(ports) = ports
+                        && !self.ports.has(&key)
+                    {
+                        for socket in ports {
+                            let number = self.ports.add(key, socket);
+                            self.rearm.push(PORT | u64::from(number));
+                        }
+                    }
+                }
+                Command::Remove { key, done } => {
+                    self.table.remove(&key);
+                    for number in self.ports.close(&key, done.as_ref()) {
+                        let receive = PORT | u64::from(number);
+                        let armed = !self.rearm.contains(&receive);
+                        self.rearm.retain(|waiting| *waiting != receive);
+                        if armed {
+                            let cancel = opcode::AsyncCancel::new(receive).build();
+                            self.push(queues, &cancel.user_data(CANCEL));
+                        } else {
+                            self.ports.ended(number);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks again for the receives that ended, as far as there are buffers for them.
+    fn arm(&mut self, queues: &mut Queues<'_>) {
+        let mut index = 0;
+        while let Some(waiting) = self.rearm.get(index).copied() {
+            let kind = waiting & !0xffff_ffff;
+            let number = waiting as u32;
+            let entry = match kind {
+                WAKE => Some(
+                    opcode::Read::new(
+                        Fd(self.start.mailbox.wake.as_raw_fd()),
+                        std::ptr::from_mut(&mut *self.woken).cast(),
+                        8,
+                    )
+                    .build(),
+                ),
+                _ if !self.buffers.any_offered() => None,
+                RECEIVE => {
+                    Some(opcode::RecvMsgMulti::new(Fixed(number), &*self.template, GROUP).build())
+                }
+                _ => match self.ports.descriptor(number) {
+                    Some(socket) => {
+                        Some(opcode::RecvMsgMulti::new(Fd(socket), &*self.template, GROUP).build())
+                    }
+                    None => {
+                        self.rearm.swap_remove(index);
+                        continue;
+                    }
+                },
+            };
+            let armed = entry.is_some_and(|entry| self.push(queues, &entry.user_data(waiting)));
+            if armed {
+                self.rearm.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Queues a submission, entering the kernel if there is no room; false if there is none still.
+    fn push(&mut self, queues: &mut Queues<'_>, entry: &squeue::Entry) -> bool {
+        if queues.submissions.is_full() {
+            queues.submissions.sync();
+            // Whatever it says, the room that there is then decides.
+            let _ = queues.submitter.submit();
+            queues.submissions.sync();
+        }
+        // SAFETY: what the entry points to lives in boxes and mappings of `self`, which are dropped
+        // after the io_uring, and is not changed until the entry's completion.
+        unsafe { queues.submissions.push(entry) }.is_ok()
+    }
+
+    fn complete(&mut self, completion: &cqueue::Entry, clock: Clock, queues: &mut Queues<'_>) {
+        let data = completion.user_data();
+        let number = data as u32;
+        match data & !0xffff_ffff {
+            SEND => self.sent(number as u16, completion.result()),
+            kind @ (RECEIVE | PORT) => {
+                if let Some(id) = cqueue::buffer_select(completion.flags()) {
+                    self.buffers.taken();
+                    let length = usize::try_from(completion.result()).unwrap_or(0);
+                    if let Err((discard, octets)) =
+                        self.received(kind, number, id, length, clock, queues)
+                    {
+                        self.discard(discard, octets);
+                        self.buffers.give_back(id);
+                    }
+                }
+                if !cqueue::more(completion.flags()) {
+                    // Out of buffers, cancelled, or ended by the kernel for a reason of its own.
+                    let closed = kind == PORT && self.ports.ended(number);
+                    match -completion.result() {
+                        _ if closed => {}
+                        error @ (libc::EINVAL | libc::EOPNOTSUPP) => {
+                            let error = io::Error::from_raw_os_error(error);
+                            tracing::error!(%error, "this kernel cannot receive for a media worker");
+                        }
+                        _ => self.rearm.push(data),
+                    }
+                }
+            }
+            WAKE => self.rearm.push(WAKE),
+            _ => {}
+        }
+    }
+
+    /// Relays the packet in buffer `id` and queues its send.
+    fn received(
+        &mut self,
+        kind: u64,
+        number: u32,
+        id: u16,
+        length: usize,
+        clock: Clock,
+        queues: &mut Queues<'_>,
+    ) -> Result<(), (Discard, usize)> {
+        let buffer = self.buffers.get(id);
+        let Some(datagram) = datagram::parse(buffer, length) else {
+            return Err((Discard::UnknownFlow, length.saturating_sub(PAYLOAD)));
+        };
+        if let Some(total) = datagram.overflows {
+            let new = match self.overflows.get_mut(number as usize) {
+                Some(last) if kind == RECEIVE => {
+                    let new = total.wrapping_sub(*last);
+                    *last = total;
+                    new
+                }
+                _ => self.ports.overflows(number, total),
+            };
+            add(&self.start.mailbox.counters.overflows, u64::from(new));
+        }
+        let octets = datagram.payload_length;
+        if datagram.truncated {
+            return Err((Discard::TooLarge, octets));
+        }
+        let waited = datagram
+            .arrived
+            .map_or(0, |arrived| clock.wall.saturating_sub(arrived));
+        if waited > STALE {
+            return Err((Discard::Stale, octets));
+        }
+        let received = Received {
+            source: datagram.source,
+            local: datagram.local,
+            hop: datagram.hop(),
+            now: clock.monotonic.saturating_sub(waited),
+        };
+        let around = Surroundings {
+            events: &self.start.events,
+            kernel: self.start.last_output.as_deref(),
+        };
+        let departure = self
+            .table
+            .relay(&received, buffer, PAYLOAD..PAYLOAD + octets, around)
+            .map_err(|discard| (discard, octets))?;
+
+        let packet = buffer
+            .get(departure.packet.clone())
+            .ok_or((Discard::TooLarge, octets))?
+            .as_ptr();
+        let packet_length = departure.packet.len() as u32;
+        let sender = self
+            .start
+            .senders
+            .iter()
+            .position(|(address, _)| *address == departure.from)
+            .or_else(|| self.start.any_sender(&departure.from))
+            .ok_or((Discard::SendFailed, octets))?;
+        let sending = self
+            .sending
+            .get_mut(usize::from(id % BUFFERS))
+            .ok_or((Discard::NoSendSlot, octets))?;
+        let (to, to_length) = SocketAddress::new(&departure.to, 0);
+        *sending = Sending {
+            to,
+            octets: octets as u32,
+            rtcp: departure.rtcp,
+        };
+        let file = (self.start.receivers.len() + sender) as u32;
+        let entry = opcode::Send::new(Fixed(file), packet, packet_length)
+            .flags(libc::MSG_DONTWAIT)
+            .dest_addr(sending.to.as_pointer())
+            .dest_addr_len(to_length)
+            .build()
+            .user_data(SEND | u64::from(id));
+        if self.push(queues, &entry) {
+            Ok(())
+        } else {
+            Err((Discard::NoSendSlot, octets))
+        }
+    }
+
+    /// A send has completed: its buffer is free.
+    fn sent(&mut self, id: u16, result: i32) {
+        if let Some(sending) = self.sending.get(usize::from(id % BUFFERS)).copied() {
+            let octets = sending.octets as usize;
+            let counters = &self.start.mailbox.counters;
+            match result {
+                0.. if sending.rtcp => counters.rtcp.count(octets),
+                0.. => counters.rtp.count(octets),
+                _ if -result == libc::EMSGSIZE => self.discard(Discard::TooLarge, octets),
+                _ if -result == libc::EAGAIN || -result == libc::ENOBUFS => {
+                    self.discard(Discard::NoSendSlot, octets);
+                }
+                _ => self.discard(Discard::SendFailed, octets),
+            }
+        }
+        self.buffers.give_back(id);
+    }
+
+    fn discard(&self, discard: Discard, octets: usize) {
+        self.start.mailbox.counters.discarded.count(discard, octets);
+    }
+}
+
+/// One turn's time, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Clock {
+    monotonic: u64,
+    wall: u64,
+}
+
+fn refused(error: io::Error) -> SlowError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => SlowError::IoUringRefused(error),
+        Some(libc::EINVAL) => SlowError::IoUringTooOld(error),
+        _ => SlowError::Socket {
+            call: "io_uring_setup",
+            error,
+        },
+    }
+}

@@ -1,0 +1,147 @@
+//! SRTP and SRTCP (RFC 3711) over libsrtp, in place in a caller's buffer.
+//!
+//! A context holds one master key and one direction: an [`Inbound`] one the key that a leg sends
+//! with, an [`Outbound`] one the key that we send with. It serves every SSRC, each with its own
+//! rollover counter and replay window of 128 packets. A key that a leg names again keeps its
+//! context and so its ROC ([`Inbound::uses`]); a new key begins a new context, at ROC 0.
+
+mod error;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use error::SrtpError;
+
+use session::{Direction, Operation, Session};
+
+use crate::media::SrtpKey;
+
+/// The most octets that protecting adds: the tag, the MKI and SRTCP's index.
+pub const TRAILER: usize = session::TRAILER;
+
+/// How many SSRCs a key may be used with; more are refused, so that whoever holds a key cannot make
+/// a context grow without bound.
+pub const SOURCES: usize = 32;
+
+/// Unprotects what a leg sends.
+#[derive(Debug)]
+pub struct Inbound {
+    session: Session,
+}
+
+/// Protects what is sent to a leg.
+#[derive(Debug)]
+pub struct Outbound {
+    session: Session,
+}
+
+impl Inbound {
+    /// # Errors
+    /// [`SrtpError::Key`] if the master key or the MKI does not have a length that the suite takes.
+    pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
+        Ok(Self {
+            session: Session::new(key, Direction::Inbound)?,
+        })
+    }
+
+    /// Whether this context is of `key`, its suite and its MKI.
+    #[must_use]
+    pub fn uses(&self, key: &SrtpKey) -> bool {
+        self.session.key() == key
+    }
+
+    /// Whether `other` is of the same key.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.uses(other.session.key())
+    }
+
+    /// Makes an RTP packet of the SRTP packet that fills `packet`, and says how long it is. After
+    /// an error the content is undefined.
+    ///
+    /// # Errors
+    /// [`SrtpError::Authentication`], [`SrtpError::Replay`], [`SrtpError::Malformed`],
+    /// [`SrtpError::Mki`], [`SrtpError::Sources`], [`SrtpError::Failed`].
+    pub fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let length = packet.len();
+        self.session.run(Operation::Unprotect, packet, length)
+    }
+
+    /// As [`Inbound::unprotect`], from SRTCP to RTCP.
+    ///
+    /// # Errors
+    /// Those of [`Inbound::unprotect`].
+    pub fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let length = packet.len();
+        self.session.run(Operation::UnprotectRtcp, packet, length)
+    }
+
+    /// The rollover counter of `ssrc`, `None` if no packet of it was taken yet.
+    pub fn roc(&mut self, ssrc: u32) -> Option<u32> {
+        self.session.roc(ssrc)
+    }
+
+    /// Lets `ssrc` go on at `roc`, for a stream whose earlier packets another path has taken. The
+    /// replay window begins with the next packet.
+    ///
+    /// # Errors
+    /// [`SrtpError::Sources`], [`SrtpError::Failed`].
+    pub fn set_roc(&mut self, ssrc: u32, roc: u32) -> Result<(), SrtpError> {
+        self.session.set_roc(ssrc, roc)
+    }
+}
+
+impl Outbound {
+    /// # Errors
+    /// [`SrtpError::Key`] if the master key or the MKI does not have a length that the suite takes.
+    pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
+        Ok(Self {
+            session: Session::new(key, Direction::Outbound)?,
+        })
+    }
+
+    /// Whether this context is of `key`, its suite and its MKI.
+    #[must_use]
+    pub fn uses(&self, key: &SrtpKey) -> bool {
+        self.session.key() == key
+    }
+
+    /// Whether `other` is of the same key.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.uses(other.session.key())
+    }
+
+    /// Makes an SRTP packet of the RTP packet in the first `length` octets of `buffer`, which has
+    /// [`TRAILER`] octets more, and says how long it is. After an error the content is undefined.
+    ///
+    /// # Errors
+    /// [`SrtpError::Replay`] for a sequence number that was protected before or is older than the
+    /// window, [`SrtpError::NoRoom`], [`SrtpError::Malformed`], [`SrtpError::Sources`],
+    /// [`SrtpError::Failed`].
+    pub fn protect(&mut self, buffer: &mut [u8], length: usize) -> Result<usize, SrtpError> {
+        self.session.run(Operation::Protect, buffer, length)
+    }
+
+    /// As [`Outbound::protect`], from RTCP to SRTCP.
+    ///
+    /// # Errors
+    /// Those of [`Outbound::protect`].
+    pub fn protect_rtcp(&mut self, buffer: &mut [u8], length: usize) -> Result<usize, SrtpError> {
+        self.session.run(Operation::ProtectRtcp, buffer, length)
+    }
+
+    /// The rollover counter of `ssrc`, `None` if no packet of it was protected yet.
+    pub fn roc(&mut self, ssrc: u32) -> Option<u32> {
+        self.session.roc(ssrc)
+    }
+
+    /// Lets `ssrc` go on at `roc`, for a stream whose earlier packets another path has sent.
+    ///
+    /// # Errors
+    /// [`SrtpError::Rollover`] for the GCM suites, where libsrtp cannot; [`SrtpError::Sources`],
+    /// [`SrtpError::Failed`].
+    pub fn set_roc(&mut self, ssrc: u32, roc: u32) -> Result<(), SrtpError> {
+        self.session.set_roc(ssrc, roc)
+    }
+}
