@@ -20,6 +20,8 @@ mod shared;
 mod sockets;
 mod sources;
 mod table;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod workers;
 

@@ -86,12 +86,9 @@ impl Served {
         payload: Range<usize>,
         around: Surroundings<'_>,
     ) -> Result<Departure, Discard> {
-        let octet = |index: usize| {
-            let content = buffer.get(payload.clone())?;
-            content.get(index).copied()
-        };
         let on_rtcp_port = received.local.port.get() % 2 == 1;
-        match demultiplex(octet(0), octet(1)) {
+        let content = buffer.get(payload.clone()).ok_or(Discard::TooLarge)?;
+        match demultiplex(content) {
             Protocol::Stun => Err(Discard::Stun),
             Protocol::Dtls => Err(Discard::Dtls),
             Protocol::Rtcp => self.relay_rtcp(received, buffer, payload, on_rtcp_port),

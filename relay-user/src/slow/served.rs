@@ -38,7 +38,7 @@ pub(super) type PayloadTypes = [Option<u8>; 128];
 impl Prepared {
     pub(super) fn new(
         key: FlowKey,
-        flow: SlowFlow,
+        mut flow: SlowFlow,
         shared: Arc<FlowShared>,
         opposite: Option<Arc<FlowShared>>,
     ) -> Result<Self, SlowError> {
@@ -55,6 +55,16 @@ impl Prepared {
         };
         let payload_types = (!flow.payload_types.is_empty()).then(|| {
             let mut table = Box::new([None; 128]);
+            // The entry begins with as many as it holds; the others take turns in its last place.
+            let held = flow.payload_types.len().min(PAYLOAD_TYPES);
+            flow.entry.payload_type_count = held as u8;
+            let places = flow.entry.payload_types.iter_mut();
+            for (place, (incoming, outgoing)) in places.zip(&flow.payload_types) {
+                *place = PayloadTypePair {
+                    incoming: *incoming,
+                    outgoing: *outgoing,
+                };
+            }
             for (incoming, outgoing) in &flow.payload_types {
                 if let Some(slot) = table.get_mut(usize::from(*incoming)) {
                     *slot = Some(*outgoing);
@@ -192,10 +202,8 @@ impl Served {
         let Some(Some(outgoing)) = table.get(usize::from(incoming)).copied() else {
             return;
         };
-        let last = PAYLOAD_TYPES - 1;
-        if let Some(slot) = self.entry.payload_types.get_mut(last) {
-            *slot = PayloadTypePair { incoming, outgoing };
-            self.entry.payload_type_count = PAYLOAD_TYPES as u8;
+        if let Some(place) = self.entry.payload_types.last_mut() {
+            *place = PayloadTypePair { incoming, outgoing };
         }
     }
 

@@ -58,6 +58,13 @@ pub trait Steer {
     fn set(&mut self, worker: u16, family: Family, socket: BorrowedFd<'_>) -> io::Result<()>;
 }
 
+impl Steer for crate::offload::Steering {
+    fn set(&mut self, worker: u16, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
+        Self::set(self, worker, family, &socket)
+            .map_err(|error| io::Error::other(error.to_string()))
+    }
+}
+
 /// Counts over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkersSnapshot {
