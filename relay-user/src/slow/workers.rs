@@ -29,7 +29,7 @@ use crate::media::Family;
 #[derive(Clone)]
 pub struct WorkersConfig {
     /// Threads; a port pair belongs to worker `(port / 2) % workers`. At least one.
-    pub workers: u16,
+    pub workers: usize,
     /// Every local media address: packets leave from them.
     pub addresses: Vec<IpAddr>,
     /// The most flows that all workers together serve.
@@ -55,14 +55,7 @@ pub trait Steer {
     ///
     /// # Errors
     /// What the kernel says.
-    fn set(&mut self, worker: u16, family: Family, socket: BorrowedFd<'_>) -> io::Result<()>;
-}
-
-impl Steer for crate::offload::Steering {
-    fn set(&mut self, worker: u16, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
-        Self::set(self, worker, family, &socket)
-            .map_err(|error| io::Error::other(error.to_string()))
-    }
+    fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()>;
 }
 
 /// Counts over all workers.
@@ -375,7 +368,7 @@ impl Drop for Workers {
 }
 
 /// The steered sockets of a worker: one for each family that the machine has.
-fn receivers(worker: u16, steering: &mut dyn Steer) -> Result<Vec<OwnedFd>, SlowError> {
+fn receivers(worker: usize, steering: &mut dyn Steer) -> Result<Vec<OwnedFd>, SlowError> {
     use std::os::fd::AsFd;
 
     let mut receivers = Vec::new();
