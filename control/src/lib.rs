@@ -1,8 +1,11 @@
 //! Trunkline's control plane: SIP, SDP, calls, routing, metrics, and the edges that join them to
 //! the network.
 
+pub mod admin;
 pub mod call;
 pub mod config;
+pub mod daemon;
+pub mod metrics;
 pub mod quality;
 pub mod sdp;
 pub mod sip;

@@ -22,7 +22,7 @@ pub use path::{Path, PathReason};
 pub use planner::{Capabilities, plan};
 pub use ports::MediaInterface;
 pub use relay::{Relay, RelayConfig, StartError};
-pub use snapshot::{FlowSnapshot, MediaSnapshot, PortUse};
+pub use snapshot::{FlowSnapshot, MediaSnapshot, PortUse, Reason, ReasonCounters, Verdict};
 pub use statistics::{StreamState, StreamStatistics};
 
 use std::net::SocketAddr;

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use relay_abi::{counters::ReasonCounters, verdict::Reason};
+pub use relay_abi::{
+    counters::ReasonCounters,
+    verdict::{Reason, Verdict},
+};
 
 use super::{CallId, Path};
 use crate::{offload::InterfaceState, slow::Discard};

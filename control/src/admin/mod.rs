@@ -1,0 +1,21 @@
+//! The admin socket: what `trunkline calls`, `call`, `flows` and `stats` ask of a running daemon.
+//!
+//! A client writes one [`Request`] as a line of JSON and reads one [`Answer`] as another; it may
+//! then ask again.
+
+mod client;
+mod protocol;
+mod report;
+mod server;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientError, ask};
+pub use protocol::{
+    Answer, CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount, PortReport,
+    Request, Response, ResponseCount, StatisticsReport, StreamReport, TrunkCount,
+};
+pub(crate) use report::{packets, path};
+pub use server::{AdminServer, ServerError};
+pub use table::{call_table, calls_table, flows_table, statistics_table};

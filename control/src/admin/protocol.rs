@@ -1,0 +1,189 @@
+//! The words of the admin socket, and what `--json` prints. Nothing here holds a key.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest request, in octets.
+pub(super) const REQUEST_OCTETS: usize = 4_096;
+
+/// A question, as one line of JSON such as `{"command":"calls"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Every call.
+    Calls,
+    /// One call, by its number or by the Call-ID of one of its legs.
+    Call { id: String },
+    /// Every flow.
+    Flows,
+    /// All counts.
+    Stats,
+}
+
+/// The line that answers a question.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Ok(Response),
+    /// Why there is no answer.
+    Error(String),
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    Calls(Vec<CallReport>),
+    Call(Box<CallReport>),
+    Flows(Vec<FlowReport>),
+    Stats(Box<StatisticsReport>),
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct CallReport {
+    pub id: u64,
+    /// `calling`, `ringing`, `established` or `ending`.
+    pub state: String,
+    /// The number that called.
+    pub from: Option<String>,
+    /// The number that was called.
+    pub to: String,
+    pub caller: LegReport,
+    pub callee: LegReport,
+    pub codec: Option<String>,
+    pub held: bool,
+    /// Seconds since the INVITE.
+    pub age: u64,
+    /// Seconds since the answer.
+    pub answered: Option<u64>,
+    /// From the caller to the callee, then back. Empty until media is connected.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One side of a call.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct LegReport {
+    pub trunk: String,
+    pub call_id: String,
+    /// The peer's signalling address.
+    pub remote: String,
+    /// Our address and port for its RTP.
+    pub media: Option<String>,
+}
+
+/// One direction of a call's media.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct StreamReport {
+    /// The trunks, as `from -> to`.
+    pub direction: String,
+    /// `xdp` or `userspace`.
+    pub path: String,
+    /// Why userspace.
+    pub reason: Option<String>,
+    /// `waiting`, `flowing` or `held`.
+    pub state: String,
+    pub packets_xdp: u64,
+    pub packets_userspace: u64,
+    pub octets: u64,
+    pub dropped: u64,
+    pub lost: u64,
+    pub jitter_ms: f64,
+    pub srtp_failures: u64,
+    /// The source that is pinned.
+    pub peer: Option<String>,
+}
+
+/// What arrives at one local address and port.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct FlowReport {
+    pub call: u64,
+    pub local: String,
+    pub peer: Option<String>,
+    pub destination: Option<String>,
+    pub path: String,
+    pub reason: Option<String>,
+    pub packets_xdp: u64,
+    pub packets_userspace: u64,
+    pub dropped: u64,
+}
+
+/// All counts. Those of packets and messages are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct StatisticsReport {
+    /// `starting`, `ready` or `draining`.
+    pub phase: String,
+    /// Calls that are up, each counted on both its trunks.
+    pub calls: Vec<TrunkCount>,
+    pub responses: Vec<ResponseCount>,
+    /// Messages and connections, by why they were discarded.
+    pub discarded: Vec<Count>,
+    pub transactions: u64,
+    pub connections: u64,
+    pub interfaces: Vec<InterfaceReport>,
+    /// Media packets by path and reason.
+    pub packets: Vec<PacketCount>,
+    /// Streams that are up, by path (and reason).
+    pub streams: Vec<Count>,
+    pub srtp_failures: u64,
+    pub lost: u64,
+    pub flows: u64,
+    pub flow_capacity: u64,
+    pub map_memory: u64,
+    pub next_hops: u64,
+    pub next_hops_unresolved: u64,
+    pub events_lost: u64,
+    pub ports: Vec<PortReport>,
+}
+
+/// Calls of a trunk in a state.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct TrunkCount {
+    pub trunk: String,
+    pub state: String,
+    pub count: u64,
+}
+
+/// Responses of one code.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ResponseCount {
+    pub trunk: String,
+    /// `sent` or `received`.
+    pub direction: String,
+    pub code: u16,
+    pub count: u64,
+}
+
+/// How often something occurred.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Count {
+    pub name: String,
+    pub count: u64,
+}
+
+/// Media packets of one path with one end.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct PacketCount {
+    pub path: String,
+    /// `forward`, `punt`, `drop` or `pass`.
+    pub verdict: String,
+    pub reason: String,
+    pub packets: u64,
+    pub octets: u64,
+}
+
+/// XDP on one interface.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct InterfaceReport {
+    pub name: String,
+    /// `native`, `generic` or `off`.
+    pub xdp: String,
+    pub why: String,
+}
+
+/// Port pairs of one interface.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct PortReport {
+    pub interface: String,
+    pub used: u64,
+    pub total: u64,
+}

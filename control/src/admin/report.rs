@@ -1,0 +1,231 @@
+//! Snapshots in the words of the admin socket.
+
+use std::time::Instant;
+
+use relay_user::media::{
+    FlowSnapshot, MediaSnapshot, Path, StreamState, StreamStatistics, Verdict,
+};
+
+use super::protocol::{
+    CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount, PortReport,
+    ResponseCount, StatisticsReport, StreamReport, TrunkCount,
+};
+use crate::{
+    call::{CallSnapshot, CoreStatistics, LegSnapshot},
+    daemon::Handle,
+};
+
+/// The name of a path, and the reason for userspace.
+pub(crate) fn path(path: Path) -> (&'static str, Option<&'static str>) {
+    match path {
+        Path::Xdp => ("xdp", None),
+        Path::Userspace(reason) => ("userspace", Some(reason.name())),
+    }
+}
+
+pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Forward => "forward",
+        Verdict::Punt => "punt",
+        Verdict::Drop => "drop",
+        Verdict::Pass => "pass",
+    }
+}
+
+pub(super) fn call(call: &CallSnapshot, now: Instant) -> CallReport {
+    let [caller, callee] = &call.legs;
+    let streams = call.streams.iter().flat_map(|[there, back]| {
+        [
+            stream(there, &caller.trunk, &callee.trunk),
+            stream(back, &callee.trunk, &caller.trunk),
+        ]
+    });
+    CallReport {
+        id: call.id.0,
+        state: call.state.name().to_owned(),
+        from: call.from.as_ref().map(ToString::to_string),
+        to: call.number.to_string(),
+        caller: leg(caller),
+        callee: leg(callee),
+        codec: call.codec.clone(),
+        held: call.held,
+        age: now.saturating_duration_since(call.started).as_secs(),
+        answered: call
+            .answered
+            .map(|answered| now.saturating_duration_since(answered).as_secs()),
+        streams: streams.collect(),
+    }
+}
+
+fn leg(leg: &LegSnapshot) -> LegReport {
+    LegReport {
+        trunk: leg.trunk.to_string(),
+        call_id: leg.call_id.to_string(),
+        remote: leg.remote.to_string(),
+        media: leg.media.map(|media| media.to_string()),
+    }
+}
+
+fn stream(stream: &StreamStatistics, from: &str, to: &str) -> StreamReport {
+    let (path, reason) = path(stream.path);
+    StreamReport {
+        direction: format!("{from} -> {to}"),
+        path: path.to_owned(),
+        reason: reason.map(str::to_owned),
+        state: match stream.state {
+            StreamState::Waiting => "waiting",
+            StreamState::Flowing => "flowing",
+            StreamState::Held => "held",
+        }
+        .to_owned(),
+        packets_xdp: stream.packets_xdp,
+        packets_userspace: stream.packets_userspace,
+        octets: stream.octets,
+        dropped: stream.dropped,
+        lost: stream.lost,
+        jitter_ms: (stream.jitter_ms * 100.0).round() / 100.0,
+        srtp_failures: stream.srtp_failures,
+        peer: stream.peer.map(|peer| peer.to_string()),
+    }
+}
+
+pub(super) fn flow(flow: &FlowSnapshot) -> FlowReport {
+    let (path, reason) = path(flow.path);
+    FlowReport {
+        call: flow.call.0,
+        local: flow.local.to_string(),
+        peer: flow.peer.map(|peer| peer.to_string()),
+        destination: flow.destination.map(|destination| destination.to_string()),
+        path: path.to_owned(),
+        reason: reason.map(str::to_owned),
+        packets_xdp: flow.packets_xdp,
+        packets_userspace: flow.packets_userspace,
+        dropped: flow.dropped,
+    }
+}
+
+pub(super) fn statistics(
+    handle: &Handle,
+    core: &CoreStatistics,
+    media: &MediaSnapshot,
+) -> StatisticsReport {
+    StatisticsReport {
+        phase: handle.phase().name().to_owned(),
+        calls: core
+            .calls
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|((trunk, state), count)| TrunkCount {
+                trunk: trunk.to_string(),
+                state: state.name().to_owned(),
+                count: *count,
+            })
+            .collect(),
+        responses: core
+            .responses
+            .iter()
+            .map(|((trunk, direction, code), count)| ResponseCount {
+                trunk: trunk.to_string(),
+                direction: direction.name().to_owned(),
+                code: *code,
+                count: *count,
+            })
+            .collect(),
+        discarded: discarded(handle, core),
+        transactions: core.transactions as u64,
+        connections: handle.connections() as u64,
+        interfaces: media
+            .interfaces
+            .iter()
+            .map(|interface| InterfaceReport {
+                name: interface.name.clone(),
+                xdp: interface.mode.name().to_owned(),
+                why: interface.why.clone(),
+            })
+            .collect(),
+        packets: packets(media)
+            .into_iter()
+            .filter(|count| count.packets > 0)
+            .collect(),
+        streams: media
+            .streams
+            .iter()
+            .map(|(which, count)| Count {
+                name: match path(*which) {
+                    (path, Some(reason)) => format!("{path} ({reason})"),
+                    (path, None) => path.to_owned(),
+                },
+                count: *count,
+            })
+            .collect(),
+        srtp_failures: media.srtp_failures,
+        lost: media.lost,
+        flows: media.flows.into(),
+        flow_capacity: media.flow_capacity.into(),
+        map_memory: media.map_memory,
+        next_hops: media.next_hops.into(),
+        next_hops_unresolved: media.next_hops_unresolved.into(),
+        events_lost: media.events_lost,
+        ports: media
+            .ports
+            .iter()
+            .map(|ports| PortReport {
+                interface: ports.interface.clone(),
+                used: ports.used.into(),
+                total: ports.total.into(),
+            })
+            .collect(),
+    }
+}
+
+/// What was discarded at the edges and in the core, each reason once.
+fn discarded(handle: &Handle, core: &CoreStatistics) -> Vec<Count> {
+    let mut counts: std::collections::BTreeMap<&'static str, u64> =
+        std::collections::BTreeMap::new();
+    for (reason, count) in handle.discards().iter() {
+        *counts.entry(reason.name()).or_default() += count;
+    }
+    for (reason, count) in &core.discards {
+        *counts.entry(reason.name()).or_default() += count;
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| Count {
+            name: name.to_owned(),
+            count,
+        })
+        .collect()
+}
+
+/// Every packet of media that was counted, by path, verdict and reason.
+pub(crate) fn packets(media: &MediaSnapshot) -> Vec<PacketCount> {
+    let kernel = media.kernel.iter().map(|(reason, counters)| PacketCount {
+        path: "xdp".to_owned(),
+        verdict: verdict(reason.verdict()).to_owned(),
+        reason: reason.name().to_owned(),
+        packets: counters.packets,
+        octets: counters.octets,
+    });
+    let relayed = PacketCount {
+        path: "userspace".to_owned(),
+        verdict: verdict(Verdict::Forward).to_owned(),
+        reason: "relayed".to_owned(),
+        packets: media.workers_relayed.packets,
+        octets: media.workers_relayed.octets,
+    };
+    let discarded = media
+        .workers_discarded
+        .iter()
+        .map(|(reason, counters)| PacketCount {
+            path: "userspace".to_owned(),
+            verdict: verdict(Verdict::Drop).to_owned(),
+            reason: reason.name().to_owned(),
+            packets: counters.packets,
+            octets: counters.octets,
+        });
+    kernel
+        .chain(std::iter::once(relayed))
+        .chain(discarded)
+        .collect()
+}

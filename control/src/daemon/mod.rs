@@ -1,0 +1,423 @@
+//! The running daemon: one task that owns every call and joins it to sockets, timers, signals and
+//! whoever asks.
+
+mod handle;
+mod reload;
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Handle, MediaObserver, Phase};
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use relay_user::media::MediaPlane;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::sleep_until,
+};
+
+use crate::{
+    call::{CallEvent, Change, Core, Output},
+    config::{ConfigError, Settings},
+    sip::Target,
+    transport::{Lookups, TransportError, TransportEvent, Transports, resolve},
+};
+use handle::Query;
+use reload::Reloaded;
+
+/// How often names of trunks' addresses are looked up again.
+const REFRESH: Duration = Duration::from_secs(60);
+/// How long the messages that hang calls up may take when draining took too long.
+const FAREWELL: Duration = Duration::from_secs(4);
+/// How many questions may wait.
+const QUERIES: usize = 64;
+/// How many messages are taken at once before timers and signals get their turn.
+const BATCH: usize = 256;
+
+/// What a person or a service manager tells the daemon by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read the configuration anew (SIGHUP).
+    Reload,
+    /// Take no new calls and end with the last one; when said again, end at once (SIGTERM,
+    /// SIGINT).
+    Terminate,
+}
+
+/// Applies a log level to the process.
+pub type SetLogLevel = Box<dyn Fn(&str) + Send>;
+
+/// Everything that serves calls.
+pub struct Daemon<M> {
+    core: Core<M>,
+    transports: Arc<Transports>,
+    events: mpsc::Receiver<TransportEvent>,
+    queries: mpsc::Receiver<Query>,
+    commands: mpsc::Receiver<Command>,
+    settings: Arc<Settings>,
+    path: PathBuf,
+    lookups: Lookups,
+    phase: watch::Sender<Phase>,
+    set_log_level: SetLogLevel,
+    /// Targets of messages that could not be sent, not yet told to the core.
+    failed: VecDeque<Target>,
+    refresh: Option<JoinHandle<Lookups>>,
+    reload: Option<JoinHandle<Result<Reloaded, ConfigError>>>,
+    /// SIGHUP came again while a reload was under way.
+    reload_again: bool,
+    drain: Option<Drain>,
+}
+
+#[derive(Clone, Copy)]
+struct Drain {
+    /// When what is left is hung up.
+    hang_up: tokio::time::Instant,
+    /// When it ends whatever is left; set with the hanging up.
+    end: Option<tokio::time::Instant>,
+}
+
+impl<M: MediaPlane> Daemon<M> {
+    /// Opens the listeners. Must be called within a tokio runtime. `path` is what a reload reads;
+    /// `seed` must come from a secure source.
+    ///
+    /// # Errors
+    /// What the listeners or the certificates say.
+    pub fn start(
+        settings: Settings,
+        path: PathBuf,
+        media: M,
+        observer: Arc<dyn MediaObserver>,
+        commands: mpsc::Receiver<Command>,
+        set_log_level: SetLogLevel,
+        seed: [u8; 32],
+    ) -> Result<(Self, Handle), TransportError> {
+        let settings = Arc::new(settings);
+        let (sender, events) = mpsc::channel(crate::transport::QUEUE);
+        let transports = Arc::new(Transports::start(&settings, sender)?);
+        let (queries_sender, queries) = mpsc::channel(QUERIES);
+        let (phase, phase_receiver) = watch::channel(Phase::Starting);
+        let handle = Handle {
+            queries: queries_sender,
+            media: observer,
+            transports: Arc::clone(&transports),
+            phase: phase_receiver,
+        };
+        let daemon = Self {
+            core: Core::new(Arc::clone(&settings), media, seed),
+            transports,
+            events,
+            queries,
+            commands,
+            settings,
+            path,
+            lookups: Lookups::new(),
+            phase,
+            set_log_level,
+            failed: VecDeque::new(),
+            refresh: None,
+            reload: None,
+            reload_again: false,
+            drain: None,
+        };
+        Ok((daemon, handle))
+    }
+
+    /// Serves calls until it is told to end and the last call has ended. Gives the media plane
+    /// back by dropping it, once nothing uses it any more.
+    pub async fn run(mut self) {
+        let lookups = resolve(&self.settings, &self.lookups).await;
+        self.refreshed(lookups);
+        self.phase.send_replace(Phase::Ready);
+        tracing::info!(
+            trunks = self.settings.trunks.len(),
+            routes = self.settings.routes.len(),
+            "ready"
+        );
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        refresh.reset();
+        let mut batch = Vec::with_capacity(BATCH);
+        while !self.finished() {
+            let timeout = self.core.next_timeout().map(tokio::time::Instant::from_std);
+            let drain = self.drain.map(|drain| drain.end.unwrap_or(drain.hang_up));
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload) => self.begin_reload(),
+                    Some(Command::Terminate) => {
+                        if self.terminate() {
+                            break;
+                        }
+                    }
+                    // Nobody is left who could end us: take it for the end.
+                    None => break,
+                },
+                () = at(drain) => self.drained(),
+                () = at(timeout) => self.core.timeout(Instant::now()),
+                lookups = joined(&mut self.refresh) => {
+                    if let Some(lookups) = lookups {
+                        self.refreshed(lookups);
+                    }
+                }
+                reloaded = joined(&mut self.reload) => {
+                    if let Some(reloaded) = reloaded {
+                        self.reloaded(reloaded);
+                    }
+                }
+                Some(query) = self.queries.recv() => self.answer(query),
+                _ = refresh.tick() => self.begin_refresh(),
+                received = self.events.recv_many(&mut batch, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                    for event in batch.drain(..) {
+                        self.take(event);
+                    }
+                }
+            }
+            self.flush();
+        }
+        self.core.hang_up(Instant::now());
+        self.flush();
+        self.transports.shut_down().await;
+        tracing::info!("ended");
+    }
+
+    fn take(&mut self, event: TransportEvent) {
+        match event {
+            TransportEvent::Message { flow, octets } => {
+                self.core.receive(Instant::now(), &flow, &octets);
+            }
+            TransportEvent::Failed(target) => {
+                self.core.transport_failed(Instant::now(), &target);
+            }
+        }
+        self.flush();
+    }
+
+    /// Does what the core wants done.
+    fn flush(&mut self) {
+        loop {
+            while let Some(output) = self.core.poll() {
+                match output {
+                    Output::Transmit { target, bytes } => {
+                        if let Err(error) = self.transports.send(&target, bytes) {
+                            tracing::info!(%target, %error, "a message could not be sent");
+                            self.failed.push_back(target);
+                        }
+                    }
+                    Output::Event(event) => log(&event),
+                }
+            }
+            // Each failure ends a transaction, so this ends too.
+            let Some(target) = self.failed.pop_front() else {
+                return;
+            };
+            self.core.transport_failed(Instant::now(), &target);
+        }
+    }
+
+    fn answer(&self, query: Query) {
+        // Who asked may be gone.
+        match query {
+            Query::Calls(answer) => {
+                let _ = answer.send(self.core.calls());
+            }
+            Query::Call(id, answer) => {
+                let _ = answer.send(self.core.call(id));
+            }
+            Query::Statistics(answer) => {
+                let _ = answer.send(self.core.statistics());
+            }
+        }
+    }
+
+    fn begin_refresh(&mut self) {
+        if self.refresh.is_none() {
+            let settings = Arc::clone(&self.settings);
+            let known = self.lookups.clone();
+            self.refresh = Some(tokio::spawn(
+                async move { resolve(&settings, &known).await },
+            ));
+        }
+    }
+
+    fn refreshed(&mut self, lookups: Lookups) {
+        if lookups == self.lookups {
+            return;
+        }
+        self.lookups = lookups;
+        let settings = reload::with_lookups(&self.settings, &self.lookups);
+        for trunk in &settings.trunks {
+            let addresses: Vec<_> = trunk
+                .destinations
+                .iter()
+                .map(|destination| destination.address.to_string())
+                .collect();
+            tracing::info!(trunk = trunk.name, ?addresses, "addresses");
+        }
+        self.transports.update_destinations(&settings);
+        self.core.reconfigure(Arc::clone(&settings));
+        self.settings = settings;
+    }
+
+    fn begin_reload(&mut self) {
+        if self.reload.is_some() {
+            self.reload_again = true;
+            return;
+        }
+        tracing::info!(file = %self.path.display(), "reading the configuration anew");
+        self.reload = Some(tokio::spawn(reload::read(
+            self.path.clone(),
+            self.lookups.clone(),
+        )));
+    }
+
+    fn reloaded(&mut self, reloaded: Result<Reloaded, ConfigError>) {
+        match reloaded {
+            Err(error) => {
+                for line in error.to_string().lines() {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("the configuration is wrong; the old one stays in use");
+            }
+            Ok(reloaded) => self.apply(reloaded),
+        }
+        if std::mem::take(&mut self.reload_again) {
+            self.begin_reload();
+        }
+    }
+
+    fn apply(&mut self, reloaded: Reloaded) {
+        let Reloaded {
+            mut settings,
+            lookups,
+        } = reloaded;
+        warn(&settings);
+        let fixed = reload::keep_fixed(&mut settings, &self.settings);
+        if let Some((trunk, interface)) = reload::stranded(&settings) {
+            tracing::error!(
+                trunk,
+                interface,
+                "a trunk is on an interface that is not in use yet: restart to use it; the old configuration stays in use"
+            );
+            return;
+        }
+        let settings = reload::with_lookups(&settings, &lookups);
+        if let Err(error) = self.transports.reload(&settings) {
+            tracing::error!(%error, "the old configuration stays in use");
+            return;
+        }
+        if settings.log != self.settings.log {
+            (self.set_log_level)(&settings.log.level);
+        }
+        self.core.reconfigure(Arc::clone(&settings));
+        self.settings = settings;
+        self.lookups = lookups;
+        // One under way is for the names of the old one.
+        if let Some(refresh) = self.refresh.take() {
+            refresh.abort();
+        }
+        for part in fixed {
+            tracing::warn!(
+                part,
+                "changed in the file; it takes a restart to apply that"
+            );
+        }
+        tracing::info!("the new configuration is in use");
+    }
+
+    /// True when it is time to end at once.
+    fn terminate(&mut self) -> bool {
+        if self.drain.is_some() {
+            tracing::warn!("told again to end: what is left is hung up");
+            return true;
+        }
+        let limit = Duration::from_secs(self.settings.limits.drain_seconds);
+        tracing::info!(
+            calls = self.calls(),
+            seconds = limit.as_secs(),
+            "no new calls; it ends with the last one or when the time is over"
+        );
+        self.core.drain();
+        self.phase.send_replace(Phase::Draining);
+        self.drain = Some(Drain {
+            hang_up: tokio::time::Instant::now() + limit,
+            end: None,
+        });
+        false
+    }
+
+    /// The time to drain is over.
+    fn drained(&mut self) {
+        let calls = self.calls();
+        if let Some(drain) = &mut self.drain
+            && drain.end.is_none()
+        {
+            tracing::warn!(calls, "the time to end is over: what is left is hung up");
+            self.core.hang_up(Instant::now());
+            drain.end = Some(tokio::time::Instant::now() + FAREWELL);
+        }
+    }
+
+    fn finished(&self) -> bool {
+        let Some(drain) = self.drain else {
+            return false;
+        };
+        self.calls() == 0
+            || drain
+                .end
+                .is_some_and(|end| end <= tokio::time::Instant::now())
+    }
+
+    fn calls(&self) -> u64 {
+        // Each call counts on both its trunks.
+        self.core.statistics().calls.values().sum()
+    }
+}
+
+/// Ends at a time; never when there is none.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The result of a task that is under way, which is then no more; `None` when it failed.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let Some(running) = task else {
+        return std::future::pending().await;
+    };
+    let result = running.await;
+    *task = None;
+    result.ok()
+}
+
+/// Logs what is allowed but probably not meant.
+pub fn warn(settings: &Settings) {
+    for problem in &settings.warnings {
+        tracing::warn!(line = problem.line, "{problem}");
+    }
+}
+
+/// One line for each change of a call's state.
+fn log(event: &CallEvent) {
+    let [caller, callee] = &event.call_ids;
+    let caller = caller.as_ref().map(tracing::field::display);
+    let callee = callee.as_ref().map(tracing::field::display);
+    match event.change {
+        Change::Rejected { .. } | Change::Failover { .. } | Change::RenegotiationFailed { .. } => {
+            tracing::warn!(target: "trunkline::call", call_id = caller, callee_call_id = callee, "{event}");
+        }
+        _ => {
+            tracing::info!(target: "trunkline::call", call_id = caller, callee_call_id = callee, "{event}");
+        }
+    }
+}
