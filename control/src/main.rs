@@ -1,1 +1,9 @@
-fn main() {}
+//! The `trunkline` command.
+
+mod commands;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main()
+}

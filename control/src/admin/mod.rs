@@ -18,4 +18,4 @@ pub use protocol::{
 };
 pub(crate) use report::{packets, path};
 pub use server::{AdminServer, ServerError};
-pub use table::{call_table, calls_table, flows_table, statistics_table};
+pub use table::{call_table, calls_table, flows_table, octets, statistics_table};

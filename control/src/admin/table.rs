@@ -343,7 +343,7 @@ pub fn statistics_table(report: &StatisticsReport) -> String {
 
 /// A number of octets for people.
 #[must_use]
-pub(crate) fn octets(octets: u64) -> String {
+pub fn octets(octets: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
     let mut value = octets as f64;
     let mut unit = UNITS[0];

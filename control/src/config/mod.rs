@@ -2,6 +2,8 @@
 
 mod document;
 mod error;
+mod media;
+mod reference;
 mod settings;
 mod tls;
 mod validate;
@@ -9,6 +11,8 @@ mod values;
 
 pub use crate::sip::Transport;
 pub use error::{ConfigError, Problem};
+pub use media::relay_config;
+pub use reference::reference;
 pub use settings::{
     ADMIN_SOCKET, Admin, Destination, Interface, Latching, Limits, Log, Media, Route, Settings,
     Srtp, Tls, Trunk, XdpMode,

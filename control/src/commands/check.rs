@@ -1,0 +1,105 @@
+//! `trunkline check`.
+
+use std::{fmt::Write as _, path::Path};
+
+use control::{
+    admin::octets,
+    config::{Settings, load, relay_config},
+};
+use relay_user::offload;
+
+use super::print;
+
+/// Says what is wrong with a file, or what it amounts to.
+pub(super) fn check(file: &Path) -> Result<(), String> {
+    let settings = load(file).map_err(|error| error.to_string())?;
+    print(&summary(file, &settings))
+}
+
+fn summary(file: &Path, settings: &Settings) -> String {
+    let mut text = String::new();
+    for problem in &settings.warnings {
+        let line = problem.line.map(|line| format!("{line}:"));
+        let _ = writeln!(
+            text,
+            "{}:{} warning: {problem}",
+            file.display(),
+            line.unwrap_or_default()
+        );
+    }
+    let _ = writeln!(text, "{} is sound", file.display());
+    let offload = relay_config(settings, None).offload();
+    let memory = offload::memory(&offload);
+    let pairs = settings.media.ports.pairs();
+    for interface in &settings.interfaces {
+        let addresses: Vec<_> = interface
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let _ = writeln!(
+            text,
+            "interface {}: media on {}, ports {}",
+            interface.name,
+            addresses.join(", "),
+            settings.media.ports
+        );
+    }
+    for trunk in &settings.trunks {
+        let addresses: Vec<_> = trunk.addresses.iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            text,
+            "trunk {}: {} on {}, calls go to {}",
+            trunk.name,
+            trunk.transport,
+            trunk.listen,
+            if addresses.is_empty() {
+                "nobody".to_owned()
+            } else {
+                addresses.join(", then ")
+            }
+        );
+    }
+    for (index, route) in settings.routes.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "route {}: {} from {} to {}",
+            index + 1,
+            route
+                .number
+                .as_ref()
+                .map_or("every number", |pattern| pattern.as_str()),
+            if route.from.is_empty() {
+                "every trunk".to_owned()
+            } else {
+                route.from.join(", ")
+            },
+            route.trunk
+        );
+    }
+    let _ = writeln!(
+        text,
+        "workers: {}\nXDP: {}, {} flows, {} of memory for its maps on this machine\n\
+         at most {} calls at one time: [limits] calls allows {}, the ports {} legs on each address, the kernel's flows {} calls",
+        offload.workers,
+        offload.mode,
+        settings.media.flows,
+        octets(memory),
+        most_calls(settings),
+        settings.limits.calls,
+        pairs,
+        settings.media.flows / 2,
+    );
+    text
+}
+
+/// How many calls find ports: each has a leg on two interfaces or both on one.
+fn most_calls(settings: &Settings) -> u32 {
+    let pairs = settings.media.ports.pairs();
+    let by_ports = match settings.interfaces.len() {
+        0 => 0,
+        1 => pairs / 2,
+        _ => pairs,
+    };
+    settings.limits.calls.min(by_ports)
+}
