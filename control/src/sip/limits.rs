@@ -6,7 +6,7 @@ pub struct Limits {
     /// The whole message.
     pub message: usize,
     pub body: usize,
-    /// How many header fields.
+    /// How many header fields, and how many elements their lists may have in all.
     pub headers: usize,
     /// One header field with its name and folds.
     pub header: usize,

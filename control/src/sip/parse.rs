@@ -255,6 +255,12 @@ impl<'a> Reader<'a> {
                 _ => {
                     line.good = false;
                     self.at = end + 1;
+                    // What is only CR and LF would be looked at octet by octet.
+                    if self.at - begin > self.limits.header {
+                        let limit = self.limits.header;
+                        self.fail(SipError::HeaderTooLong { limit }, begin);
+                        return None;
+                    }
                 }
             }
         }
@@ -291,6 +297,11 @@ impl<'a> Reader<'a> {
         let mut seen = [false; 7];
         let mut length = None;
         let mut fault = None;
+        let mut inspection = Inspection {
+            elements: 0,
+            limit: self.limits.headers,
+            is_request: matches!(start, Some(StartLine::Request(..))),
+        };
         for header in &self.headers {
             let Some(known) = header.known else { continue };
             let single = match known {
@@ -311,9 +322,13 @@ impl<'a> Reader<'a> {
             if known == HeaderName::ContentLength {
                 length = lexer::number(&header.value);
             }
-            if !is_good(header, known, start) {
+            if !inspection.is_good(header, known) {
                 fault.get_or_insert(SipError::Malformed(known));
             }
+        }
+        if inspection.elements > inspection.limit {
+            let limit = inspection.limit;
+            fault.get_or_insert(SipError::TooManyHeaders { limit });
         }
         for (name, seen) in [
             HeaderName::CallId,
@@ -462,36 +477,44 @@ fn unfold(value: &[u8]) -> Bytes {
     out.into()
 }
 
-fn is_good(header: &Header, name: HeaderName, start: Option<&StartLine>) -> bool {
-    let value = &header.value;
-    match name {
-        HeaderName::Via => header
-            .elements()
-            .all(|element| Via::parse(&element).is_some()),
-        HeaderName::CSeq => CSeq::parse(value).is_some(),
-        HeaderName::CallId => {
-            !value.is_empty()
-                && std::str::from_utf8(value).is_ok()
-                && !value.iter().any(|octet| lexer::is_white(*octet))
+/// Counts the elements of lists on the way; beyond `limit` they are not looked at.
+struct Inspection {
+    elements: usize,
+    limit: usize,
+    is_request: bool,
+}
+
+impl Inspection {
+    fn is_good(&mut self, header: &Header, name: HeaderName) -> bool {
+        let value = &header.value;
+        match name {
+            HeaderName::Via => self.each(header, |element| Via::parse(element).is_some()),
+            HeaderName::CSeq => CSeq::parse(value).is_some(),
+            HeaderName::CallId => {
+                !value.is_empty()
+                    && std::str::from_utf8(value).is_ok()
+                    && !value.iter().any(|octet| lexer::is_white(*octet))
+            }
+            HeaderName::From | HeaderName::To => NameAddress::parse(value).is_ok(),
+            HeaderName::MaxForwards => lexer::number(value).is_some_and(|hops| hops <= 255),
+            HeaderName::ContentLength => lexer::number(value).is_some(),
+            HeaderName::Contact => {
+                value.as_ref() == b"*"
+                    || self.each(header, |element| NameAddress::parse(element).is_ok())
+            }
+            // Of a response only what makes a dialog is read; a request's Route decides its way.
+            HeaderName::Route | HeaderName::RecordRoute if self.is_request => {
+                self.each(header, |element| NameAddress::parse(element).is_ok())
+            }
+            _ => true,
         }
-        HeaderName::From | HeaderName::To => NameAddress::parse(value).is_ok(),
-        HeaderName::MaxForwards => lexer::number(value).is_some_and(|hops| hops <= 255),
-        HeaderName::ContentLength => lexer::number(value).is_some(),
-        HeaderName::Contact => {
-            value.as_ref() == b"*"
-                || header
-                    .elements()
-                    .all(|element| NameAddress::parse(&element).is_ok())
-        }
-        // Of a response only what makes a dialog is read; a request's Route decides its way.
-        HeaderName::Route | HeaderName::RecordRoute
-            if matches!(start, Some(StartLine::Request(..))) =>
-        {
-            header
-                .elements()
-                .all(|element| NameAddress::parse(&element).is_ok())
-        }
-        _ => true,
+    }
+
+    fn each(&mut self, header: &Header, is_good: impl Fn(&Bytes) -> bool) -> bool {
+        header.elements().all(|element| {
+            self.elements += 1;
+            self.elements > self.limit || is_good(&element)
+        })
     }
 }
 

@@ -127,6 +127,11 @@ fn limits_earn_their_own_codes() {
             "too-many-headers",
         ),
         (
+            with(&format!("Contact: {}", "<a:b>,".repeat(30))),
+            400,
+            "too-many-headers",
+        ),
+        (
             with(&format!("X: {}", "y".repeat(5000))),
             513,
             "message-too-large",
