@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_calling_side_reverses_the_record_routes() {
         let request = invite(&[]);
-        let response = Response::to_request(&request, 200, Some("their tag"))
+        let response = Response::to_request(&request, 200, Some("theirs"))
             .with(HeaderName::RecordRoute, "<sip:p1;lr>")
             .with(HeaderName::RecordRoute, "<sip:p2;lr>")
             .with(HeaderName::Contact, "<sip:2@192.0.2.9>");
