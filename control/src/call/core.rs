@@ -1,14 +1,26 @@
 //! The core: what comes in, what goes out.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
+use rand::{RngCore, SeedableRng, rngs::StdRng};
 use relay_user::media::{CallId, MediaPlane};
 
-use super::{CallEvent, CallSnapshot, CoreStatistics, timers::Timers, trunk::Trunk};
+use super::{
+    CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Side,
+    model::Call,
+    snapshot,
+    timers::{Due, Timers},
+    trunk::Trunk,
+    wire::{Client, Merge},
+};
 use crate::{
     config::Settings,
-    sip::{Flow, Target},
+    sip::{Target, Text, TransactionId, TransactionLayer},
 };
 
 /// What the core wants done.
@@ -27,40 +39,51 @@ pub enum Output {
 /// [`Core::next_timeout`]); after each, take the outputs with [`Core::poll`] until there is none.
 #[derive(Debug)]
 pub struct Core<M> {
-    settings: Arc<Settings>,
-    trunks: Vec<Arc<Trunk>>,
-    media: M,
-    timers: Timers,
-    outputs: VecDeque<Output>,
-    statistics: CoreStatistics,
-    draining: bool,
-    seed: [u8; 32],
+    pub(super) settings: Arc<Settings>,
+    pub(super) trunks: Vec<Arc<Trunk>>,
+    pub(super) media: M,
+    pub(super) transactions: TransactionLayer,
+    pub(super) calls: HashMap<CallId, Box<Call>>,
+    /// Our tags, and what they belong to.
+    pub(super) tags: HashMap<u64, (CallId, Side)>,
+    /// What our transactions are for.
+    pub(super) clients: HashMap<TransactionId, Client>,
+    /// INVITEs that came in and have no final response: those that a CANCEL may stop.
+    pub(super) servers: HashMap<TransactionId, (CallId, Side)>,
+    /// Requests outside dialogs that are being served, to notice the same by another way.
+    pub(super) merges: HashSet<Merge>,
+    pub(super) timers: Timers,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) statistics: CoreStatistics,
+    pub(super) draining: bool,
+    pub(super) random: StdRng,
+    last_call: u64,
 }
 
 impl<M: MediaPlane> Core<M> {
     /// A core without calls. `seed` must come from a secure source: tags, branches and SRTP keys
     /// are made from it.
     pub fn new(settings: Arc<Settings>, media: M, seed: [u8; 32]) -> Self {
+        let mut random = StdRng::from_seed(seed);
+        let mut branches = [0; 32];
+        random.fill_bytes(&mut branches);
         Self {
             trunks: Trunk::all(&settings),
             settings,
             media,
+            transactions: TransactionLayer::new(branches),
+            calls: HashMap::new(),
+            tags: HashMap::new(),
+            clients: HashMap::new(),
+            servers: HashMap::new(),
+            merges: HashSet::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),
             draining: false,
-            seed,
+            random,
+            last_call: 0,
         }
-    }
-
-    /// One whole message, and the way it came.
-    pub fn receive(&mut self, now: Instant, flow: &Flow, message: &Bytes) {
-        let _ = (now, flow, message);
-    }
-
-    /// A message could not be sent to `target`, or its connection broke.
-    pub fn transport_failed(&mut self, now: Instant, target: &Target) {
-        let _ = (now, target);
     }
 
     /// The next output; `None` when there is none for now.
@@ -70,15 +93,25 @@ impl<M: MediaPlane> Core<M> {
 
     /// Does what is due by now.
     pub fn timeout(&mut self, now: Instant) {
-        while let Some((call, due)) = self.timers.take(now) {
-            let _ = (call, due);
+        self.transactions.timeout(now);
+        self.drain_transactions(now);
+        while let Some((id, due)) = self.timers.take(now) {
+            self.with_call(now, id, |core, call| match due {
+                Due::NoAnswer => core.no_answer(now, call),
+                Due::Cancelled => core.cancel_unanswered(now, call),
+                Due::Resend(side) => core.resend_accepted(now, call, side),
+                Due::NoAck(side) => core.no_ack(now, call, side),
+                Due::Retry => core.retry_reinvite(now, call),
+            });
+            self.drain_transactions(now);
         }
     }
 
     /// When [`Core::timeout`] wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let times = [self.timers.next(), self.transactions.next_timeout()];
+        times.into_iter().flatten().min()
     }
 
     /// Uses new settings for calls that begin from now on.
@@ -95,32 +128,45 @@ impl<M: MediaPlane> Core<M> {
 
     /// Hangs up every call.
     pub fn hang_up(&mut self, now: Instant) {
-        let _ = now;
+        let mut calls: Vec<CallId> = self.calls.keys().copied().collect();
+        calls.sort_unstable();
+        for id in calls {
+            self.with_call(now, id, |core, call| core.hang_up_call(now, call));
+        }
+        self.drain_transactions(now);
     }
 
     /// Whether no call and no transaction is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        true
+        self.calls.is_empty() && self.transactions.is_empty()
     }
 
     /// Every call, the oldest first.
     #[must_use]
     pub fn calls(&self) -> Vec<CallSnapshot> {
-        Vec::new()
+        let mut calls: Vec<&Call> = self.calls.values().map(Box::as_ref).collect();
+        calls.sort_unstable_by_key(|call| call.id);
+        calls
+            .into_iter()
+            .map(|call| snapshot::of(call, self.media.statistics(call.id)))
+            .collect()
     }
 
     /// One call.
     #[must_use]
     pub fn call(&self, id: CallId) -> Option<CallSnapshot> {
-        let _ = id;
-        None
+        let call = self.calls.get(&id)?;
+        Some(snapshot::of(call, self.media.statistics(id)))
     }
 
     /// Counts for metrics.
     #[must_use]
     pub fn statistics(&self) -> CoreStatistics {
-        self.statistics.clone()
+        CoreStatistics {
+            transactions: self.transactions.len(),
+            ..self.statistics.clone()
+        }
     }
 
     /// The media plane.
@@ -128,4 +174,97 @@ impl<M: MediaPlane> Core<M> {
     pub const fn media(&self) -> &M {
         &self.media
     }
+
+    pub(super) fn new_call_id(&mut self) -> CallId {
+        self.last_call += 1;
+        CallId(self.last_call)
+    }
+
+    /// A tag of ours that nothing else has, as a number and as text.
+    pub(super) fn new_tag(&mut self) -> (u64, Text) {
+        let number = self.random.next_u64();
+        (number, format!("{number:016x}").into())
+    }
+
+    /// A Call-ID of ours (RFC 3261 §8.1.1.4); it says nothing of us.
+    pub(super) fn new_sip_call_id(&mut self) -> Text {
+        let (high, low) = (self.random.next_u64(), self.random.next_u64());
+        format!("{high:016x}{low:016x}").into()
+    }
+
+    /// Lets `act` work on a call, and forgets the call when that was the end of it.
+    pub(super) fn with_call(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        act: impl FnOnce(&mut Self, &mut Call),
+    ) -> bool {
+        let Some(mut call) = self.calls.remove(&id) else {
+            return false;
+        };
+        act(self, &mut call);
+        if call.is_over() {
+            self.forget(now, &mut call);
+        } else {
+            self.calls.insert(id, call);
+        }
+        true
+    }
+
+    fn forget(&mut self, _now: Instant, call: &mut Call) {
+        self.release_media(call);
+        for side in [Side::A, Side::B] {
+            self.clear_accepted(call, side);
+            if let Some(dialog) = &call.leg(side).dialog {
+                self.forget_tag(&dialog.local_tag.clone());
+            }
+        }
+        self.moved(call, None);
+        self.event(call, Change::Ended);
+    }
+
+    pub(super) fn forget_tag(&mut self, tag: &str) {
+        if let Some(tag) = parse_tag(tag) {
+            self.tags.remove(&tag);
+        }
+    }
+
+    /// Changes a call's state; `None` when it is forgotten.
+    pub(super) fn moved(&mut self, call: &mut Call, state: Option<CallState>) {
+        if state == Some(call.state) {
+            return;
+        }
+        for leg in &call.legs {
+            self.statistics
+                .moved(&leg.trunk.name, Some(call.state), state);
+        }
+        if let Some(state) = state {
+            call.state = state;
+        }
+    }
+
+    pub(super) fn event(&mut self, call: &Call, change: Change) {
+        let [a, b] = &call.legs;
+        self.outputs.push_back(Output::Event(CallEvent {
+            call: call.id,
+            trunks: [Arc::clone(&a.trunk.name), Arc::clone(&b.trunk.name)],
+            call_ids: [Some(a.call_id.clone()), Some(b.call_id.clone())],
+            change,
+        }));
+    }
+
+    /// The trunk of that name in the settings of now.
+    pub(super) fn trunk_named(&self, name: &str) -> Option<Arc<Trunk>> {
+        self.trunks
+            .iter()
+            .find(|trunk| *trunk.name == *name)
+            .cloned()
+    }
+}
+
+/// One of our tags as a number; `None` when it is not in our form.
+pub(super) fn parse_tag(tag: &str) -> Option<u64> {
+    (tag.len() == 16)
+        .then(|| u64::from_str_radix(tag, 16).ok())
+        .flatten()
 }

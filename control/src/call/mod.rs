@@ -18,12 +18,4 @@ pub use core::{Core, Output};
 pub use event::{CallEvent, Change, EndReason};
 pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
 pub use statistics::{CoreStatistics, Direction, Discard};
-
-/// One of the two legs of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// The caller's.
-    A,
-    /// The callee's.
-    B,
-}
+pub use crate::sdp::Side;

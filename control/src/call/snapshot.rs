@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_user::media::{CallId, StreamStatistics};
 
+use super::model::{Call, Leg};
 use crate::sip::Text;
 
 /// How far a call is.
@@ -51,7 +52,7 @@ pub struct CallSnapshot {
     pub from: Option<Text>,
     /// The caller's leg, then the callee's.
     pub legs: [LegSnapshot; 2],
-    /// The voice codec of each leg as SDP names it, such as `PCMU/8000`; `None` before an answer.
+    /// The voice codec as SDP names it, such as `PCMU/8000`; `None` before an answer.
     pub codec: Option<String>,
     /// Whether media flows in no direction, or in one only.
     pub held: bool,
@@ -72,4 +73,29 @@ pub struct LegSnapshot {
     pub remote: SocketAddr,
     /// Our address and port for the leg's RTP.
     pub media: Option<SocketAddr>,
+}
+
+pub(super) fn of(call: &Call, streams: Option<[StreamStatistics; 2]>) -> CallSnapshot {
+    let leg = |leg: &Leg| LegSnapshot {
+        trunk: Arc::clone(&leg.trunk.name),
+        call_id: leg.call_id.clone(),
+        remote: leg.remote,
+        media: leg.port.map(|port| port.rtp),
+    };
+    let [a, b] = &call.legs;
+    let media = call.negotiation.media();
+    CallSnapshot {
+        id: call.id,
+        state: call.state,
+        number: call.number.clone(),
+        from: call.from.clone(),
+        legs: [leg(a), leg(b)],
+        codec: media
+            .as_ref()
+            .map(|media| format!("{}/{}", media.codec.name, media.codec.clock_rate)),
+        held: media.is_some_and(|media| media.streams.iter().any(|stream| !stream.active)),
+        started: call.started,
+        answered: call.answered,
+        streams,
+    }
 }

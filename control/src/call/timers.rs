@@ -22,7 +22,7 @@ pub(super) enum Due {
     /// The callee has rung long enough.
     NoAnswer,
     /// A cancelled INVITE has still no final response.
-    Cancelled(Side),
+    Cancelled,
     /// Our 2xx to the side has not been acknowledged: send it again.
     Resend(Side),
     /// Our 2xx to the side has not been acknowledged for too long.

@@ -1,0 +1,364 @@
+//! An INVITE that begins a call: from its arrival to ours towards the callee.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use relay_user::media::{MediaError, MediaPlane};
+
+use super::{
+    CallState, Change, Core, Side,
+    headers::{
+        self, MAX_FORWARDS, SDP, carry_invite, from_address, identify, is_sdp, rehosted, to_address,
+    },
+    media,
+    model::{Call, Cancel, Leg, Setup},
+    routing::{called_host, to_destination},
+    timers::Due,
+    trunk::Trunk,
+    wire::{Client, Merge},
+};
+use crate::{
+    sdp::{self, Negotiation, SdpError},
+    sip::{
+        CSeq, Flow, HeaderName, Method, NameAddress, Request, Response, Text, TransactionId, Uri,
+    },
+};
+
+/// Retry-After while we are being shut down, in seconds.
+pub(super) const RETRY_DRAINING: u32 = 30;
+/// Retry-After when we are full, in seconds: long enough for some calls to end.
+const RETRY_FULL: u32 = 5;
+
+/// A final response that is not a call.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) why: Text,
+    retry_after: Option<u32>,
+    warning: Option<u16>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, why: &'static str) -> Self {
+        Self {
+            status,
+            why: Text::from_static(why),
+            retry_after: None,
+            warning: None,
+        }
+    }
+
+    pub(super) const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The response to `request`, with what it must say beside its status.
+    pub(super) fn response(&self, request: &Request, tag: &str, trunk: &Trunk) -> Response {
+        let mut response = Response::to_request(request, self.status, Some(tag));
+        let headers = &mut response.headers;
+        if let Some(seconds) = self.retry_after {
+            headers.push(HeaderName::RetryAfter, seconds);
+        }
+        if let Some(code) = self.warning {
+            let text = self.why.replace(['"', '\\'], "'");
+            headers.push(
+                HeaderName::Warning,
+                format!("{code} {} \"{text}\"", trunk.host),
+            );
+        }
+        match self.status {
+            405 => headers.push(HeaderName::Allow, headers::ALLOW),
+            415 => headers.push(HeaderName::Accept, SDP),
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<SdpError> for Refusal {
+    fn from(error: SdpError) -> Self {
+        Self {
+            status: error.status(),
+            why: error.to_string().into(),
+            retry_after: None,
+            warning: error.warning(),
+        }
+    }
+}
+
+impl From<MediaError> for Refusal {
+    fn from(error: MediaError) -> Self {
+        let (status, retry_after, warning) = match &error {
+            MediaError::PortsExhausted { .. } | MediaError::Capacity { .. } => {
+                (503, Some(RETRY_FULL), None)
+            }
+            // 300: incompatible network protocol (RFC 3261 §20.43).
+            MediaError::NoAddress { .. } => (488, None, Some(300)),
+            _ => (500, None, None),
+        };
+        Self {
+            status,
+            why: error.to_string().into(),
+            retry_after,
+            warning,
+        }
+    }
+}
+
+impl<M: MediaPlane> Core<M> {
+    /// An INVITE outside any dialog.
+    pub(super) fn on_invite(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: Request,
+        flow: &Flow,
+        trunk: &Arc<Trunk>,
+    ) {
+        if let Err(refusal) = self.begin(now, server, &request, flow, trunk) {
+            tracing::info!(
+                trunk = &*trunk.name,
+                call_id = request.headers.text(HeaderName::CallId),
+                status = refusal.status,
+                why = &*refusal.why,
+                "call refused"
+            );
+            let (_, tag) = self.new_tag();
+            let response = refusal.response(&request, &tag, trunk);
+            self.answer(now, trunk, server, response);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: &Request,
+        flow: &Flow,
+        from: &Arc<Trunk>,
+    ) -> Result<(), Refusal> {
+        let (number, to) = self.route(request, from)?;
+        let offerless = match is_sdp(&request.headers, &request.body) {
+            None => true,
+            Some(true) => false,
+            Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
+        };
+        let (Ok(caller), Ok(call_id), Ok(contact)) = (
+            request.headers.from(),
+            request.headers.call_id(),
+            request.headers.contact(),
+        ) else {
+            return Err(Refusal::new(400, "From, Call-ID or Contact cannot be used"));
+        };
+        if contact.uri.as_sip().is_none()
+            || request.headers.addresses(HeaderName::RecordRoute).is_err()
+        {
+            return Err(Refusal::new(400, "Contact or Record-Route cannot be used"));
+        }
+        let family = if offerless {
+            None
+        } else {
+            Some(sdp::family(&request.body)?)
+        };
+        let id = self.new_call_id();
+        let mut legs = [
+            Leg::new(Arc::clone(from), call_id, flow.remote, None),
+            Leg::new(
+                Arc::clone(&to),
+                self.new_sip_call_id(),
+                flow.remote,
+                None,
+            ),
+        ];
+        let (negotiation, offer) =
+            match self.describe(&mut legs, family, (!offerless).then_some(&request.body)) {
+                Ok(described) => described,
+                Err(refusal) => {
+                    for port in legs.iter_mut().filter_map(|leg| leg.port.take()) {
+                        self.media.release(port);
+                    }
+                    return Err(refusal);
+                }
+            };
+        let mut call = Call {
+            id,
+            number: number.clone(),
+            from: caller.uri.user().map(Text::from),
+            started: now,
+            answered: None,
+            state: CallState::Calling,
+            legs,
+            negotiation,
+            setup: Some(Setup {
+                server: Some(server),
+                request: request.clone(),
+                flow: flow.clone(),
+                offerless,
+                offer,
+                client: None,
+                outgoing: None,
+                destination: 0,
+                provisional: false,
+                progressed: false,
+                cancel: Cancel::None,
+                forks: Vec::new(),
+                no_answer: None,
+                cancel_guard: None,
+            }),
+            exchange: None,
+            infos: 0,
+            why: None,
+        };
+        for leg in &call.legs {
+            self.statistics
+                .moved(&leg.trunk.name, None, Some(call.state));
+        }
+        self.statistics.started(&from.name, &to.name);
+        self.merges.extend(Merge::of(&request.headers));
+        self.servers.insert(server, (id, Side::A));
+        self.event(&call, Change::Received { number });
+        self.answer(now, from, server, Response::to_request(request, 100, None));
+
+        let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
+        let timer = self.timers.set(now + patience, id, Due::NoAnswer);
+        if let Some(setup) = &mut call.setup {
+            setup.no_answer = Some(timer);
+        }
+        let (tag, text) = self.new_tag();
+        self.tags.insert(tag, (id, Side::B));
+        self.calls.insert(id, Box::new(call));
+        self.with_call(now, id, |core, call| core.invite_callee(now, call, &text));
+        Ok(())
+    }
+
+    /// The number that is called, and the trunk that takes it.
+    fn route(&mut self, request: &Request, from: &Trunk) -> Result<(Text, Arc<Trunk>), Refusal> {
+        if self.draining {
+            return Err(Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING));
+        }
+        if self.calls.len() >= self.settings.limits.calls as usize {
+            return Err(Refusal::new(503, "as many calls as [limits] calls allows")
+                .retry_after(RETRY_FULL));
+        }
+        if Merge::of(&request.headers).is_some_and(|merge| self.merges.contains(&merge)) {
+            return Err(Refusal::new(482, "the same request came by another way"));
+        }
+        match &request.uri {
+            Uri::Sip(uri) if !uri.secure => {}
+            Uri::Tel(_) => {}
+            _ => return Err(Refusal::new(416, "only sip: and tel: are served")),
+        }
+        if max_forwards(request) == 0 {
+            return Err(Refusal::new(483, "Max-Forwards is used up"));
+        }
+        let number = request
+            .uri
+            .user_unescaped()
+            .and_then(|user| user.split(';').next().map(Text::from))
+            .filter(|number| !number.is_empty())
+            .ok_or_else(|| Refusal::new(404, "the Request-URI has no number"))?;
+        let to = self
+            .settings
+            .route(&from.name, &number)
+            .and_then(|trunk| self.trunk_named(&trunk.name))
+            .ok_or_else(|| Refusal::new(404, "no route takes the number"))?;
+        if to.destinations.is_empty() {
+            return Err(
+                Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL)
+            );
+        }
+        Ok((number, to))
+    }
+
+    /// Reserves both ports, and makes the offer for the callee from the caller's.
+    fn describe(
+        &mut self,
+        legs: &mut [Leg; 2],
+        family: Option<relay_user::media::Family>,
+        offer: Option<&Bytes>,
+    ) -> Result<(Negotiation, Bytes), Refusal> {
+        let [a, b] = legs;
+        let port_a = self.reserve(&a.trunk, family)?;
+        a.port = Some(port_a);
+        let port_b = self.reserve(&b.trunk, None)?;
+        b.port = Some(port_b);
+        let policies = [
+            media::policy(&a.trunk, port_a),
+            media::policy(&b.trunk, port_b),
+        ];
+        let mut negotiation = Negotiation::new(policies, &mut self.random);
+        let body = match offer {
+            Some(body) => negotiation
+                .offer(Side::A, body, &mut self.random)?
+                .into(),
+            None => Bytes::new(),
+        };
+        Ok((negotiation, body))
+    }
+
+    /// Sends our INVITE to the address of the trunk whose turn it is. `tag` is our tag in it.
+    pub(super) fn invite_callee(&mut self, now: Instant, call: &mut Call, tag: &str) {
+        let trunk = Arc::clone(&call.leg(Side::B).trunk);
+        let Some(setup) = &mut call.setup else {
+            return;
+        };
+        let Some(destination) = trunk.destinations.get(setup.destination) else {
+            self.refuse_caller(now, call, Refusal::new(503, "no address is left to try"), None);
+            return;
+        };
+        let target = to_destination(&trunk, destination);
+        let mut called = called_host(&trunk, destination);
+        let mut uri = rehosted(&setup.request.uri, &called.host, called.port);
+        if destination.server_name.is_some()
+            && uri.user.as_ref().is_some_and(|user| user.starts_with('+'))
+        {
+            uri.parameters.set("user", "phone");
+        }
+        called.port = None;
+        let mut request = Request::new(Method::Invite, uri.into());
+        let theirs = &setup.request.headers;
+        let headers = &mut request.headers;
+        headers.push(HeaderName::MaxForwards, max_forwards(&setup.request) - 1);
+        if let (Ok(from), Ok(to)) = (theirs.from(), theirs.to()) {
+            let from: NameAddress = from_address(&from, &trunk).with_tag(tag);
+            headers.push(HeaderName::From, from);
+            headers.push(HeaderName::To, to_address(&to, &called));
+        }
+        let [_, leg] = &mut call.legs;
+        leg.remote = target.remote;
+        headers.push(HeaderName::CallId, &leg.call_id);
+        headers.push(HeaderName::CSeq, CSeq::new(1, Method::Invite));
+        identify(&mut request, &trunk);
+        carry_invite(theirs, &mut request.headers);
+        if !setup.offer.is_empty() {
+            request = request.with_body(SDP, setup.offer.clone());
+        }
+        setup.outgoing = Some(request.clone());
+        let client = Client::Setup {
+            call: call.id,
+            trunk: Arc::clone(&trunk),
+            dismissed: Vec::new(),
+        };
+        let to = target.to_string();
+        setup.client = self.send(now, &trunk, target, request, client);
+        if setup.client.is_some() {
+            self.event(call, Change::Sent { to });
+        } else {
+            let refusal = Refusal::new(503, "too many transactions").retry_after(RETRY_FULL);
+            self.refuse_caller(now, call, refusal, None);
+        }
+    }
+}
+
+/// Max-Forwards of a request; one without it begins here.
+fn max_forwards(request: &Request) -> u32 {
+    match request.headers.number(HeaderName::MaxForwards) {
+        Ok(Some(hops)) => hops.min(MAX_FORWARDS),
+        Ok(None) => MAX_FORWARDS,
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,82 @@
+//! A call's ports and what flows between them.
+
+use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
+
+use super::{Core, Side, model::Call, trunk::Trunk};
+use crate::{
+    config,
+    sdp::{CodecFilter, LegPolicy, SrtpPolicy},
+};
+
+/// What SDP must know of a leg.
+pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
+    let mut policy = LegPolicy::new(port);
+    policy.srtp = match trunk.srtp {
+        config::Srtp::Require => SrtpPolicy::Require,
+        config::Srtp::Offer => SrtpPolicy::Offer,
+        config::Srtp::Off => SrtpPolicy::Off,
+    };
+    policy.codecs = CodecFilter::new(&trunk.codecs);
+    policy
+}
+
+fn sources(trunk: &Trunk) -> SourcePolicy {
+    SourcePolicy {
+        latching: trunk.latching.into(),
+        allowed: trunk.media_sources.clone(),
+    }
+}
+
+impl<M: MediaPlane> Core<M> {
+    /// Reserves a port for a leg: of the wanted family, or of the other when the interface has no
+    /// address of it and the wish is only a guess.
+    pub(super) fn reserve(
+        &mut self,
+        trunk: &Trunk,
+        wanted: Option<Family>,
+    ) -> Result<MediaPort, MediaError> {
+        let interface = trunk.interface.as_str();
+        if let Some(family) = wanted {
+            return self.media.reserve(interface, family);
+        }
+        let (first, second) = if trunk.listen.is_ipv4() {
+            (Family::V4, Family::V6)
+        } else {
+            (Family::V6, Family::V4)
+        };
+        match self.media.reserve(interface, first) {
+            Err(MediaError::NoAddress { .. }) => self.media.reserve(interface, second),
+            other => other,
+        }
+    }
+
+    /// Makes the media plane do what offers and answers say now.
+    pub(super) fn connect_media(&mut self, call: &Call) -> Result<(), MediaError> {
+        let Some(media) = call.negotiation.media() else {
+            return Ok(());
+        };
+        let [a, b] = &call.legs;
+        let sources = [sources(&a.trunk), sources(&b.trunk)];
+        let dscp = [a.trunk.dscp, b.trunk.dscp];
+        self.media
+            .connect(call.id, media.call_media(sources, dscp))?;
+        Ok(())
+    }
+
+    /// Ends a call's media and gives its ports back.
+    pub(super) fn release_media(&mut self, call: &mut Call) {
+        self.media.disconnect(call.id);
+        for side in [Side::A, Side::B] {
+            if let Some(port) = call.leg_mut(side).port.take() {
+                self.media.release(port);
+            }
+        }
+    }
+}
+
+/// Whether media is stopped in a direction.
+pub(super) fn is_held(call: &Call) -> bool {
+    call.negotiation
+        .media()
+        .is_some_and(|media| media.streams.iter().any(|stream| !stream.active))
+}

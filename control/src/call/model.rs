@@ -1,0 +1,211 @@
+//! A call and what it is made of.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use relay_user::media::{CallId, MediaPort};
+
+use super::{CallState, EndReason, Side, dialog::Dialog, timers::TimerKey, trunk::Trunk};
+use crate::{
+    sdp::Negotiation,
+    sip::{Flow, Request, Response, Target, Text, TransactionId},
+};
+
+/// The most early dialogs of one call: forks of the callee's side.
+pub(super) const EARLY_DIALOGS: usize = 128;
+/// The most INFOs of one call that wait for an answer.
+pub(super) const INFOS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) number: Text,
+    pub(super) from: Option<Text>,
+    pub(super) started: Instant,
+    pub(super) answered: Option<Instant>,
+    pub(super) state: CallState,
+    /// The caller's, then the callee's.
+    pub(super) legs: [Leg; 2],
+    pub(super) negotiation: Negotiation,
+    /// Until the callee has answered or the caller has been refused and the callee is done with.
+    pub(super) setup: Option<Setup>,
+    /// A re-INVITE on its way.
+    pub(super) exchange: Option<Exchange>,
+    /// INFOs that wait for an answer.
+    pub(super) infos: usize,
+    pub(super) why: Option<EndReason>,
+}
+
+/// One leg: a dialog and a media port.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) trunk: Arc<Trunk>,
+    pub(super) call_id: Text,
+    pub(super) remote: SocketAddr,
+    pub(super) port: Option<MediaPort>,
+    /// Once confirmed.
+    pub(super) dialog: Option<Dialog>,
+    /// Our 2xx that waits for its ACK.
+    pub(super) accepted: Option<Accepted>,
+    /// The number of our INVITE whose 2xx came and whose ACK waits for an answer of the other
+    /// side.
+    pub(super) owes_ack: Option<u32>,
+    /// Our last ACK, for further copies of the 2xx.
+    pub(super) acknowledged: Option<Acknowledged>,
+    pub(super) bye: Bye,
+}
+
+/// How far the leg is with BYE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bye {
+    /// The leg is up, or has never been.
+    None,
+    /// To be sent when the peer has acknowledged our 2xx (RFC 3261 §15).
+    AfterAck,
+    Sent,
+    /// Nothing more to be said.
+    Done,
+}
+
+/// A 2xx of ours without ACK (RFC 3261 §13.3.1.4).
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) server: TransactionId,
+    pub(super) sequence: u32,
+    pub(super) response: Response,
+    pub(super) interval: Duration,
+    pub(super) resend: Option<TimerKey>,
+    pub(super) give_up: Option<TimerKey>,
+    /// Whether the 2xx bore our offer, so that the ACK must bear the answer.
+    pub(super) wants_answer: bool,
+    /// Whether it answered the INVITE that made the dialog.
+    pub(super) is_first: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Acknowledged {
+    pub(super) sequence: u32,
+    pub(super) target: Target,
+    pub(super) bytes: Bytes,
+}
+
+/// The INVITE that makes the call.
+#[derive(Debug)]
+pub(super) struct Setup {
+    /// The caller's INVITE and its transaction; `None` once it has its final response.
+    pub(super) server: Option<TransactionId>,
+    pub(super) request: Request,
+    pub(super) flow: Flow,
+    pub(super) offerless: bool,
+    /// The body of our INVITE.
+    pub(super) offer: Bytes,
+    /// Our INVITE and its transaction; `None` while there is none.
+    pub(super) client: Option<TransactionId>,
+    pub(super) outgoing: Option<Request>,
+    /// The place of the trunk's address that is being tried.
+    pub(super) destination: usize,
+    /// Any response has come: CANCEL may be sent.
+    pub(super) provisional: bool,
+    /// A provisional other than 100 has come: no other address may be tried.
+    pub(super) progressed: bool,
+    pub(super) cancel: Cancel,
+    pub(super) forks: Vec<Fork>,
+    pub(super) no_answer: Option<TimerKey>,
+    pub(super) cancel_guard: Option<TimerKey>,
+}
+
+/// How far the cancellation of an INVITE of ours is.
+#[derive(Debug)]
+pub(super) enum Cancel {
+    None,
+    /// Wanted, but no response has come (RFC 3261 §9.1). Why, for the CANCEL.
+    Waiting(Box<crate::sip::Headers>),
+    Sent,
+}
+
+impl Cancel {
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+/// An early dialog with the callee, and the one with the caller that stands for it.
+#[derive(Debug)]
+pub(super) struct Fork {
+    pub(super) remote_tag: Text,
+    pub(super) local_tag: Text,
+    /// Its last SDP.
+    pub(super) sdp: Option<Bytes>,
+}
+
+/// A re-INVITE that is carried from one side to the other.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) by: Side,
+    /// `None` once it has its final response.
+    pub(super) server: Option<TransactionId>,
+    pub(super) request: Request,
+    pub(super) offerless: bool,
+    pub(super) offer: Bytes,
+    pub(super) client: Option<TransactionId>,
+    pub(super) provisional: bool,
+    pub(super) cancel: Cancel,
+    /// How often the other side was asked.
+    pub(super) attempts: u32,
+    pub(super) retry: Option<TimerKey>,
+    pub(super) no_answer: Option<TimerKey>,
+    pub(super) cancel_guard: Option<TimerKey>,
+}
+
+impl Call {
+    pub(super) const fn leg(&self, side: Side) -> &Leg {
+        let [a, b] = &self.legs;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    pub(super) const fn leg_mut(&mut self, side: Side) -> &mut Leg {
+        let [a, b] = &mut self.legs;
+        match side {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+
+    /// Whether nothing more is to come of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == CallState::Ending
+            && self.setup.is_none()
+            && self
+                .legs
+                .iter()
+                .all(|leg| leg.dialog.is_none() || leg.bye == Bye::Done)
+    }
+}
+
+impl Leg {
+    pub(super) const fn new(
+        trunk: Arc<Trunk>,
+        call_id: Text,
+        remote: SocketAddr,
+        port: Option<MediaPort>,
+    ) -> Self {
+        Self {
+            trunk,
+            call_id,
+            remote,
+            port,
+            dialog: None,
+            accepted: None,
+            owes_ack: None,
+            acknowledged: None,
+            bye: Bye::None,
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What the callee's side says to the INVITE that makes a call.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use relay_user::media::MediaPlane;
+
+use super::{
+    CallState, Change, Core, EndReason, Side,
+    dialog::Dialog,
+    headers::{SDP, identify_response, is_sdp},
+    invite::Refusal,
+    model::{Call, Cancel, EARLY_DIALOGS, Fork, Setup},
+    status::{towards_caller, tries_next},
+    wire::Failure,
+};
+use crate::sip::{Flow, Response, Text, TransactionId};
+
+impl<M: MediaPlane> Core<M> {
+    /// A response to our INVITE. True when it is a 2xx that nobody wants any more: it must be
+    /// acknowledged and its dialog ended.
+    pub(super) fn on_setup_response(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        client: TransactionId,
+        response: &Response,
+        flow: &Flow,
+    ) -> bool {
+        let Some(setup) = &mut call.setup else {
+            return response.is_success() && !self.repeat_ack(call, Side::B, response);
+        };
+        if setup.client != Some(client) {
+            return response.is_success();
+        }
+        call.legs[Side::B.index()].remote = flow.remote;
+        setup.provisional = true;
+        if response.is_provisional() {
+            if let Cancel::Waiting(headers) = std::mem::replace(&mut setup.cancel, Cancel::Sent) {
+                self.send_cancel(now, call, Side::B, client, &headers);
+            } else if let Some(setup) = &mut call.setup {
+                setup.cancel = Cancel::None;
+                if response.status != 100 {
+                    setup.progressed = true;
+                    self.progress(now, call, response);
+                }
+            }
+            return false;
+        }
+        if !setup.cancel.is_none() {
+            self.end_setup(call);
+            return response.is_success();
+        }
+        if response.is_success() {
+            return !self.answered(now, call, response, flow);
+        }
+        self.setup_failed(now, call, response.status, Some(response));
+        false
+    }
+
+    /// No response came to our INVITE.
+    pub(super) fn on_setup_failure(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        client: TransactionId,
+        failure: Failure,
+    ) {
+        match &call.setup {
+            Some(setup) if setup.client == Some(client) => {
+                if setup.cancel.is_none() {
+                    self.setup_failed(now, call, failure.status(), None);
+                } else {
+                    self.end_setup(call);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A provisional response other than 100.
+    fn progress(&mut self, now: Instant, call: &mut Call, response: &Response) {
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag())
+            .unwrap_or_default();
+        let Some(local_tag) = self.fork(call, &tag) else {
+            return;
+        };
+        let mut body = None;
+        let wanted = call.setup.as_ref().is_some_and(|setup| !setup.offerless);
+        if wanted && is_sdp(&response.headers, &response.body) == Some(true) {
+            match call.negotiation.answer(Side::B, &response.body) {
+                Ok(answer) => {
+                    if let Err(error) = self.connect_media(call) {
+                        tracing::warn!(call = call.id.0, %error, "no early media");
+                    }
+                    body = Some(Bytes::from(answer));
+                    let setup = call.setup.as_mut();
+                    if let Some(fork) =
+                        setup.and_then(|setup| fork_mut(&mut setup.forks, &tag))
+                    {
+                        fork.sdp = Some(response.body.clone());
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(call = call.id.0, %error, "early SDP left aside");
+                }
+            }
+        }
+        let change = Change::Ringing {
+            status: response.status,
+            early_media: body.is_some(),
+        };
+        self.moved(call, Some(CallState::Ringing));
+        self.event(call, change);
+        let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        if let Some(setup) = &call.setup
+            && let Some(server) = setup.server
+        {
+            let mut onward =
+                Response::to_request(&setup.request, response.status, Some(&local_tag))
+                    .copy_record_route(&setup.request);
+            identify_response(&mut onward, &trunk);
+            if let Some(body) = body {
+                onward = onward.with_body(SDP, body);
+            }
+            self.answer(now, &trunk, server, onward);
+        }
+    }
+
+    /// Our tag towards the caller for the callee's fork of that tag. `None` when there are too
+    /// many.
+    fn fork(&mut self, call: &mut Call, remote_tag: &Text) -> Option<Text> {
+        let setup = call.setup.as_mut()?;
+        if let Some(fork) = fork_mut(&mut setup.forks, remote_tag) {
+            return Some(fork.local_tag.clone());
+        }
+        if setup.forks.len() >= EARLY_DIALOGS {
+            return None;
+        }
+        let (number, local_tag) = self.new_tag();
+        self.tags.insert(number, (call.id, Side::A));
+        setup.forks.push(Fork {
+            remote_tag: remote_tag.clone(),
+            local_tag: local_tag.clone(),
+            sdp: None,
+        });
+        Some(local_tag)
+    }
+
+    /// The first 2xx. False when it cannot be used: then its dialog is to be ended.
+    fn answered(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        response: &Response,
+        flow: &Flow,
+    ) -> bool {
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag())
+            .unwrap_or_default();
+        let local_tag = self.fork(call, &tag);
+        let dialogs = call.setup.as_ref().and_then(|setup| {
+            let ours = Dialog::accepted(&setup.request, local_tag.as_ref()?, &setup.flow).ok()?;
+            let outgoing = setup.outgoing.as_ref()?;
+            let theirs = Dialog::requested(outgoing, response, flow).ok()?;
+            Some((ours, theirs))
+        });
+        let Some((dialog_a, dialog_b)) = dialogs else {
+            let refusal = Refusal::new(500, "the callee's 200 makes no dialog");
+            self.refuse_caller(now, call, refusal, None);
+            return false;
+        };
+        let body = match self.agree(call, response, &tag) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.refuse_caller(now, call, refusal, None);
+                return false;
+            }
+        };
+        let Some(setup) = call.setup.take() else {
+            return false;
+        };
+        self.forget_setup(&setup, Some(&dialog_a.local_tag));
+        call.answered = Some(now);
+        let sequence = dialog_b.local_sequence;
+        let server_sequence = dialog_a.remote_sequence.unwrap_or_default();
+        call.leg_mut(Side::A).dialog = Some(dialog_a);
+        call.leg_mut(Side::B).dialog = Some(dialog_b);
+        self.moved(call, Some(CallState::Established));
+        self.event(call, Change::Answered);
+        if setup.offerless {
+            call.leg_mut(Side::B).owes_ack = Some(sequence);
+        } else {
+            self.acknowledge(call, Side::B, sequence, None);
+        }
+        let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        let mut onward = Response::to_request(
+            &setup.request,
+            response.status,
+            local_tag.as_deref(),
+        )
+        .copy_record_route(&setup.request);
+        identify_response(&mut onward, &trunk);
+        let onward = onward.with_body(SDP, body);
+        if let Some(server) = setup.server {
+            self.servers.remove(&server);
+            self.accept(
+                now,
+                call,
+                Side::A,
+                server,
+                server_sequence,
+                onward,
+                (setup.offerless, true),
+            );
+        }
+        true
+    }
+
+    /// The body of our 2xx to the caller, with the media connected when it is an answer.
+    fn agree(
+        &mut self,
+        call: &mut Call,
+        response: &Response,
+        tag: &Text,
+    ) -> Result<Bytes, Refusal> {
+        let Some(setup) = &mut call.setup else {
+            return Err(Refusal::new(500, "no INVITE waits for an answer"));
+        };
+        let fork = fork_mut(&mut setup.forks, tag);
+        let body = match is_sdp(&response.headers, &response.body) {
+            Some(true) => response.body.clone(),
+            // An answer in a provisional response holds for the 2xx that has none.
+            _ => fork
+                .and_then(|fork| fork.sdp.clone())
+                .ok_or_else(|| Refusal::new(488, "the callee's 200 bears no SDP"))?,
+        };
+        if setup.offerless {
+            return Ok(call
+                .negotiation
+                .offer(Side::B, &body, &mut self.random)?
+                .into());
+        }
+        let answer = call.negotiation.answer(Side::B, &body)?;
+        self.connect_media(call)?;
+        call.negotiation.commit()?;
+        Ok(answer.into())
+    }
+
+    /// Our INVITE failed with a status: the next address is tried, or the caller is told.
+    fn setup_failed(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        status: u16,
+        response: Option<&Response>,
+    ) {
+        let trunk = Arc::clone(&call.leg(Side::B).trunk);
+        let Some(setup) = &mut call.setup else {
+            return;
+        };
+        if tries_next(status)
+            && !setup.progressed
+            && setup.destination + 1 < trunk.destinations.len()
+        {
+            setup.destination += 1;
+            setup.provisional = false;
+            setup.client = None;
+            let tag = setup
+                .outgoing
+                .as_ref()
+                .and_then(|request| request.headers.from().ok()?.tag())
+                .unwrap_or_default();
+            // A new Call-ID keeps the attempts apart where two addresses are one host.
+            call.leg_mut(Side::B).call_id = self.new_sip_call_id();
+            let why = format!("{status} from {}", call.leg(Side::B).remote).into();
+            self.event(call, Change::Failover { why });
+            self.invite_callee(now, call, &tag);
+            return;
+        }
+        setup.client = None;
+        let why = match response {
+            Some(_) => "the callee's side refused",
+            None if status == 408 => "the callee's side did not answer",
+            None => "the callee's side cannot be reached",
+        };
+        self.refuse_caller(now, call, Refusal::new(towards_caller(status), why), response);
+    }
+
+    /// Whatever remains of the INVITE is over.
+    pub(super) fn end_setup(&mut self, call: &mut Call) {
+        if let Some(setup) = call.setup.take() {
+            self.forget_setup(&setup, None);
+        }
+    }
+
+    /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
+    pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&Text>) {
+        self.timers.clear(setup.no_answer);
+        self.timers.clear(setup.cancel_guard);
+        if let Some(server) = setup.server {
+            self.servers.remove(&server);
+        }
+        for fork in &setup.forks {
+            if kept != Some(&fork.local_tag) {
+                self.forget_tag(&fork.local_tag);
+            }
+        }
+        if let Some(merge) = super::wire::Merge::of(&setup.request.headers) {
+            self.merges.remove(&merge);
+        }
+        if kept.is_none()
+            && let Some(tag) = setup
+                .outgoing
+                .as_ref()
+                .and_then(|request| request.headers.from().ok()?.tag())
+        {
+            self.forget_tag(&tag);
+        }
+    }
+
+    /// Ends a call whose media failed after both sides had agreed.
+    pub(super) fn media_lost(&mut self, now: Instant, call: &mut Call, side: Side) {
+        self.end(now, call, EndReason::Media(side), None);
+    }
+}
+
+fn fork_mut<'a>(forks: &'a mut [Fork], remote_tag: &Text) -> Option<&'a mut Fork> {
+    forks
+        .iter_mut()
+        .find(|fork| fork.remote_tag == *remote_tag)
+}
