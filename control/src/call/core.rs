@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use relay_user::media::{CallId, MediaPlane};
 
 use super::{
-    CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Side,
+    CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, Side,
     model::Call,
     snapshot,
     timers::{Due, Timers},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Settings,
-    sip::{Target, Text, TransactionId, TransactionLayer},
+    sip::{Target, Text, TransactionId, TransactionLayer, TransactionSettings},
 };
 
 /// What the core wants done.
@@ -37,7 +37,6 @@ pub enum Output {
 ///
 /// Give it each message ([`Core::receive`]) and the time when it asked for it ([`Core::timeout`] at
 /// [`Core::next_timeout`]); after each, take the outputs with [`Core::poll`] until there is none.
-#[derive(Debug)]
 pub struct Core<M> {
     pub(super) settings: Arc<Settings>,
     pub(super) trunks: Vec<Arc<Trunk>>,
@@ -65,13 +64,19 @@ impl<M: MediaPlane> Core<M> {
     /// are made from it.
     pub fn new(settings: Arc<Settings>, media: M, seed: [u8; 32]) -> Self {
         let mut random = StdRng::from_seed(seed);
-        let mut branches = [0; 32];
-        random.fill_bytes(&mut branches);
+        let ring = Duration::from_secs(settings.limits.ring_seconds);
+        let default = TransactionSettings::default();
+        let transactions = TransactionSettings {
+            // Ours to end a call that rings; the layer's is for what slips through.
+            timer_c: default.timer_c.max(ring + Duration::from_secs(5)),
+            ..default
+        };
+        let transactions = TransactionLayer::new(transactions, random.next_u64());
         Self {
             trunks: Trunk::all(&settings),
             settings,
             media,
-            transactions: TransactionLayer::new(branches),
+            transactions,
             calls: HashMap::new(),
             tags: HashMap::new(),
             clients: HashMap::new(),
@@ -98,9 +103,7 @@ impl<M: MediaPlane> Core<M> {
         while let Some((id, due)) = self.timers.take(now) {
             self.with_call(now, id, |core, call| match due {
                 Due::NoAnswer => core.no_answer(now, call),
-                Due::Cancelled => core.cancel_unanswered(now, call),
-                Due::Resend(side) => core.resend_accepted(now, call, side),
-                Due::NoAck(side) => core.no_ack(now, call, side),
+                Due::Unacknowledged(side) => core.accepted_due(now, call, side),
                 Due::Retry => core.retry_reinvite(now, call),
             });
             self.drain_transactions(now);
@@ -109,7 +112,7 @@ impl<M: MediaPlane> Core<M> {
 
     /// When [`Core::timeout`] wants to be called next.
     #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&mut self) -> Option<Instant> {
         let times = [self.timers.next(), self.transactions.next_timeout()];
         times.into_iter().flatten().min()
     }
@@ -163,10 +166,20 @@ impl<M: MediaPlane> Core<M> {
     /// Counts for metrics.
     #[must_use]
     pub fn statistics(&self) -> CoreStatistics {
-        CoreStatistics {
-            transactions: self.transactions.len(),
-            ..self.statistics.clone()
+        let mut statistics = self.statistics.clone();
+        statistics.transactions = self.transactions.len();
+        let counters = self.transactions.counters();
+        for (why, count) in [
+            (Discard::StrayResponse, counters.stray_responses),
+            (Discard::StrayCancel, counters.stray_cancels),
+            (Discard::WithoutBranch, counters.without_branch),
+            (Discard::Overload, counters.overloaded),
+        ] {
+            if count > 0 {
+                statistics.discards.insert(why, count);
+            }
         }
+        statistics
     }
 
     /// The media plane.

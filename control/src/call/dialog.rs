@@ -2,7 +2,8 @@
 
 use super::headers::MAX_FORWARDS;
 use crate::sip::{
-    CSeq, Flow, HeaderName, Method, NameAddress, Request, Response, SipError, SipUri, Text, Uri,
+    CSeq, Flow, HeaderName, Headers, Method, NameAddress, Request, Response, SipError, SipUri,
+    Text, Uri,
 };
 
 /// The longest route set that is taken.
@@ -95,6 +96,17 @@ impl Dialog {
             self.remote_target = contact.uri;
         }
         self.flow = flow.clone();
+    }
+
+    /// Whether a request of the peer belongs to it (RFC 3261 §12.2.2).
+    pub(super) fn is_of(&self, headers: &Headers) -> bool {
+        headers.call_id().as_ref() == Ok(&self.call_id)
+            && headers
+                .from()
+                .is_ok_and(|from| from.tag().unwrap_or_default() == self.remote_tag)
+            && headers
+                .to()
+                .is_ok_and(|to| to.tag().as_ref() == Some(&self.local_tag))
     }
 
     /// Takes the number of a request of the peer's. False when it is not higher than the last

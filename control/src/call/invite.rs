@@ -14,7 +14,7 @@ use super::{
         self, MAX_FORWARDS, SDP, carry_invite, from_address, identify, is_sdp, rehosted, to_address,
     },
     media,
-    model::{Call, Cancel, Leg, Setup},
+    model::{Call, Leg, Setup},
     routing::{called_host, to_destination},
     timers::Due,
     trunk::Trunk,
@@ -129,7 +129,7 @@ impl<M: MediaPlane> Core<M> {
             );
             let (_, tag) = self.new_tag();
             let response = refusal.response(&request, &tag, trunk);
-            self.answer(now, trunk, server, response);
+            self.answer(now, trunk, server, &response);
         }
     }
 
@@ -167,12 +167,7 @@ impl<M: MediaPlane> Core<M> {
         let id = self.new_call_id();
         let mut legs = [
             Leg::new(Arc::clone(from), call_id, flow.remote, None),
-            Leg::new(
-                Arc::clone(&to),
-                self.new_sip_call_id(),
-                flow.remote,
-                None,
-            ),
+            Leg::new(Arc::clone(&to), self.new_sip_call_id(), flow.remote, None),
         ];
         let (negotiation, offer) =
             match self.describe(&mut legs, family, (!offerless).then_some(&request.body)) {
@@ -202,12 +197,10 @@ impl<M: MediaPlane> Core<M> {
                 client: None,
                 outgoing: None,
                 destination: 0,
-                provisional: false,
                 progressed: false,
-                cancel: Cancel::None,
+                cancelled: false,
                 forks: Vec::new(),
                 no_answer: None,
-                cancel_guard: None,
             }),
             exchange: None,
             infos: 0,
@@ -221,7 +214,6 @@ impl<M: MediaPlane> Core<M> {
         self.merges.extend(Merge::of(&request.headers));
         self.servers.insert(server, (id, Side::A));
         self.event(&call, Change::Received { number });
-        self.answer(now, from, server, Response::to_request(request, 100, None));
 
         let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
         let timer = self.timers.set(now + patience, id, Due::NoAnswer);
@@ -241,8 +233,9 @@ impl<M: MediaPlane> Core<M> {
             return Err(Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING));
         }
         if self.calls.len() >= self.settings.limits.calls as usize {
-            return Err(Refusal::new(503, "as many calls as [limits] calls allows")
-                .retry_after(RETRY_FULL));
+            return Err(
+                Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
+            );
         }
         if Merge::of(&request.headers).is_some_and(|merge| self.merges.contains(&merge)) {
             return Err(Refusal::new(482, "the same request came by another way"));
@@ -267,9 +260,7 @@ impl<M: MediaPlane> Core<M> {
             .and_then(|trunk| self.trunk_named(&trunk.name))
             .ok_or_else(|| Refusal::new(404, "no route takes the number"))?;
         if to.destinations.is_empty() {
-            return Err(
-                Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL)
-            );
+            return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
         Ok((number, to))
     }
@@ -292,9 +283,7 @@ impl<M: MediaPlane> Core<M> {
         ];
         let mut negotiation = Negotiation::new(policies, &mut self.random);
         let body = match offer {
-            Some(body) => negotiation
-                .offer(Side::A, body, &mut self.random)?
-                .into(),
+            Some(body) => negotiation.offer(Side::A, body, &mut self.random)?.into(),
             None => Bytes::new(),
         };
         Ok((negotiation, body))
@@ -307,7 +296,12 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let Some(destination) = trunk.destinations.get(setup.destination) else {
-            self.refuse_caller(now, call, Refusal::new(503, "no address is left to try"), None);
+            self.refuse_caller(
+                now,
+                call,
+                Refusal::new(503, "no address is left to try"),
+                None,
+            );
             return;
         };
         let target = to_destination(&trunk, destination);

@@ -4,18 +4,28 @@
 //! runtime. A call has two legs: A, whose INVITE came in, and B, to which ours went out. Each is a
 //! dialog of its own; nothing of one shows on the other but by the rules in `headers`.
 
+mod acknowledging;
 mod core;
 mod dialog;
+mod ending;
 mod event;
 mod headers;
+mod invite;
+mod media;
+mod model;
+mod progress;
+mod reinvite;
+mod requests;
+mod routing;
 mod snapshot;
 mod statistics;
 mod status;
 mod timers;
 mod trunk;
+mod wire;
 
+pub use crate::sdp::Side;
 pub use core::{Core, Output};
 pub use event::{CallEvent, Change, EndReason};
 pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
 pub use statistics::{CoreStatistics, Direction, Discard};
-pub use crate::sdp::Side;

@@ -1,10 +1,6 @@
 //! A call and what it is made of.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use relay_user::media::{CallId, MediaPort};
@@ -12,7 +8,7 @@ use relay_user::media::{CallId, MediaPort};
 use super::{CallState, EndReason, Side, dialog::Dialog, timers::TimerKey, trunk::Trunk};
 use crate::{
     sdp::Negotiation,
-    sip::{Flow, Request, Response, Target, Text, TransactionId},
+    sip::{Flow, Request, SuccessRetransmission, Target, Text, TransactionId},
 };
 
 /// The most early dialogs of one call: forks of the callee's side.
@@ -74,12 +70,9 @@ pub(super) enum Bye {
 /// A 2xx of ours without ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) server: TransactionId,
     pub(super) sequence: u32,
-    pub(super) response: Response,
-    pub(super) interval: Duration,
-    pub(super) resend: Option<TimerKey>,
-    pub(super) give_up: Option<TimerKey>,
+    pub(super) retransmission: SuccessRetransmission,
+    pub(super) timer: Option<TimerKey>,
     /// Whether the 2xx bore our offer, so that the ACK must bear the answer.
     pub(super) wants_answer: bool,
     /// Whether it answered the INVITE that made the dialog.
@@ -108,29 +101,12 @@ pub(super) struct Setup {
     pub(super) outgoing: Option<Request>,
     /// The place of the trunk's address that is being tried.
     pub(super) destination: usize,
-    /// Any response has come: CANCEL may be sent.
-    pub(super) provisional: bool,
     /// A provisional other than 100 has come: no other address may be tried.
     pub(super) progressed: bool,
-    pub(super) cancel: Cancel,
+    /// Nobody wants an answer any more; what still comes of it is ended.
+    pub(super) cancelled: bool,
     pub(super) forks: Vec<Fork>,
     pub(super) no_answer: Option<TimerKey>,
-    pub(super) cancel_guard: Option<TimerKey>,
-}
-
-/// How far the cancellation of an INVITE of ours is.
-#[derive(Debug)]
-pub(super) enum Cancel {
-    None,
-    /// Wanted, but no response has come (RFC 3261 §9.1). Why, for the CANCEL.
-    Waiting(Box<crate::sip::Headers>),
-    Sent,
-}
-
-impl Cancel {
-    pub(super) const fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
 }
 
 /// An early dialog with the callee, and the one with the caller that stands for it.
@@ -152,13 +128,12 @@ pub(super) struct Exchange {
     pub(super) offerless: bool,
     pub(super) offer: Bytes,
     pub(super) client: Option<TransactionId>,
-    pub(super) provisional: bool,
-    pub(super) cancel: Cancel,
+    /// The side that asked has cancelled it, or waited too long.
+    pub(super) cancelled: Option<u16>,
     /// How often the other side was asked.
     pub(super) attempts: u32,
     pub(super) retry: Option<TimerKey>,
     pub(super) no_answer: Option<TimerKey>,
-    pub(super) cancel_guard: Option<TimerKey>,
 }
 
 impl Call {

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use relay_user::media::MediaPlane;
 
 use super::{
-    CallState, Change, Core, EndReason, Side,
+    CallState, Change, Core, Side,
+    acknowledging::Acceptance,
     dialog::Dialog,
     headers::{SDP, identify_response, is_sdp},
     invite::Refusal,
-    model::{Call, Cancel, EARLY_DIALOGS, Fork, Setup},
+    model::{Call, EARLY_DIALOGS, Fork, Setup},
     status::{towards_caller, tries_next},
     wire::Failure,
 };
@@ -34,20 +35,15 @@ impl<M: MediaPlane> Core<M> {
             return response.is_success();
         }
         call.legs[Side::B.index()].remote = flow.remote;
-        setup.provisional = true;
+        let cancelled = setup.cancelled;
         if response.is_provisional() {
-            if let Cancel::Waiting(headers) = std::mem::replace(&mut setup.cancel, Cancel::Sent) {
-                self.send_cancel(now, call, Side::B, client, &headers);
-            } else if let Some(setup) = &mut call.setup {
-                setup.cancel = Cancel::None;
-                if response.status != 100 {
-                    setup.progressed = true;
-                    self.progress(now, call, response);
-                }
+            if !cancelled && response.status != 100 {
+                setup.progressed = true;
+                self.progress(now, call, response);
             }
             return false;
         }
-        if !setup.cancel.is_none() {
+        if cancelled {
             self.end_setup(call);
             return response.is_success();
         }
@@ -68,7 +64,7 @@ impl<M: MediaPlane> Core<M> {
     ) {
         match &call.setup {
             Some(setup) if setup.client == Some(client) => {
-                if setup.cancel.is_none() {
+                if !setup.cancelled {
                     self.setup_failed(now, call, failure.status(), None);
                 } else {
                     self.end_setup(call);
@@ -99,9 +95,7 @@ impl<M: MediaPlane> Core<M> {
                     }
                     body = Some(Bytes::from(answer));
                     let setup = call.setup.as_mut();
-                    if let Some(fork) =
-                        setup.and_then(|setup| fork_mut(&mut setup.forks, &tag))
-                    {
+                    if let Some(fork) = setup.and_then(|setup| fork_mut(&mut setup.forks, &tag)) {
                         fork.sdp = Some(response.body.clone());
                     }
                 }
@@ -127,7 +121,7 @@ impl<M: MediaPlane> Core<M> {
             if let Some(body) = body {
                 onward = onward.with_body(SDP, body);
             }
-            self.answer(now, &trunk, server, onward);
+            self.answer(now, &trunk, server, &onward);
         }
     }
 
@@ -201,12 +195,9 @@ impl<M: MediaPlane> Core<M> {
             self.acknowledge(call, Side::B, sequence, None);
         }
         let trunk = Arc::clone(&call.leg(Side::A).trunk);
-        let mut onward = Response::to_request(
-            &setup.request,
-            response.status,
-            local_tag.as_deref(),
-        )
-        .copy_record_route(&setup.request);
+        let mut onward =
+            Response::to_request(&setup.request, response.status, local_tag.as_deref())
+                .copy_record_route(&setup.request);
         identify_response(&mut onward, &trunk);
         let onward = onward.with_body(SDP, body);
         if let Some(server) = setup.server {
@@ -216,9 +207,12 @@ impl<M: MediaPlane> Core<M> {
                 call,
                 Side::A,
                 server,
-                server_sequence,
-                onward,
-                (setup.offerless, true),
+                &onward,
+                Acceptance {
+                    sequence: server_sequence,
+                    wants_answer: setup.offerless,
+                    is_first: true,
+                },
             );
         }
         true
@@ -271,7 +265,6 @@ impl<M: MediaPlane> Core<M> {
             && setup.destination + 1 < trunk.destinations.len()
         {
             setup.destination += 1;
-            setup.provisional = false;
             setup.client = None;
             let tag = setup
                 .outgoing
@@ -291,7 +284,12 @@ impl<M: MediaPlane> Core<M> {
             None if status == 408 => "the callee's side did not answer",
             None => "the callee's side cannot be reached",
         };
-        self.refuse_caller(now, call, Refusal::new(towards_caller(status), why), response);
+        self.refuse_caller(
+            now,
+            call,
+            Refusal::new(towards_caller(status), why),
+            response,
+        );
     }
 
     /// Whatever remains of the INVITE is over.
@@ -304,7 +302,6 @@ impl<M: MediaPlane> Core<M> {
     /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
     pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&Text>) {
         self.timers.clear(setup.no_answer);
-        self.timers.clear(setup.cancel_guard);
         if let Some(server) = setup.server {
             self.servers.remove(&server);
         }
@@ -325,15 +322,8 @@ impl<M: MediaPlane> Core<M> {
             self.forget_tag(&tag);
         }
     }
-
-    /// Ends a call whose media failed after both sides had agreed.
-    pub(super) fn media_lost(&mut self, now: Instant, call: &mut Call, side: Side) {
-        self.end(now, call, EndReason::Media(side), None);
-    }
 }
 
 fn fork_mut<'a>(forks: &'a mut [Fork], remote_tag: &Text) -> Option<&'a mut Fork> {
-    forks
-        .iter_mut()
-        .find(|fork| fork.remote_tag == *remote_tag)
+    forks.iter_mut().find(|fork| fork.remote_tag == *remote_tag)
 }

@@ -41,7 +41,7 @@ impl Direction {
     }
 }
 
-/// Why a message was thrown away without an answer.
+/// Why a message was not passed on to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Discard {
     /// It is not SIP; the fault's short name.
@@ -52,7 +52,11 @@ pub enum Discard {
     StrayResponse,
     /// An ACK that acknowledges nothing.
     StrayAck,
-    /// The table of transactions is full.
+    /// A CANCEL of nothing that we know, answered with 481.
+    StrayCancel,
+    /// A request whose Via has no branch as RFC 3261 has it, answered with 400.
+    WithoutBranch,
+    /// A request while the table of transactions is full, answered with 503.
     Overload,
 }
 
@@ -65,6 +69,8 @@ impl Discard {
             Self::UnknownSource => "unknown-source",
             Self::StrayResponse => "stray-response",
             Self::StrayAck => "stray-ack",
+            Self::StrayCancel => "stray-cancel",
+            Self::WithoutBranch => "without-branch",
             Self::Overload => "overload",
         }
     }

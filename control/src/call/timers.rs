@@ -1,32 +1,18 @@
 //! The timers of calls. Each belongs to a call and can be taken back.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use relay_user::media::CallId;
 
 use super::Side;
-
-/// RFC 3261 §17.1.1.1: the estimate of a round trip.
-pub(super) const T1: Duration = Duration::from_millis(500);
-/// RFC 3261 §17.1.2.2: the longest pause between retransmissions.
-pub(super) const T2: Duration = Duration::from_secs(4);
-/// 64 × T1: how long anything is waited for that must come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(32);
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// The callee has rung long enough.
     NoAnswer,
-    /// A cancelled INVITE has still no final response.
-    Cancelled,
-    /// Our 2xx to the side has not been acknowledged: send it again.
-    Resend(Side),
-    /// Our 2xx to the side has not been acknowledged for too long.
-    NoAck(Side),
+    /// Our 2xx to the side has not been acknowledged.
+    Unacknowledged(Side),
     /// The pause after a 491 is over.
     Retry,
 }

@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use crate::{
     config::{self, Settings},
-    sip::{SipUri, Text, Transport},
+    sip::{SentBy, SipUri, Text, Transport},
 };
 
 /// A trunk of one generation of the settings. A call keeps the one that it began with.
@@ -16,7 +16,9 @@ pub(super) struct Trunk {
     /// Our host in Contact, From and Via.
     pub(super) host: Text,
     pub(super) transport: Transport,
-    contact_parameters: SipUri,
+    /// Our Via.
+    pub(super) sent_by: SentBy,
+    contact_uri: SipUri,
 }
 
 impl Trunk {
@@ -29,10 +31,10 @@ impl Trunk {
 
     fn new(settings: &Arc<Settings>, index: usize) -> Option<Self> {
         let trunk = settings.trunks.get(index)?;
-        let host = trunk.domain.as_ref().map_or_else(
-            || trunk.listen.ip().to_string(),
-            std::string::ToString::to_string,
-        );
+        let host = trunk
+            .domain
+            .as_ref()
+            .map_or_else(|| trunk.listen.ip().to_string(), ToString::to_string);
         let transport = trunk.transport;
         let mut contact = SipUri::new(None, &host, Some(trunk.listen.port()));
         if transport != Transport::Udp {
@@ -44,7 +46,11 @@ impl Trunk {
             name: trunk.name.as_str().into(),
             host: contact.host.clone(),
             transport,
-            contact_parameters: contact,
+            sent_by: SentBy {
+                host: contact.host.clone(),
+                port: contact.port,
+            },
+            contact_uri: contact,
         })
     }
 
@@ -53,7 +59,7 @@ impl Trunk {
     pub(super) fn contact(&self, user: Option<&Text>) -> SipUri {
         SipUri {
             user: user.cloned(),
-            ..self.contact_parameters.clone()
+            ..self.contact_uri.clone()
         }
     }
 }

@@ -7,14 +7,16 @@ use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     Core, Discard, Output, Side,
-    headers::identify,
-    model::Acknowledged,
+    core::parse_tag,
+    dialog::Dialog,
+    model::{Acknowledged, Call, EARLY_DIALOGS},
+    routing::inside_dialog,
     statistics::Direction,
     trunk::Trunk,
 };
 use crate::sip::{
     Flow, HeaderName, Headers, Limits, Message, Method, Request, Response, Target, Text,
-    TransactionId, TransactionOutput, Via, parse_shared,
+    TransactionEvent, TransactionId, TransactionOutput, parse_shared,
 };
 
 /// What a transaction of ours is for.
@@ -28,9 +30,17 @@ pub(super) enum Client {
         dismissed: Vec<(Text, Acknowledged)>,
     },
     /// A re-INVITE to a side.
-    Reinvite { call: CallId, to: Side, trunk: Arc<Trunk> },
+    Reinvite {
+        call: CallId,
+        to: Side,
+        trunk: Arc<Trunk>,
+    },
     /// A BYE to a side.
-    Bye { call: CallId, to: Side, trunk: Arc<Trunk> },
+    Bye {
+        call: CallId,
+        to: Side,
+        trunk: Arc<Trunk>,
+    },
     /// An INFO of the other side, carried to a side.
     Info {
         call: CallId,
@@ -89,4 +99,294 @@ impl Merge {
             sequence: headers.cseq().ok()?.number,
         })
     }
+}
+
+impl<M: MediaPlane> Core<M> {
+    /// One whole message, and the way it came.
+    pub fn receive(&mut self, now: Instant, flow: &Flow, message: &Bytes) {
+        let limits = Limits {
+            message: self.settings.limits.message_octets,
+            ..Limits::default()
+        };
+        match parse_shared(message, &limits) {
+            Err(rejection) => {
+                self.statistics
+                    .discard(Discard::Malformed(rejection.error.name()));
+                if let Some(response) = rejection.response
+                    && let Some(trunk) = self.trunk_of(flow)
+                {
+                    self.statistics
+                        .response(&trunk.name, Direction::Sent, response.status);
+                    self.transactions.respond_statelessly(flow, *response);
+                }
+            }
+            Ok(Message::Request(request)) if self.trunk_for(flow, &request.headers).is_none() => {
+                self.statistics.discard(Discard::UnknownSource);
+            }
+            // A response finds its transaction by a branch that nobody can guess, so it may come
+            // from an address that is no longer configured.
+            Ok(message) => self.transactions.receive(now, flow, message),
+        }
+        self.drain_transactions(now);
+    }
+
+    /// A message could not be sent to `target`, or its connection broke.
+    pub fn transport_failed(&mut self, now: Instant, target: &Target) {
+        self.transactions.transport_failed(now, target);
+        self.drain_transactions(now);
+    }
+
+    pub(super) fn drain_transactions(&mut self, now: Instant) {
+        while let Some(output) = self.transactions.poll() {
+            match output {
+                TransactionOutput::Transmit { target, bytes } => {
+                    self.outputs.push_back(Output::Transmit { target, bytes });
+                }
+                TransactionOutput::Event(event) => self.on_event(now, event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: TransactionEvent) {
+        match event {
+            TransactionEvent::Request { id, flow, request } => {
+                self.on_request(now, id, request, &flow);
+            }
+            TransactionEvent::Ack { flow, request } => self.on_ack(now, &request, &flow),
+            TransactionEvent::Cancel {
+                invite, request, ..
+            } => {
+                if let Some((call, _)) = self.servers.get(&invite).copied() {
+                    self.with_call(now, call, |core, call| {
+                        core.on_cancel(now, call, invite, &request);
+                    });
+                }
+            }
+            TransactionEvent::Response { id, flow, response } => {
+                self.on_response(now, id, &response, &flow);
+            }
+            TransactionEvent::Timeout { id } => self.on_failure(now, id, Failure::Timeout),
+            TransactionEvent::TransportFailed { id } => {
+                self.on_failure(now, id, Failure::Transport);
+            }
+            // The caller never heard our refusal; there is nobody left to tell.
+            TransactionEvent::NoAck { .. } => {}
+            TransactionEvent::Terminated { id } => {
+                self.clients.remove(&id);
+                self.servers.remove(&id);
+            }
+        }
+    }
+
+    fn on_response(&mut self, now: Instant, id: TransactionId, response: &Response, flow: &Flow) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        self.statistics
+            .response(&client.trunk().name, Direction::Received, response.status);
+        match *client {
+            Client::Setup { call, .. } => {
+                let mut unwanted = response.is_success();
+                self.with_call(now, call, |core, call| {
+                    unwanted = core.on_setup_response(now, call, id, response, flow);
+                });
+                if unwanted {
+                    self.dismiss(now, id, response, flow);
+                }
+            }
+            Client::Reinvite { call, to, .. } => {
+                self.with_call(now, call, |core, call| {
+                    core.on_reinvite_response(now, call, id, to, response, flow);
+                });
+            }
+            _ if response.is_provisional() => {}
+            Client::Bye { call, to, .. } => {
+                self.with_call(now, call, |_, call| call.bye_is_over(to));
+            }
+            Client::Info { .. } => {
+                if let Some(client) = self.clients.remove(&id) {
+                    self.on_info_answer(now, client, response.status, Some(response));
+                }
+            }
+            Client::Nobody { .. } => {}
+        }
+    }
+
+    fn on_failure(&mut self, now: Instant, id: TransactionId, failure: Failure) {
+        match self.clients.get(&id) {
+            Some(&Client::Setup { call, .. }) => {
+                self.with_call(now, call, |core, call| {
+                    core.on_setup_failure(now, call, id, failure);
+                });
+            }
+            Some(&Client::Reinvite { call, to, .. }) => {
+                self.with_call(now, call, |core, call| {
+                    core.on_reinvite_failure(now, call, id, to, failure);
+                });
+            }
+            Some(&Client::Bye { call, to, .. }) => {
+                self.with_call(now, call, |_, call| call.bye_is_over(to));
+            }
+            Some(Client::Info { .. }) => {
+                if let Some(client) = self.clients.remove(&id) {
+                    self.on_info_answer(now, client, failure.status(), None);
+                }
+            }
+            Some(Client::Nobody { .. }) | None => {}
+        }
+    }
+
+    /// The trunk that the settings of now see behind a way.
+    pub(super) fn trunk_of(&self, flow: &Flow) -> Option<Arc<Trunk>> {
+        let source = flow.remote.ip();
+        self.trunks
+            .iter()
+            .find(|trunk| {
+                trunk.transport == flow.transport
+                    && trunk.listen == flow.local
+                    && trunk.admits(source)
+            })
+            .cloned()
+    }
+
+    /// The trunk that a request came from. Inside a dialog, the trunk that the call began with
+    /// may still admit a source that the settings of now do not.
+    pub(super) fn trunk_for(&self, flow: &Flow, headers: &Headers) -> Option<Arc<Trunk>> {
+        self.trunk_of(flow).or_else(|| {
+            let tag = headers.to().ok()?.tag()?;
+            let (id, side) = self.tags.get(&parse_tag(&tag)?)?;
+            let trunk = &self.calls.get(id)?.leg(*side).trunk;
+            trunk.admits(flow.remote.ip()).then(|| Arc::clone(trunk))
+        })
+    }
+
+    /// Sends a request in a transaction. `None` when there are too many.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        trunk: &Trunk,
+        target: Target,
+        request: Request,
+        client: Client,
+    ) -> Option<TransactionId> {
+        let id = self
+            .transactions
+            .request(now, target, &trunk.sent_by, request)
+            .inspect_err(|error| tracing::warn!(trunk = &*trunk.name, %error, "not sent"))
+            .ok()?;
+        self.clients.insert(id, client);
+        Some(id)
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        trunk: &Trunk,
+        server: TransactionId,
+        response: &Response,
+    ) {
+        self.statistics
+            .response(&trunk.name, Direction::Sent, response.status);
+        if response.status >= 200 {
+            self.servers.remove(&server);
+        }
+        // A transaction that is over has nobody who waits for its response.
+        let _ = self.transactions.respond(now, server, response);
+    }
+
+    /// Sends the ACK of a 2xx, and keeps it for further copies of the 2xx.
+    pub(super) fn send_ack(
+        &mut self,
+        trunk: &Trunk,
+        dialog: &Dialog,
+        sequence: u32,
+        body: Option<Bytes>,
+    ) -> Acknowledged {
+        let mut ack = dialog.request_numbered(Method::Ack, sequence);
+        if let Some(body) = body {
+            ack = ack.with_body(super::headers::SDP, body);
+        }
+        let target = inside_dialog(trunk, dialog.first_hop(), &dialog.flow);
+        let bytes = self
+            .transactions
+            .acknowledge(target.clone(), &trunk.sent_by, ack);
+        Acknowledged {
+            sequence,
+            target,
+            bytes,
+        }
+    }
+
+    /// Acknowledges a 2xx that nobody wants and ends its dialog: a fork that lost, or an answer
+    /// that crossed with our CANCEL (RFC 3261 §13.2.2.4).
+    fn dismiss(&mut self, now: Instant, id: TransactionId, response: &Response, flow: &Flow) {
+        let tag = response
+            .headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag())
+            .unwrap_or_default();
+        let Some(Client::Setup {
+            trunk, dismissed, ..
+        }) = self.clients.get(&id)
+        else {
+            return;
+        };
+        if let Some((_, ack)) = dismissed.iter().find(|(known, _)| *known == tag) {
+            self.transactions
+                .transmit(ack.target.clone(), ack.bytes.clone());
+            return;
+        }
+        if dismissed.len() >= EARLY_DIALOGS {
+            return;
+        }
+        let trunk = Arc::clone(trunk);
+        let Some((mut dialog, sequence)) = dialog_of(response, flow) else {
+            return;
+        };
+        let ack = self.send_ack(&trunk, &dialog, sequence, None);
+        if let Some(Client::Setup { dismissed, .. }) = self.clients.get_mut(&id) {
+            dismissed.push((tag, ack));
+        }
+        let bye = dialog.request(Method::Bye);
+        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let client = Client::Nobody {
+            trunk: Arc::clone(&trunk),
+        };
+        self.send(now, &trunk, target, bye, client);
+    }
+
+    /// Sends the last ACK of a side again when a 2xx is a copy of the one that it acknowledged.
+    pub(super) fn repeat_ack(&mut self, call: &Call, side: Side, response: &Response) -> bool {
+        let leg = call.leg(side);
+        let Some(dialog) = &leg.dialog else {
+            return false;
+        };
+        let tag = response.headers.to().ok().and_then(|to| to.tag());
+        let sequence = response.headers.cseq().ok().map(|cseq| cseq.number);
+        if tag.unwrap_or_default() != dialog.remote_tag {
+            return false;
+        }
+        if let Some(ack) = &leg.acknowledged
+            && Some(ack.sequence) == sequence
+        {
+            self.transactions
+                .transmit(ack.target.clone(), ack.bytes.clone());
+        }
+        true
+    }
+}
+
+/// The dialog that a 2xx to an INVITE of ours makes, from the response alone.
+fn dialog_of(response: &Response, flow: &Flow) -> Option<(Dialog, u32)> {
+    let mut request = Request::new(Method::Invite, response.headers.to().ok()?.uri);
+    for name in [HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
+        request
+            .headers
+            .push_header(response.headers.get(name)?.clone());
+    }
+    let dialog = Dialog::requested(&request, response, flow).ok()?;
+    let sequence = dialog.local_sequence;
+    Some((dialog, sequence))
 }

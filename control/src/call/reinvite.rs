@@ -1,0 +1,394 @@
+//! Re-INVITEs: hold, resume, other codecs and addresses (RFC 3261 §14).
+//!
+//! One at a time is carried from a side to the other. Until it has succeeded the call is as it
+//! was. When the other side answers 491, its own re-INVITE crossed with ours: we ask again after
+//! the pause of §14.1, which depends on who made the Call-ID, so that the two do not meet again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand::Rng;
+use relay_user::media::MediaPlane;
+
+use super::{
+    CallState, Change, Core, EndReason, Side,
+    acknowledging::Acceptance,
+    headers::{SDP, identify, identify_response, is_sdp},
+    invite::Refusal,
+    media::is_held,
+    model::{Bye, Call, Exchange},
+    routing::inside_dialog,
+    status::{ends_dialog, inside_dialog as status_inside},
+    timers::Due,
+    wire::{Client, Failure},
+};
+use crate::sip::{Flow, HeaderName, Method, Request, Response, TransactionId};
+
+/// How often a side is asked that answers 491.
+const ATTEMPTS: u32 = 4;
+
+impl<M: MediaPlane> Core<M> {
+    /// A re-INVITE from a side, in order.
+    pub(super) fn on_reinvite(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: Request,
+    ) {
+        if let Err(refusal) = self.begin_reinvite(now, call, side, server, &request) {
+            let trunk = Arc::clone(&call.leg(side).trunk);
+            let response = refusal.response(&request, "", &trunk);
+            self.answer(now, &trunk, server, &response);
+        }
+    }
+
+    fn begin_reinvite(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        if call.state == CallState::Ending {
+            return Err(Refusal::new(481, "the call is ending"));
+        }
+        if let Some(exchange) = &call.exchange {
+            // RFC 3261 §14.2: a second one before the answer to the first.
+            if exchange.by == side && exchange.server.is_some() {
+                let pause = self.random.random_range(1..=10);
+                return Err(Refusal::new(500, "another re-INVITE waits").retry_after(pause));
+            }
+            return Err(Refusal::new(491, "the other side's re-INVITE waits"));
+        }
+        if call
+            .legs
+            .iter()
+            .any(|leg| leg.accepted.is_some() || leg.owes_ack.is_some() || leg.bye != Bye::None)
+            || call.negotiation.pending().is_some()
+        {
+            return Err(Refusal::new(491, "an INVITE is not acknowledged yet"));
+        }
+        let offer = match is_sdp(&request.headers, &request.body) {
+            None => None,
+            Some(true) => Some(&request.body),
+            Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
+        };
+        let body = match offer {
+            Some(offer) => call
+                .negotiation
+                .offer(side, offer, &mut self.random)?
+                .into(),
+            None => Bytes::new(),
+        };
+        let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
+        call.exchange = Some(Exchange {
+            by: side,
+            server: Some(server),
+            request: request.clone(),
+            offerless: offer.is_none(),
+            offer: body,
+            client: None,
+            cancelled: None,
+            attempts: 0,
+            retry: None,
+            no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
+        });
+        self.servers.insert(server, (call.id, side));
+        self.ask(now, call);
+        Ok(())
+    }
+
+    /// Sends the re-INVITE onward.
+    fn ask(&mut self, now: Instant, call: &mut Call) {
+        let id = call.id;
+        let Some(exchange) = &mut call.exchange else {
+            return;
+        };
+        exchange.attempts += 1;
+        exchange.retry = None;
+        let (to, offer) = (exchange.by.other(), exchange.offer.clone());
+        let leg = call.leg_mut(to);
+        let trunk = Arc::clone(&leg.trunk);
+        let Some(dialog) = &mut leg.dialog else {
+            return;
+        };
+        let mut request = dialog.request(Method::Invite);
+        identify(&mut request, &trunk);
+        if !offer.is_empty() {
+            request = request.with_body(SDP, offer);
+        }
+        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let client = Client::Reinvite {
+            call: id,
+            to,
+            trunk: Arc::clone(&trunk),
+        };
+        let client = self.send(now, &trunk, target, request, client);
+        if let Some(exchange) = &mut call.exchange {
+            exchange.client = client;
+        }
+        if client.is_none() {
+            self.refuse_reinvite(now, call, Refusal::new(500, "too many transactions"));
+        }
+    }
+
+    /// The pause after a 491 is over.
+    pub(super) fn retry_reinvite(&mut self, now: Instant, call: &mut Call) {
+        if call.state == CallState::Established {
+            self.ask(now, call);
+        }
+    }
+
+    /// A response to our re-INVITE.
+    pub(super) fn on_reinvite_response(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        client: TransactionId,
+        to: Side,
+        response: &Response,
+        flow: &Flow,
+    ) {
+        let waits = call.exchange.as_ref().and_then(|exchange| exchange.client) == Some(client);
+        if !waits {
+            if response.is_success() && !self.repeats_owed(call, to, response) {
+                self.acknowledge_late(call, to, response);
+            }
+            return;
+        }
+        if response.is_provisional() {
+            return;
+        }
+        if let Some(exchange) = &mut call.exchange {
+            exchange.client = None;
+        }
+        if response.is_success() {
+            if let Some(dialog) = &mut call.leg_mut(to).dialog {
+                dialog.refresh(response.headers.contact(), flow);
+            }
+            self.reinvite_accepted(now, call, to, response);
+        } else {
+            self.reinvite_failed(now, call, to, response.status);
+        }
+    }
+
+    /// No response came to our re-INVITE.
+    pub(super) fn on_reinvite_failure(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        client: TransactionId,
+        to: Side,
+        failure: Failure,
+    ) {
+        if let Some(exchange) = &mut call.exchange
+            && exchange.client == Some(client)
+        {
+            exchange.client = None;
+            self.reinvite_failed(now, call, to, failure.status());
+        }
+    }
+
+    /// The 2xx whose ACK waits for the other side's: there is nothing to repeat yet.
+    fn repeats_owed(&self, call: &Call, side: Side, response: &Response) -> bool {
+        let number = response.headers.cseq().ok().map(|cseq| cseq.number);
+        number.is_some() && call.leg(side).owes_ack == number
+    }
+
+    /// A 2xx that came again, or too late to be carried: it wants its ACK.
+    fn acknowledge_late(&mut self, call: &mut Call, side: Side, response: &Response) {
+        let Ok(number) = response.headers.cseq().map(|cseq| cseq.number) else {
+            return;
+        };
+        let known = call
+            .leg(side)
+            .acknowledged
+            .as_ref()
+            .is_some_and(|ack| ack.sequence == number);
+        if known {
+            self.repeat_ack(call, side, response);
+        } else {
+            self.acknowledge(call, side, number, None);
+        }
+    }
+
+    fn reinvite_accepted(&mut self, now: Instant, call: &mut Call, to: Side, response: &Response) {
+        let by = to.other();
+        let Ok(number) = response.headers.cseq().map(|cseq| cseq.number) else {
+            return;
+        };
+        match self.agree_again(call, to, response) {
+            Ok(body) => {
+                let Some(exchange) = &mut call.exchange else {
+                    return;
+                };
+                let offerless = exchange.offerless;
+                let server = exchange.server.take();
+                let request = exchange.request.clone();
+                if offerless {
+                    call.leg_mut(to).owes_ack = Some(number);
+                } else {
+                    self.end_exchange(call);
+                    self.acknowledge(call, to, number, None);
+                }
+                let held = is_held(call);
+                self.event(call, Change::Renegotiated { by, held });
+                if let Some(server) = server {
+                    let trunk = Arc::clone(&call.leg(by).trunk);
+                    let mut onward = Response::to_request(&request, response.status, None)
+                        .copy_record_route(&request);
+                    identify_response(&mut onward, &trunk);
+                    let acceptance = Acceptance {
+                        sequence: request.headers.cseq().map_or(0, |cseq| cseq.number),
+                        wants_answer: offerless,
+                        is_first: false,
+                    };
+                    let onward = onward.with_body(SDP, body);
+                    self.accept(now, call, by, server, &onward, acceptance);
+                }
+            }
+            Err(refusal) => {
+                // The side has taken what the other cannot use: they no longer agree.
+                self.acknowledge(call, to, number, None);
+                self.refuse_reinvite(now, call, refusal);
+                self.end(now, call, EndReason::Media(to), None);
+            }
+        }
+    }
+
+    /// The body of our 2xx, with the media changed when it is an answer.
+    fn agree_again(
+        &mut self,
+        call: &mut Call,
+        to: Side,
+        response: &Response,
+    ) -> Result<Bytes, Refusal> {
+        if is_sdp(&response.headers, &response.body) != Some(true) {
+            return Err(Refusal::new(488, "the 200 bears no SDP"));
+        }
+        let offerless = call
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.offerless);
+        if offerless {
+            return Ok(call
+                .negotiation
+                .offer(to, &response.body, &mut self.random)?
+                .into());
+        }
+        let answer = call.negotiation.answer(to, &response.body)?;
+        self.connect_media(call)?;
+        call.negotiation.commit()?;
+        Ok(answer.into())
+    }
+
+    fn reinvite_failed(&mut self, now: Instant, call: &mut Call, to: Side, status: u16) {
+        let Some(exchange) = &mut call.exchange else {
+            return;
+        };
+        if let Some(cancelled) = exchange.cancelled {
+            self.refuse_reinvite(now, call, Refusal::new(cancelled, "cancelled"));
+            if ends_dialog(status) {
+                self.end(now, call, EndReason::Lost(to), None);
+            }
+            return;
+        }
+        if status == 491 && exchange.attempts < ATTEMPTS {
+            // RFC 3261 §14.1, in units of 10 ms. The Call-ID of leg B is ours.
+            let units = match to {
+                Side::B => self.random.random_range(210..=400),
+                Side::A => self.random.random_range(0..=200),
+            };
+            let at = now + Duration::from_millis(10 * units);
+            exchange.retry = Some(self.timers.set(at, call.id, Due::Retry));
+            return;
+        }
+        self.refuse_reinvite(
+            now,
+            call,
+            Refusal::new(status_inside(status), "the other side refused"),
+        );
+        if ends_dialog(status) {
+            self.end(now, call, EndReason::Lost(to), None);
+        }
+    }
+
+    /// Tells the side that asked; the call goes on as it was.
+    fn refuse_reinvite(&mut self, now: Instant, call: &mut Call, refusal: Refusal) {
+        let Some(exchange) = &mut call.exchange else {
+            return;
+        };
+        let by = exchange.by;
+        if let Some(server) = exchange.server.take() {
+            let trunk = Arc::clone(&call.leg(by).trunk);
+            if let Some(exchange) = &call.exchange {
+                let response = refusal.response(&exchange.request, "", &trunk);
+                self.answer(now, &trunk, server, &response);
+            }
+        }
+        call.negotiation.rollback();
+        self.end_exchange(call);
+        let status = refusal.status;
+        self.event(call, Change::RenegotiationFailed { by, status });
+    }
+
+    /// The side that asked gives up, or has waited too long. What it is told waits for the other
+    /// side: if that has agreed in the meantime, so has the call.
+    pub(super) fn cancel_reinvite(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        status: u16,
+        reason: Option<&str>,
+    ) {
+        let Some(exchange) = &mut call.exchange else {
+            return;
+        };
+        exchange.cancelled = Some(status);
+        match exchange.client {
+            Some(client) => {
+                let _ = self.transactions.cancel(now, client, reason);
+            }
+            None if exchange.server.is_some() => {
+                self.refuse_reinvite(now, call, Refusal::new(status, "cancelled"));
+            }
+            None => {}
+        }
+    }
+
+    /// The call ends in the middle of a re-INVITE.
+    pub(super) fn abandon_exchange(&mut self, now: Instant, call: &mut Call) {
+        if let Some(exchange) = &mut call.exchange {
+            let by = exchange.by;
+            let server = exchange.server.take();
+            let request = exchange.request.clone();
+            if let Some(server) = server {
+                let trunk = Arc::clone(&call.leg(by).trunk);
+                let response = Response::to_request(&request, 487, None);
+                self.answer(now, &trunk, server, &response);
+            }
+        }
+        self.end_exchange(call);
+    }
+
+    pub(super) fn end_exchange(&mut self, call: &mut Call) {
+        if let Some(exchange) = call.exchange.take() {
+            self.timers.clear(exchange.retry);
+            self.timers.clear(exchange.no_answer);
+            if let Some(server) = exchange.server {
+                self.servers.remove(&server);
+            }
+        }
+    }
+}
+
+/// Whether a re-INVITE refreshes the target of its dialog (RFC 3261 §12.2.2).
+pub(super) fn refreshes_target(request: &Request) -> bool {
+    request.method == Method::Invite && request.headers.has(HeaderName::Contact)
+}

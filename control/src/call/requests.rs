@@ -1,0 +1,305 @@
+//! Requests that are no INVITE of a new call: which method, in which dialog, and what about it.
+
+use std::{sync::Arc, time::Instant};
+
+use relay_user::media::MediaPlane;
+
+use super::{
+    CallState, Core, Side,
+    core::parse_tag,
+    headers::{ALLOW, SDP, carry_info, carry_info_answer, identify_response},
+    invite::{RETRY_DRAINING, Refusal},
+    model::{Bye, Call, INFOS},
+    reinvite::refreshes_target,
+    routing::inside_dialog,
+    status::{self, ends_dialog},
+    trunk::Trunk,
+    wire::Client,
+};
+use crate::sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId};
+
+impl<M: MediaPlane> Core<M> {
+    /// A new request, ACK and CANCEL apart (RFC 3261 §8.2).
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: Request,
+        flow: &Flow,
+    ) {
+        let Some(trunk) = self.trunk_for(flow, &request.headers) else {
+            return;
+        };
+        if let Some(refused) = refuse_extensions(&request) {
+            self.answer(now, &trunk, server, &refused);
+            return;
+        }
+        let tag = request.headers.to().ok().and_then(|to| to.tag());
+        if let Some(tag) = tag {
+            self.on_tagged(now, server, request, flow, &trunk, &tag);
+            return;
+        }
+        match request.method {
+            Method::Invite => self.on_invite(now, server, request, flow, &trunk),
+            Method::Options => self.on_options(now, server, &request, &trunk),
+            Method::Bye | Method::Info => {
+                self.refuse(
+                    now,
+                    server,
+                    &request,
+                    &trunk,
+                    Refusal::new(481, "no dialog"),
+                );
+            }
+            _ => {
+                let refusal = Refusal::new(405, "the method is not served");
+                self.refuse(now, server, &request, &trunk, refusal);
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: &Request,
+        trunk: &Trunk,
+        refusal: Refusal,
+    ) {
+        let (_, tag) = self.new_tag();
+        let response = refusal.response(request, &tag, trunk);
+        self.answer(now, trunk, server, &response);
+    }
+
+    /// OPTIONS asks whether an INVITE would be served now (RFC 3261 §11.2).
+    fn on_options(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: &Request,
+        trunk: &Trunk,
+    ) {
+        if self.draining {
+            let refusal = Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING);
+            self.refuse(now, server, request, trunk, refusal);
+            return;
+        }
+        let (_, tag) = self.new_tag();
+        let mut response = Response::to_request(request, 200, Some(&tag));
+        identify_response(&mut response, trunk);
+        response.headers.push(HeaderName::Accept, SDP);
+        self.answer(now, trunk, server, &response);
+    }
+
+    /// A request with a tag in To belongs to a dialog, or to none any more.
+    fn on_tagged(
+        &mut self,
+        now: Instant,
+        server: TransactionId,
+        request: Request,
+        flow: &Flow,
+        trunk: &Arc<Trunk>,
+        tag: &Text,
+    ) {
+        let found = parse_tag(tag).and_then(|tag| self.tags.get(&tag).copied());
+        let mut refusal = Some((Refusal::new(481, "no such dialog"), request));
+        if let Some((id, side)) = found {
+            self.with_call(now, id, |core, call| {
+                if let Some((_, request)) = refusal.take() {
+                    refusal = core
+                        .inside(now, call, side, server, &request, flow)
+                        .err()
+                        .map(|refusal| (refusal, request));
+                }
+            });
+        }
+        if let Some((refusal, request)) = refusal {
+            let response = refusal.response(&request, tag, trunk);
+            self.answer(now, trunk, server, &response);
+        }
+    }
+
+    fn inside(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+        flow: &Flow,
+    ) -> Result<(), Refusal> {
+        let ending = call.state == CallState::Ending;
+        let leg = call.leg_mut(side);
+        let trunk = Arc::clone(&leg.trunk);
+        let Some(dialog) = &mut leg.dialog else {
+            return self.inside_early(now, call, side, server, request);
+        };
+        if !dialog.is_of(&request.headers) {
+            return Err(Refusal::new(481, "no such dialog"));
+        }
+        let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        if !dialog.in_order(number) {
+            return Err(Refusal::new(500, "the request is out of order"));
+        }
+        dialog.flow = flow.clone();
+        match request.method {
+            Method::Bye => self.on_bye(now, call, side, server, request),
+            Method::Options => {
+                let mut response =
+                    Response::to_request(request, 200, None).with(HeaderName::Allow, ALLOW);
+                response.headers.push(HeaderName::Accept, SDP);
+                self.answer(now, &trunk, server, &response);
+            }
+            _ if ending || leg.bye != Bye::None => {
+                return Err(Refusal::new(481, "the call is ending"));
+            }
+            Method::Invite => {
+                if refreshes_target(request) {
+                    dialog.refresh(request.headers.contact(), flow);
+                }
+                self.on_reinvite(now, call, side, server, request.clone());
+            }
+            Method::Info => return self.on_info(now, call, side, server, request),
+            _ => return Err(Refusal::new(405, "the method is not served")),
+        }
+        Ok(())
+    }
+
+    /// Inside a dialog that is not confirmed yet.
+    fn inside_early(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        let from = request.headers.from().ok().and_then(|from| from.tag());
+        let from = from.unwrap_or_default();
+        let Some(setup) = call.setup.as_ref().filter(|setup| {
+            let known = match side {
+                Side::A => setup
+                    .request
+                    .headers
+                    .from()
+                    .is_ok_and(|caller| caller.tag().unwrap_or_default() == from),
+                Side::B => setup.forks.iter().any(|fork| fork.remote_tag == from),
+            };
+            known && request.headers.call_id().as_ref() == Ok(&call.leg(side).call_id)
+        }) else {
+            return Err(Refusal::new(481, "no such dialog"));
+        };
+        let cancelled = setup.cancelled;
+        let trunk = Arc::clone(&call.leg(side).trunk);
+        match (&request.method, side) {
+            // A caller may end an early dialog so (RFC 3261 §15).
+            (Method::Bye, Side::A) if !cancelled => {
+                let response = Response::to_request(request, 200, None);
+                self.answer(now, &trunk, server, &response);
+                let reason = request.headers.text(HeaderName::Reason);
+                self.cancel_setup(now, call, reason);
+            }
+            (Method::Options, _) => {
+                let response =
+                    Response::to_request(request, 200, None).with(HeaderName::Allow, ALLOW);
+                self.answer(now, &trunk, server, &response);
+            }
+            (Method::Bye, _) => return Err(Refusal::new(481, "the dialog is not confirmed")),
+            (Method::Invite, Side::A) => {
+                return Err(Refusal::new(500, "the first INVITE waits").retry_after(5));
+            }
+            (Method::Invite, Side::B) => return Err(Refusal::new(491, "the INVITE waits")),
+            (Method::Info, _) => return Err(Refusal::new(480, "the call is not answered")),
+            _ => return Err(Refusal::new(405, "the method is not served")),
+        }
+        Ok(())
+    }
+
+    /// Carries an INFO (RFC 6086) to the other side: DTMF, for the most part.
+    fn on_info(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        if call.infos >= INFOS {
+            return Err(Refusal::new(500, "too many INFOs wait").retry_after(1));
+        }
+        let to = side.other();
+        let from = Arc::clone(&call.leg(side).trunk);
+        let leg = call.leg_mut(to);
+        let trunk = Arc::clone(&leg.trunk);
+        let Some(dialog) = &mut leg.dialog else {
+            return Err(Refusal::new(480, "the call is not answered"));
+        };
+        let mut info = dialog.request(Method::Info);
+        carry_info(request, &mut info);
+        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let client = Client::Info {
+            call: call.id,
+            to,
+            trunk: Arc::clone(&trunk),
+            server,
+            request: Box::new(request.clone()),
+            from,
+        };
+        if self.send(now, &trunk, target, info, client).is_none() {
+            return Err(Refusal::new(500, "too many transactions").retry_after(1));
+        }
+        call.infos += 1;
+        Ok(())
+    }
+
+    /// The other side has answered an INFO, or not.
+    pub(super) fn on_info_answer(
+        &mut self,
+        now: Instant,
+        client: Client,
+        status: u16,
+        response: Option<&Response>,
+    ) {
+        let Client::Info {
+            call,
+            to,
+            server,
+            request,
+            from,
+            ..
+        } = client
+        else {
+            return;
+        };
+        let onward = if status < 300 {
+            status
+        } else {
+            status::inside_dialog(status)
+        };
+        let mut answer = Response::to_request(&request, onward, None);
+        if let Some(response) = response {
+            carry_info_answer(response, &mut answer);
+        }
+        self.answer(now, &from, server, &answer);
+        self.with_call(now, call, |core, call| {
+            call.infos = call.infos.saturating_sub(1);
+            if ends_dialog(status) {
+                core.end(now, call, super::EndReason::Lost(to), None);
+            }
+        });
+    }
+}
+
+/// RFC 3261 §8.2.2.3: extensions that we do not know and must.
+fn refuse_extensions(request: &Request) -> Option<Response> {
+    let wanted: Vec<String> = request
+        .headers
+        .elements(HeaderName::Require)
+        .map(|option| String::from_utf8_lossy(&option).into_owned())
+        .collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let response = Response::to_request(request, 420, Some("0"));
+    Some(response.with(HeaderName::Unsupported, wanted.join(", ")))
+}
