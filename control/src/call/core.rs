@@ -145,6 +145,17 @@ impl<M: MediaPlane> Core<M> {
         self.calls.is_empty() && self.transactions.is_empty()
     }
 
+    /// Whether no table holds anything of a call that is over.
+    #[cfg(test)]
+    pub(super) fn is_clean(&self) -> bool {
+        self.calls.is_empty()
+            && self.tags.is_empty()
+            && self.clients.is_empty()
+            && self.servers.is_empty()
+            && self.merges.is_empty()
+            && self.timers.len() == 0
+    }
+
     /// Every call, the oldest first.
     #[must_use]
     pub fn calls(&self) -> Vec<CallSnapshot> {

@@ -29,3 +29,6 @@ pub use core::{Core, Output};
 pub use event::{CallEvent, Change, EndReason};
 pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
 pub use statistics::{CoreStatistics, Direction, Discard};
+
+#[cfg(test)]
+mod tests;

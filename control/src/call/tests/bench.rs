@@ -1,0 +1,382 @@
+//! Two telephones and a core between them, in simulated time.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use relay_user::media::{MediaInterface, MemoryMedia};
+
+use super::super::{CallEvent, Change, Core, Output};
+use crate::{
+    config,
+    sip::{
+        CSeq, Flow, HeaderName, Limits, Message, Method, NameAddress, Request, Response, Target,
+        Text, parse_shared,
+    },
+};
+
+pub const CARRIER: &str = "198.51.100.2:5060";
+pub const CENTRE: &str = "192.0.2.2:5060";
+pub const SECOND_CENTRE: &str = "192.0.2.3:5060";
+pub const LISTEN_CARRIER: &str = "198.51.100.1:5060";
+pub const LISTEN_CENTRE: &str = "192.0.2.1:5060";
+
+pub const SETTINGS: &str = r#"
+[media]
+ports = "20000-20099"
+[limits]
+ring_seconds = 60
+[[interface]]
+name = "carrier0"
+addresses = ["198.51.100.1"]
+[[interface]]
+name = "centre0"
+addresses = ["192.0.2.1"]
+[[trunk]]
+name = "carrier"
+interface = "carrier0"
+transport = "udp"
+listen = "198.51.100.1:5060"
+addresses = ["198.51.100.2:5060"]
+[[trunk]]
+name = "centre"
+interface = "centre0"
+transport = "udp"
+listen = "192.0.2.1:5060"
+addresses = ["192.0.2.2:5060", "192.0.2.3:5060"]
+[[route]]
+from = ["carrier"]
+number = "^\\+1555"
+trunk = "centre"
+[[route]]
+from = ["centre"]
+number = "^\\+44"
+trunk = "carrier"
+"#;
+
+pub struct Bench {
+    pub core: Core<MemoryMedia>,
+    pub media: MemoryMedia,
+    pub now: Instant,
+    pub sent: VecDeque<(Target, Message)>,
+    pub events: Vec<CallEvent>,
+}
+
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub fn settings(text: &str) -> Arc<config::Settings> {
+    let settings = config::parse(text, Path::new("test.toml")).unwrap();
+    Arc::new(settings.with_lookups(|_, _| Vec::new()))
+}
+
+/// A media plane with the interfaces and ports that the settings name.
+pub fn media_of(settings: &config::Settings) -> MemoryMedia {
+    let interfaces = settings
+        .interfaces
+        .iter()
+        .map(|interface| MediaInterface {
+            name: interface.name.clone(),
+            addresses: interface.addresses.clone(),
+        })
+        .collect();
+    let ports = settings.media.ports.range();
+    MemoryMedia::new(interfaces, ports)
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(SETTINGS)
+    }
+
+    pub fn with(text: &str) -> Self {
+        let settings = settings(text);
+        let media = media_of(&settings);
+        Self {
+            core: Core::new(settings, media.clone(), [7; 32]),
+            media,
+            now: Instant::now(),
+            sent: VecDeque::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// A message of a peer over UDP.
+    pub fn give(&mut self, peer: &str, message: impl Into<Message>) {
+        let local = if peer == CARRIER {
+            LISTEN_CARRIER
+        } else {
+            LISTEN_CENTRE
+        };
+        let flow = Flow::udp(address(local), address(peer));
+        self.give_over(&flow, message);
+    }
+
+    pub fn give_over(&mut self, flow: &Flow, message: impl Into<Message>) {
+        let bytes = message.into().to_bytes();
+        self.core.receive(self.now, flow, &bytes);
+        self.collect();
+    }
+
+    pub fn collect(&mut self) {
+        while let Some(output) = self.core.poll() {
+            match output {
+                Output::Transmit { target, bytes } => {
+                    let message = parse_shared(&bytes, &Limits::default())
+                        .unwrap_or_else(|fault| panic!("{fault}: {bytes:?}"));
+                    self.sent.push_back((target, message));
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    /// Lets time pass, and everything happen that is due in it.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.core.next_timeout().filter(|next| *next <= end) {
+            self.now = next.max(self.now);
+            self.core.timeout(self.now);
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    /// The next message to a peer.
+    pub fn next(&mut self, peer: &str) -> Option<(Target, Message)> {
+        let peer = address(peer);
+        let at = self
+            .sent
+            .iter()
+            .position(|(target, _)| target.remote == peer)?;
+        self.sent.remove(at)
+    }
+
+    /// The next request to a peer, which must be of that method.
+    pub fn request(&mut self, peer: &str, method: Method) -> Request {
+        match self.next(peer) {
+            Some((_, Message::Request(request))) if request.method == method => request,
+            other => panic!("{method} to {peer} expected, not {other:?}"),
+        }
+    }
+
+    /// The next response to a peer, which must have that status.
+    pub fn response(&mut self, peer: &str, status: u16) -> Response {
+        match self.next(peer) {
+            Some((_, Message::Response(response))) if response.status == status => response,
+            other => panic!(
+                "{status} to {peer} expected, not {other:?}; {:?}",
+                self.core.statistics().discards
+            ),
+        }
+    }
+
+    /// Nothing more has been sent to anybody.
+    #[track_caller]
+    pub fn silent(&self) {
+        assert!(self.sent.is_empty(), "{:#?}", self.sent);
+    }
+
+    pub fn changes(&self) -> Vec<&Change> {
+        self.events.iter().map(|event| &event.change).collect()
+    }
+
+    /// Everything has been given back, once the transactions have run out.
+    #[track_caller]
+    pub fn finished(&mut self) {
+        assert_eq!(self.core.calls(), [], "a call is left");
+        assert_eq!(self.media.reserved_ports(), 0, "a port is left");
+        assert!(self.media.calls().is_empty(), "media is left");
+        self.pass(Duration::from_secs(200));
+        assert!(self.core.is_idle(), "a transaction is left");
+        assert!(self.core.is_clean(), "something of a call is left");
+    }
+}
+
+/// One end of a dialog, as a telephone sees it.
+#[derive(Clone)]
+pub struct Phone {
+    pub peer: &'static str,
+    pub call_id: Text,
+    pub local: NameAddress,
+    pub remote: NameAddress,
+    pub target: String,
+    pub sequence: u32,
+    branches: u32,
+}
+
+pub fn sdp(peer: &str, port: u16, extra: &str) -> Bytes {
+    let host = address(peer).ip();
+    format!(
+        "v=0\r\no=- 1 {port} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
+         a=rtpmap:101 telephone-event/8000\r\n{extra}"
+    )
+    .into()
+}
+
+impl Phone {
+    pub fn caller(peer: &'static str, number: &str) -> Self {
+        let host = address(peer);
+        let local: NameAddress = format!("\"Alice\" <sip:+4930123@{host}>;tag=a-{}", host.ip())
+            .parse()
+            .unwrap();
+        let called = if peer == CARRIER {
+            LISTEN_CARRIER
+        } else {
+            LISTEN_CENTRE
+        };
+        Self {
+            peer,
+            call_id: format!("secret-call-of-{}", host.ip()).into(),
+            local,
+            remote: format!("<sip:{number}@{called}>").parse().unwrap(),
+            target: format!("sip:{number}@{called}"),
+            sequence: 0,
+            branches: 0,
+        }
+    }
+
+    /// The end that answers an INVITE.
+    pub fn callee(peer: &'static str, invite: &Request, tag: &str) -> Self {
+        Self {
+            peer,
+            call_id: invite.headers.call_id().unwrap(),
+            local: invite.headers.to().unwrap().with_tag(tag),
+            remote: invite.headers.from().unwrap(),
+            target: invite.headers.contact().unwrap().uri.to_string(),
+            sequence: 0,
+            branches: 0,
+        }
+    }
+
+    /// Takes the other end's tag and Contact from its response.
+    pub fn learn(&mut self, response: &Response) {
+        self.remote = response.headers.to().unwrap();
+        self.target = response.headers.contact().unwrap().uri.to_string();
+    }
+
+    pub fn numbered(&mut self, method: Method, number: u32) -> Request {
+        self.branches += 1;
+        let tag = self.local.tag().unwrap();
+        let branch = format!("z9hG4bK{}-{tag}-{}", self.call_id, self.branches);
+        Request::new(method.clone(), self.target.parse().unwrap())
+            .with(
+                HeaderName::Via,
+                format!("SIP/2.0/UDP {};rport;branch={branch}", self.peer),
+            )
+            .with(HeaderName::MaxForwards, 70)
+            .with(HeaderName::From, &self.local)
+            .with(HeaderName::To, &self.remote)
+            .with(HeaderName::CallId, &self.call_id)
+            .with(HeaderName::CSeq, CSeq::new(number, method))
+            .with(HeaderName::Contact, format!("<sip:secret@{}>", self.peer))
+            .with(HeaderName::UserAgent, "secret-agent")
+    }
+
+    pub fn request(&mut self, method: Method) -> Request {
+        self.sequence += 1;
+        self.numbered(method, self.sequence)
+    }
+
+    pub fn invite(&mut self, body: &Bytes) -> Request {
+        let request = self.request(Method::Invite);
+        if body.is_empty() {
+            request
+        } else {
+            request.with_body("application/sdp", body.clone())
+        }
+    }
+
+    pub fn ack(&mut self) -> Request {
+        self.numbered(Method::Ack, self.sequence)
+    }
+
+    /// An answer of this end, with its tag and Contact.
+    pub fn answer(&self, request: &Request, status: u16, body: &Bytes) -> Response {
+        let tag = self.local.tag().unwrap();
+        let response = Response::to_request(request, status, Some(&tag))
+            .copy_record_route(request)
+            .with(HeaderName::Contact, format!("<sip:secret@{}>", self.peer))
+            .with(HeaderName::Server, "secret-server");
+        if body.is_empty() {
+            response
+        } else {
+            response.with_body("application/sdp", body.clone())
+        }
+    }
+}
+
+/// The CANCEL of an INVITE.
+pub fn cancel(invite: &Request) -> Request {
+    let mut cancel = Request::new(Method::Cancel, invite.uri.clone());
+    for name in [
+        HeaderName::Via,
+        HeaderName::MaxForwards,
+        HeaderName::From,
+        HeaderName::To,
+        HeaderName::CallId,
+    ] {
+        cancel
+            .headers
+            .push_header(invite.headers.get(name).unwrap().clone());
+    }
+    let number = invite.headers.cseq().unwrap().number;
+    cancel.with(HeaderName::CSeq, CSeq::new(number, Method::Cancel))
+}
+
+/// The ACK of a refusal.
+pub fn refusal_ack(invite: &Request, refusal: &Response) -> Request {
+    let mut ack = cancel(invite);
+    ack.method = Method::Ack;
+    let number = invite.headers.cseq().unwrap().number;
+    ack.headers
+        .set(HeaderName::CSeq, CSeq::new(number, Method::Ack));
+    ack.headers
+        .set(HeaderName::To, refusal.headers.to().unwrap());
+    ack
+}
+
+/// A call that is up, and its two ends.
+pub struct Up {
+    pub bench: Bench,
+    pub caller: Phone,
+    pub callee: Phone,
+    /// The INVITE as the callee got it.
+    pub invite: Request,
+}
+
+/// A call that the carrier has made and the centre has answered.
+pub fn up() -> Up {
+    let mut bench = Bench::new();
+    let (caller, callee, invite) = bring_up(&mut bench);
+    bench.silent();
+    Up {
+        bench,
+        caller,
+        callee,
+        invite,
+    }
+}
+
+pub fn bring_up(bench: &mut Bench) -> (Phone, Phone, Request) {
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let ok = callee.answer(&invite, 200, &sdp(CENTRE, 5000, ""));
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    caller.learn(&ok);
+    let ack = caller.ack();
+    bench.give(CARRIER, ack);
+    (caller, callee, invite)
+}

@@ -1,0 +1,4 @@
+//! Calls in simulated time.
+
+mod bench;
+mod setup;
