@@ -15,6 +15,8 @@ mod headers;
 mod mailbox;
 mod ports;
 mod relaying;
+#[cfg(test)]
+mod rooted;
 mod served;
 mod shared;
 mod sockets;

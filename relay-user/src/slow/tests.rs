@@ -676,7 +676,7 @@ fn after_a_long_hold_srtp_goes_on_without_a_gap() {
     }
 }
 
-fn receiver_report(sender: u32, about: u32, extended: u32) -> Vec<u8> {
+pub(super) fn receiver_report(sender: u32, about: u32, extended: u32) -> Vec<u8> {
     let mut packet = vec![0x81, 201, 0, 7];
     packet.extend(sender.to_be_bytes());
     packet.extend(about.to_be_bytes());
@@ -686,7 +686,7 @@ fn receiver_report(sender: u32, about: u32, extended: u32) -> Vec<u8> {
     packet
 }
 
-fn word(packet: &[u8], at: usize) -> u32 {
+pub(super) fn word(packet: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(packet[at..at + 4].try_into().expect("four"))
 }
 

@@ -423,5 +423,19 @@ fn present(socket: Result<OwnedFd, SlowError>) -> Result<Option<OwnedFd>, SlowEr
 fn port_sockets(key: &FlowKey) -> Result<[OwnedFd; 2], SlowError> {
     let rtp = socket_address(&key.local);
     let rtcp = SocketAddr::new(rtp.ip(), rtp.port() | 1);
-    Ok([sockets::port(rtp)?, sockets::port(rtcp)?])
+    Ok([free_port(rtp)?, free_port(rtcp)?])
+}
+
+/// The socket of a port that another call may just have given back: the kernel lets go of it a
+/// moment after the worker has.
+fn free_port(local: SocketAddr) -> Result<OwnedFd, SlowError> {
+    for _ in 0..20 {
+        match sockets::port(local) {
+            Err(SlowError::Bind { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+    sockets::port(local)
 }

@@ -1,0 +1,6 @@
+//! Workers between two namespaces, with a caller in one and a callee in the other: real sockets,
+//! real packets, libsrtp at the far end.
+
+mod lab;
+mod overload;
+mod relaying;
