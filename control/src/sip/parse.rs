@@ -9,8 +9,8 @@ use bytes::Bytes;
 use memchr::memchr2;
 
 use super::{
-    CSeq, Header, HeaderName, Headers, Limits, Message, Method, NameAddress, Request, Response,
-    SipError, Uri, Via, lexer,
+    CSeq, Header, HeaderName, Headers, Limits, Message, Method, Request, Response, SipError, Uri,
+    inspection::Inspection, lexer,
 };
 
 /// A message that is refused.
@@ -477,47 +477,6 @@ fn unfold(value: &[u8]) -> Bytes {
     out.into()
 }
 
-/// Counts the elements of lists on the way; beyond `limit` they are not looked at.
-struct Inspection {
-    elements: usize,
-    limit: usize,
-    is_request: bool,
-}
-
-impl Inspection {
-    fn is_good(&mut self, header: &Header, name: HeaderName) -> bool {
-        let value = &header.value;
-        match name {
-            HeaderName::Via => self.each(header, |element| Via::parse(element).is_some()),
-            HeaderName::CSeq => CSeq::parse(value).is_some(),
-            HeaderName::CallId => {
-                !value.is_empty()
-                    && std::str::from_utf8(value).is_ok()
-                    && !value.iter().any(|octet| lexer::is_white(*octet))
-            }
-            HeaderName::From | HeaderName::To => NameAddress::parse(value).is_ok(),
-            HeaderName::MaxForwards => lexer::number(value).is_some_and(|hops| hops <= 255),
-            HeaderName::ContentLength => lexer::number(value).is_some(),
-            HeaderName::Contact => {
-                value.as_ref() == b"*"
-                    || self.each(header, |element| NameAddress::parse(element).is_ok())
-            }
-            // Of a response only what makes a dialog is read; a request's Route decides its way.
-            HeaderName::Route | HeaderName::RecordRoute if self.is_request => {
-                self.each(header, |element| NameAddress::parse(element).is_ok())
-            }
-            _ => true,
-        }
-    }
-
-    fn each(&mut self, header: &Header, is_good: impl Fn(&Bytes) -> bool) -> bool {
-        header.elements().all(|element| {
-            self.elements += 1;
-            self.elements > self.limit || is_good(&element)
-        })
-    }
-}
-
 /// A To tag that depends on nothing but the request.
 pub(super) fn steady_tag(headers: &Headers) -> String {
     let mut hasher = std::hash::DefaultHasher::new();
@@ -538,6 +497,10 @@ pub(super) fn steady_tag(headers: &Headers) -> String {
 #[cfg(test)]
 #[path = "parse_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "parse_properties.rs"]
+mod properties;
 
 #[cfg(test)]
 #[path = "torture_tests.rs"]

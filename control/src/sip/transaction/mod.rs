@@ -14,6 +14,7 @@ mod timer;
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     time::Instant,
 };
 
@@ -239,6 +240,16 @@ impl TransactionLayer {
     }
 }
 
+impl fmt::Debug for TransactionLayer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TransactionLayer")
+            .field("transactions", &self.slots.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Where the responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4). Over a stream: back on
 /// its connection, and when that is gone, to the port that the sender listens on. `maddr` is left
 /// aside: it would let a stranger choose whom we send to.
@@ -252,7 +263,13 @@ fn response_target(flow: &Flow, via: &Via) -> Target {
 }
 
 #[cfg(test)]
-mod tests;
+mod bench;
+
+#[cfg(test)]
+mod client_tests;
+
+#[cfg(test)]
+mod server_tests;
 
 #[cfg(test)]
 mod lossy_tests;

@@ -118,6 +118,9 @@ impl Transaction {
     }
 }
 
+/// How many stale entries of the heap are not worth a sweep.
+const SLACK: usize = 1024;
+
 struct Slot {
     generation: u32,
     transaction: Option<Transaction>,
@@ -210,7 +213,22 @@ impl Slots {
         {
             transaction.scheduled = Some(next);
             self.heap.push(Reverse((next, id)));
+            self.sweep();
         }
+    }
+
+    /// Throws entries away that mean nothing any more, when they are most of the heap: transactions
+    /// that end at once would otherwise leave half a minute of them.
+    fn sweep(&mut self) {
+        if self.heap.len() <= 2 * self.live + SLACK {
+            return;
+        }
+        let mut heap = std::mem::take(&mut self.heap);
+        heap.retain(|Reverse((at, id))| {
+            self.get_mut(*id)
+                .is_some_and(|transaction| transaction.scheduled == Some(*at))
+        });
+        self.heap = heap;
     }
 
     /// When something has to be done at the latest.
