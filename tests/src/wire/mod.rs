@@ -2,9 +2,11 @@
 //! under test.
 
 mod capture;
+mod plain;
 mod rtp;
 mod sip;
 
 pub use capture::{Capture, Datagram, Protocol};
+pub use plain::{PlainCount, PlainSound};
 pub use rtp::{RtpStream, stream_to, streams};
 pub use sip::{Sighting, sightings};

@@ -1,0 +1,172 @@
+//! A carrier calls a contact centre, and the kernel carries the audio.
+
+use std::{net::IpAddr, time::Duration};
+
+use tests::{
+    daemon::{CallView, DaemonSettings},
+    lab::{Party, Side},
+    peers::{Scenario, SipTransport},
+    scene::{LIMIT, Part, Scene},
+    sound::{Melody, compare},
+};
+
+/// Packets that a stream has carried before it is judged: nine seconds.
+const ENOUGH: u64 = 450;
+
+fn carried_enough(call: &CallView) -> bool {
+    call.streams.len() == 2
+        && call
+            .streams
+            .iter()
+            .all(|stream| stream.packets_xdp + stream.packets_userspace >= ENOUGH)
+}
+
+fn assert_by_kernel(call: &CallView) {
+    for stream in &call.streams {
+        let all = stream.packets_xdp + stream.packets_userspace;
+        assert_eq!(
+            (stream.path.as_str(), &stream.reason),
+            ("xdp", &None),
+            "{call:?}"
+        );
+        assert!(
+            stream.packets_xdp * 100 > all * 99,
+            "over 99% by XDP: {call:?}"
+        );
+        assert_eq!(stream.lost, 0, "{call:?}");
+    }
+}
+
+fn carrier_calls_centre(address: fn(Party, Side) -> IpAddr, trunks: [&str; 2]) {
+    let scene = Scene::new(&DaemonSettings::default());
+    let (caller, callee) = (Melody::new(1, 40), Melody::new(2, 40));
+    let mut called = scene.sipp_called(
+        Party::ContactCentre,
+        address,
+        false,
+        Part {
+            scenario: Scenario::Answer,
+            talk: Duration::ZERO,
+            melody: Some(&callee),
+        },
+    );
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        address,
+        5_070,
+        "+15551000",
+        Part {
+            scenario: Scenario::Call,
+            talk: Duration::from_secs(14),
+            melody: Some(&caller),
+        },
+    );
+    let call = scene.wait_call("nine seconds each way", carried_enough);
+    assert_by_kernel(&call);
+    assert_eq!(call.trunks, trunks);
+    assert_eq!(call.number, "+15551000");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    called.finish(LIMIT).expect("the callee's scenario");
+    scene.wait_no_call();
+
+    for (party, sent) in [(Party::ContactCentre, &caller), (Party::Carrier, &callee)] {
+        let comparison = compare(sent.samples(), &scene.heard_at(party));
+        assert!(
+            comparison.is_same(8.0),
+            "at {}: {comparison}",
+            party.trunk()
+        );
+    }
+    let packets = scene
+        .daemon
+        .metric(&scene.lab, "trunkline_packets_total", &[("path", "xdp")])
+        .expect("metrics");
+    assert!(
+        packets > 1_000.0,
+        "the metrics show {packets} packets by XDP"
+    );
+}
+
+#[test]
+fn over_ipv4() {
+    carrier_calls_centre(Party::ipv4, ["carrier", "contact-centre"]);
+}
+
+#[test]
+fn over_ipv6() {
+    carrier_calls_centre(Party::ipv6, ["carrier-v6", "contact-centre-v6"]);
+}
+
+#[test]
+fn towards_a_contact_centre_that_signals_over_tcp() {
+    let scene = Scene::new(&DaemonSettings {
+        centre_transport: "tcp",
+        ..DaemonSettings::default()
+    });
+    let (caller, callee) = (Melody::new(3, 60), Melody::new(4, 60));
+    let mut centre = scene.centre(SipTransport::Tcp, &callee);
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+15551000",
+        Part {
+            scenario: Scenario::CallAndListen,
+            talk: Duration::ZERO,
+            melody: Some(&caller),
+        },
+    );
+    let call = scene.wait_call("nine seconds each way", carried_enough);
+    assert_by_kernel(&call);
+    centre.hang_up().expect("hung up by the callee");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    scene.wait_no_call();
+
+    let comparison = compare(caller.samples(), &centre.heard()[0]);
+    assert!(comparison.is_same(7.0), "the callee heard: {comparison}");
+    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
+    assert!(comparison.is_same(7.0), "the caller heard: {comparison}");
+}
+
+#[test]
+fn without_xdp_the_same_call_goes_through_userspace() {
+    let scene = Scene::new(&DaemonSettings {
+        xdp: "off",
+        ..DaemonSettings::default()
+    });
+    let (caller, callee) = (Melody::new(5, 40), Melody::new(6, 40));
+    let part = |scenario, melody| Part {
+        scenario,
+        talk: Duration::from_secs(14),
+        melody: Some(melody),
+    };
+    let mut called = scene.sipp_called(
+        Party::ContactCentre,
+        Party::ipv4,
+        false,
+        part(Scenario::AnswerAndHangUp, &callee),
+    );
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+15551000",
+        part(Scenario::CallAndListen, &caller),
+    );
+    let call = scene.wait_call("nine seconds each way", carried_enough);
+    for stream in &call.streams {
+        assert_eq!(stream.path, "userspace", "{call:?}");
+        assert_eq!(stream.reason.as_deref(), Some("no-xdp"), "{call:?}");
+        assert_eq!((stream.packets_xdp, stream.lost), (0, 0), "{call:?}");
+    }
+    calling.finish(LIMIT).expect("the caller's scenario");
+    called.finish(LIMIT).expect("the callee's scenario");
+    for (party, sent) in [(Party::ContactCentre, &caller), (Party::Carrier, &callee)] {
+        let comparison = compare(sent.samples(), &scene.heard_at(party));
+        assert!(
+            comparison.is_same(8.0),
+            "at {}: {comparison}",
+            party.trunk()
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! Calls between a carrier and Teams: audible both ways, and SRTP alone on Teams' wire.
+
+use std::time::Duration;
+
+use tests::{
+    daemon::{CallView, DaemonSettings},
+    lab::{Party, wait_until},
+    peers::Scenario,
+    scene::{LIMIT, Part, Scene},
+    sound::{Melody, compare},
+    wire::{PlainSound, streams},
+};
+
+fn carried_enough(call: &CallView) -> bool {
+    call.streams.len() == 2
+        && call
+            .streams
+            .iter()
+            .all(|stream| stream.packets_xdp + stream.packets_userspace >= 400)
+}
+
+fn assert_secret(scene: &Scene, melodies: [&Melody; 2]) {
+    let sound = PlainSound::new(melodies);
+    let carrier = sound.count(&scene.capture(Party::Carrier).datagrams());
+    assert!(
+        carrier.plain * 2 > carrier.packets && carrier.plain > 800,
+        "the check sees sound where it lies bare: {carrier:?}"
+    );
+    let datagrams = scene.capture(Party::Teams).datagrams();
+    let teams = sound.count(&datagrams);
+    assert!(teams.packets > 800, "{teams:?}");
+    assert_eq!(teams.plain, 0, "{teams:?}");
+    for stream in streams(&datagrams) {
+        for melody in melodies {
+            assert!(!compare(melody.samples(), &stream.sound()).is_same(0.0));
+        }
+    }
+}
+
+#[test]
+fn a_carrier_calls_a_teams_user() {
+    let scene = Scene::new(&DaemonSettings::default());
+    let (caller, callee) = (Melody::new(1, 60), Melody::new(2, 60));
+    let mut teams = scene.teams(true, &callee);
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+16660000",
+        Part {
+            scenario: Scenario::CallAndListen,
+            talk: Duration::ZERO,
+            melody: Some(&caller),
+        },
+    );
+    let call = scene.wait_call("eight seconds each way", carried_enough);
+    assert_eq!(call.trunks, ["carrier", "teams"]);
+    for stream in &call.streams {
+        assert_eq!(stream.path, "userspace", "{call:?}");
+        assert_eq!(stream.reason.as_deref(), Some("srtp"), "{call:?}");
+        assert_eq!(stream.lost, 0, "{call:?}");
+    }
+    teams.hang_up().expect("hung up by the callee");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    teams
+        .wait_closed(1, LIMIT)
+        .expect("the call has ended at Teams");
+    scene.wait_no_call();
+
+    let comparison = compare(caller.samples(), &teams.heard()[0]);
+    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
+    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
+    assert!(comparison.is_same(6.0), "the carrier heard: {comparison}");
+    assert_secret(&scene, [&caller, &callee]);
+}
+
+#[test]
+fn a_teams_user_calls_a_carrier() {
+    let scene = Scene::new(&DaemonSettings::default());
+    let (caller, callee) = (Melody::new(3, 60), Melody::new(4, 60));
+    let mut called = scene.sipp_called(
+        Party::Carrier,
+        Party::ipv4,
+        false,
+        Part {
+            scenario: Scenario::Answer,
+            talk: Duration::ZERO,
+            melody: Some(&callee),
+        },
+    );
+    let mut teams = scene.teams(false, &caller);
+    teams
+        .dial("sip:+17770000@192.0.2.1:5061;transport=tls")
+        .expect("dialled");
+    teams.wait_established(1, LIMIT).expect("answered");
+    let call = scene.wait_call("eight seconds each way", carried_enough);
+    assert_eq!(call.trunks, ["teams", "carrier"]);
+    assert!(wait_until(LIMIT, || {
+        teams
+            .heard()
+            .first()
+            .is_some_and(|heard| heard.len() > 56_000)
+    }));
+    teams.hang_up().expect("hung up by the caller");
+    called.finish(LIMIT).expect("the callee's scenario");
+    scene.wait_no_call();
+
+    let comparison = compare(callee.samples(), &teams.heard()[0]);
+    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
+    let comparison = compare(caller.samples(), &scene.heard_at(Party::Carrier));
+    assert!(comparison.is_same(6.0), "the carrier heard: {comparison}");
+    assert_secret(&scene, [&caller, &callee]);
+}
