@@ -13,6 +13,7 @@ use super::protocol::{
 use crate::{
     call::{CallSnapshot, CoreStatistics, LegSnapshot},
     daemon::Handle,
+    quality::estimate,
 };
 
 /// The name of a path, and the reason for userspace.
@@ -34,10 +35,11 @@ pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
 
 pub(super) fn call(call: &CallSnapshot, now: Instant) -> CallReport {
     let [caller, callee] = &call.legs;
+    let codec = call.codec.as_deref().unwrap_or_default();
     let streams = call.streams.iter().flat_map(|[there, back]| {
         [
-            stream(there, &caller.trunk, &callee.trunk),
-            stream(back, &callee.trunk, &caller.trunk),
+            stream(there, codec, &caller.trunk, &callee.trunk),
+            stream(back, codec, &callee.trunk, &caller.trunk),
         ]
     });
     CallReport {
@@ -66,8 +68,10 @@ fn leg(leg: &LegSnapshot) -> LegReport {
     }
 }
 
-fn stream(stream: &StreamStatistics, from: &str, to: &str) -> StreamReport {
+fn stream(stream: &StreamStatistics, codec: &str, from: &str, to: &str) -> StreamReport {
     let (path, reason) = path(stream.path);
+    let received = stream.packets_xdp + stream.packets_userspace;
+    let quality = estimate(codec, received, stream.lost, stream.jitter_ms);
     StreamReport {
         direction: format!("{from} -> {to}"),
         path: path.to_owned(),
@@ -84,6 +88,7 @@ fn stream(stream: &StreamStatistics, from: &str, to: &str) -> StreamReport {
         dropped: stream.dropped,
         lost: stream.lost,
         jitter_ms: (stream.jitter_ms * 100.0).round() / 100.0,
+        mos: quality.map(|quality| (quality.mos * 100.0).round() / 100.0),
         srtp_failures: stream.srtp_failures,
         peer: stream.peer.map(|peer| peer.to_string()),
     }

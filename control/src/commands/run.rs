@@ -127,7 +127,11 @@ fn start_log(settings: &Settings) -> Box<dyn Fn(&str) + Send> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(filter));
     tracing_subscriber::registry()
         .with(filter)
-        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+                .with_writer(io::stderr),
+        )
         .init();
     Box::new(move |level| {
         if !fixed && let Err(error) = handle.reload(EnvFilter::new(level)) {

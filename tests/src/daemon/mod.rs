@@ -82,9 +82,6 @@ impl Daemon {
     /// When its admin socket does not answer.
     pub fn calls(&self) -> Result<Vec<CallView>> {
         view::calls(&self.ask(&["calls"])?)
-            .into_iter()
-            .map(|id| view::call(&self.ask(&["call", &id])?))
-            .collect()
     }
 
     /// Runs one of the commands over the admin socket and gives its JSON.

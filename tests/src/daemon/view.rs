@@ -14,6 +14,7 @@ pub struct CallView {
     /// The caller's trunk, then the callee's.
     pub trunks: [String; 2],
     pub codec: String,
+    pub held: bool,
     pub answered: bool,
     /// From the caller to the callee, then back; empty before there is media.
     pub streams: Vec<StreamView>,
@@ -25,6 +26,8 @@ pub struct StreamView {
     pub path: String,
     /// Why it is not the XDP program's; `None` when it is.
     pub reason: Option<String>,
+    /// `waiting`, `flowing` or `held`.
+    pub state: String,
     pub packets_xdp: u64,
     pub packets_userspace: u64,
     pub dropped: u64,
@@ -33,43 +36,40 @@ pub struct StreamView {
     pub mos: Option<f64>,
 }
 
-/// The identifiers in the answer to `calls`.
-pub(super) fn calls(value: &Value) -> Vec<String> {
-    let list = value.get("calls").unwrap_or(value);
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|call| call.get("id").map(plain))
+/// The answer to `calls`.
+pub(super) fn calls(value: &Value) -> Result<Vec<CallView>> {
+    value
+        .as_array()
+        .ok_or_else(|| LabError::new(format!("not a list of calls: {value}")))?
+        .iter()
+        .map(call)
         .collect()
 }
 
-/// The answer to `call`.
-pub(super) fn call(value: &Value) -> Result<CallView> {
-    let call = value.get("call").unwrap_or(value);
-    let text = |name: &str| call.get(name).map(plain).unwrap_or_default();
-    let legs = call.get("legs").and_then(Value::as_array);
-    let trunk = |index: usize| {
-        legs.and_then(|legs| legs.get(index))
-            .and_then(|leg| leg.get("trunk"))
-            .map(plain)
-            .ok_or_else(|| {
-                LabError::new(format!("a call without the trunk of leg {index}: {call}"))
-            })
+fn call(call: &Value) -> Result<CallView> {
+    let field = |names: &[&str]| -> Result<&Value> {
+        names
+            .iter()
+            .try_fold(call, |value, name| value.get(name))
+            .ok_or_else(|| LabError::new(format!("a call without {}: {call}", names.join("."))))
     };
     Ok(CallView {
-        id: text("id"),
-        state: text("state"),
-        number: text("number"),
-        trunks: [trunk(0)?, trunk(1)?],
-        codec: text("codec"),
-        answered: call
-            .get("answered_seconds")
-            .is_some_and(|value| !value.is_null()),
-        streams: call
-            .get("streams")
-            .and_then(Value::as_array)
-            .map(|streams| streams.iter().map(stream).collect())
-            .unwrap_or_default(),
+        id: plain(field(&["id"])?),
+        state: plain(field(&["state"])?),
+        number: plain(field(&["to"])?),
+        trunks: [
+            plain(field(&["caller", "trunk"])?),
+            plain(field(&["callee", "trunk"])?),
+        ],
+        codec: plain(field(&["codec"])?),
+        held: field(&["held"])?.as_bool().unwrap_or(false),
+        answered: !field(&["answered"])?.is_null(),
+        streams: field(&["streams"])?
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(stream)
+            .collect(),
     })
 }
 
@@ -81,6 +81,7 @@ fn stream(value: &Value) -> StreamView {
             .get("reason")
             .filter(|reason| !reason.is_null())
             .map(plain),
+        state: value.get("state").map(plain).unwrap_or_default(),
         packets_xdp: count("packets_xdp"),
         packets_userspace: count("packets_userspace"),
         dropped: count("dropped"),
