@@ -1,4 +1,4 @@
-//! Two netlink sockets: one that is told of changes, one that asks.
+//! Netlink sockets: one that is told of changes, and those that ask.
 
 use std::{
     io,
@@ -49,9 +49,16 @@ const AT_ONCE: usize = 4096;
 /// How often an interrupted dump is begun anew before what came is taken as it is.
 const DUMPS: usize = 5;
 
-pub(super) struct Netlink {
-    told: Socket,
-    asked: Socket,
+/// A socket that is told of changes.
+pub(super) struct Changes {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// A socket that asks. The kernel answers under a lock of its own, which others may hold for long:
+/// who asks waits.
+pub(super) struct Questions {
+    socket: Socket,
     buffer: Vec<u8>,
     sequence: u32,
 }
@@ -63,32 +70,27 @@ pub(super) struct Told {
     pub(super) stale: bool,
 }
 
-impl Netlink {
-    /// Opens both sockets in the calling thread's network namespace.
+impl Changes {
+    /// Opens the socket in the calling thread's network namespace.
     pub(super) fn open() -> io::Result<Self> {
-        let mut told = Socket::new(NETLINK_ROUTE)?;
-        told.bind_auto()?;
-        told.set_non_blocking(true)?;
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
         // Best effort: with less room there are more reasons to read everything anew.
-        let _ = told.set_rx_buf_sz(BACKLOG as libc::c_int);
+        let _ = socket.set_rx_buf_sz(BACKLOG as libc::c_int);
         for group in GROUPS {
-            told.add_membership(group)?;
+            socket.add_membership(group)?;
         }
-        let mut asked = Socket::new(NETLINK_ROUTE)?;
-        asked.bind_auto()?;
-        asked.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
-            told,
-            asked,
+            socket,
             buffer: Vec::with_capacity(DATAGRAM),
-            sequence: 0,
         })
     }
 
     /// The socket to wait for.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is `told`'s, which lives as long as the borrow of `self`.
-        unsafe { BorrowedFd::borrow_raw(self.told.as_raw_fd()) }
+        // SAFETY: the descriptor is the socket's, which lives as long as the borrow of `self`.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
     /// Reads the changes that wait, [`AT_ONCE`] datagrams of them at most.
@@ -99,7 +101,7 @@ impl Netlink {
         };
         for _ in 0..AT_ONCE {
             self.buffer.clear();
-            match self.told.recv(&mut self.buffer, libc::MSG_TRUNC) {
+            match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
                 Ok(length) => told.stale |= length > self.buffer.len(),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return Ok(told),
@@ -120,6 +122,20 @@ impl Netlink {
             });
         }
         Ok(told)
+    }
+}
+
+impl Questions {
+    /// Opens the socket in the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            buffer: Vec::with_capacity(DATAGRAM),
+            sequence: 0,
+        })
     }
 
     /// Asks for everything.
@@ -180,7 +196,7 @@ impl Netlink {
         message.finalize();
         let mut octets = vec![0; message.buffer_len()];
         message.serialize(&mut octets);
-        self.asked.send(&octets, 0).map(|_| ())
+        self.socket.send(&octets, 0).map(|_| ())
     }
 
     /// Reads the answers to the last question; says whether the kernel's tables changed under it.
@@ -188,7 +204,7 @@ impl Netlink {
         let mut interrupted = false;
         loop {
             self.buffer.clear();
-            match self.asked.recv(&mut self.buffer, 0) {
+            match self.socket.recv(&mut self.buffer, 0) {
                 Ok(_) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
                 Err(error) => return Err(error),

@@ -11,6 +11,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -18,10 +19,16 @@ use std::{
 
 use relay_abi::next_hop::NextHop;
 
-use super::{NextHopTable, Output, TableFull, Target, socket::Netlink};
+use super::{
+    NextHopTable, Output, TableFull, Target,
+    socket::{Changes, Questions},
+};
 
 /// How long to wait at least between two readings of everything.
 const RESYNC_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How many neighbours may wait to be asked for.
+const PROBES: usize = 1024;
 
 /// How long to wait after netlink itself failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,8 +67,8 @@ impl std::error::Error for NextHopError {}
 /// # Errors
 /// [`NextHopError`] when netlink is refused.
 pub fn lower_devices(names: &[String]) -> Result<HashMap<String, String>, NextHopError> {
-    let inventory = Netlink::open()
-        .and_then(|mut netlink| netlink.inventory())
+    let inventory = Questions::open()
+        .and_then(|mut questions| questions.inventory())
         .map_err(NextHopError)?;
     Ok(names
         .iter()
@@ -73,7 +80,8 @@ pub fn lower_devices(names: &[String]) -> Result<HashMap<String, String>, NextHo
 }
 
 /// A [`NextHopTable`] fed from netlink by a thread of its own, in the network namespace of the
-/// thread that started it. Dropping it ends the thread.
+/// thread that started it. A second thread asks for neighbours: the kernel may let it wait, and
+/// their answers must not. Dropping this ends both.
 pub struct Watcher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -97,8 +105,12 @@ impl Watcher {
         devices: impl IntoIterator<Item = (u32, u32)>,
         sink: impl Sink,
     ) -> Result<Self, NextHopError> {
-        let mut netlink = Netlink::open().map_err(NextHopError)?;
-        let inventory = netlink.inventory().map_err(NextHopError)?;
+        let mut sockets = Sockets {
+            changes: Changes::open().map_err(NextHopError)?,
+            questions: Questions::open().map_err(NextHopError)?,
+        };
+        let inventory = sockets.questions.inventory().map_err(NextHopError)?;
+        let asking = Questions::open().map_err(NextHopError)?;
         let (wake, woken) = UnixDatagram::pair().map_err(NextHopError)?;
         wake.set_nonblocking(true).map_err(NextHopError)?;
         woken.set_nonblocking(true).map_err(NextHopError)?;
@@ -112,10 +124,15 @@ impl Watcher {
             stop: AtomicBool::new(false),
         });
         shared.carry_out(&mut shared.lock());
+        let (probes, asked) = mpsc::sync_channel(PROBES);
+        thread::Builder::new()
+            .name("neighbours".into())
+            .spawn(move || ask(asking, &asked))
+            .map_err(NextHopError)?;
         let watching = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("next-hops".into())
-            .spawn(move || watch(&watching, &mut netlink, &woken))
+            .spawn(move || watch(&watching, &mut sockets, &woken, &probes))
             .map_err(NextHopError)?;
         Ok(Self {
             shared,
@@ -200,7 +217,27 @@ struct Orders {
     moved: Vec<(IpAddr, IpAddr, u32)>,
 }
 
-fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
+/// The watching thread's.
+struct Sockets {
+    changes: Changes,
+    questions: Questions,
+}
+
+/// Asks for neighbours until nobody wants any.
+fn ask(mut questions: Questions, probes: &mpsc::Receiver<Target>) {
+    while let Ok(target) = probes.recv() {
+        if let Err(error) = questions.probe(&target) {
+            tracing::debug!(%error, ?target, "the kernel was not made to ask for a neighbour");
+        }
+    }
+}
+
+fn watch(
+    shared: &Shared,
+    sockets: &mut Sockets,
+    woken: &UnixDatagram,
+    probes: &mpsc::SyncSender<Target>,
+) {
     let mut resync: Option<Instant> = None;
     let mut last_resync = Instant::now();
     loop {
@@ -209,7 +246,7 @@ fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
             (Some(due), Some(resync)) => Some(due.min(resync)),
             (due, resync) => due.or(resync),
         };
-        if let Err(error) = wait([netlink.descriptor(), woken.as_fd()], until) {
+        if let Err(error) = wait([sockets.changes.descriptor(), woken.as_fd()], until) {
             tracing::error!(%error, "waiting for netlink failed; trying again");
             thread::sleep(RETRY_INTERVAL);
         }
@@ -219,7 +256,7 @@ fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
         }
 
         let now = Instant::now();
-        let told = netlink.read();
+        let told = sockets.changes.read();
         if let Err(error) = &told {
             tracing::error!(%error, "reading netlink failed; everything will be read anew");
             resync = Some(now + RETRY_INTERVAL);
@@ -228,7 +265,7 @@ fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
             Some(_) => {
                 last_resync = now;
                 resync = None;
-                match netlink.inventory() {
+                match sockets.questions.inventory() {
                     Ok(inventory) => Some(inventory),
                     Err(error) => {
                         tracing::error!(%error, "netlink's tables cannot be read; trying again");
@@ -257,10 +294,9 @@ fn watch(shared: &Shared, netlink: &mut Netlink, woken: &UnixDatagram) {
         if !orders.moved.is_empty() {
             shared.sink.moved(&orders.moved);
         }
-        for target in &orders.probes {
-            if let Err(error) = netlink.probe(target) {
-                tracing::debug!(%error, ?target, "the kernel was not made to ask for a neighbour");
-            }
+        for target in orders.probes {
+            // One that finds no room is asked for again when its next question is due.
+            let _ = probes.try_send(target);
         }
     }
 }
