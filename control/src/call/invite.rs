@@ -51,6 +51,14 @@ impl Refusal {
         }
     }
 
+    /// For the side that offered, when it is the other side's SDP that cannot be used.
+    pub(super) fn of_other_side(error: SdpError) -> Self {
+        Self {
+            status: error.answer_status(),
+            ..error.into()
+        }
+    }
+
     pub(super) const fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self

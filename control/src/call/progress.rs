@@ -239,10 +239,14 @@ impl<M: MediaPlane> Core<M> {
         if setup.offerless {
             return Ok(call
                 .negotiation
-                .offer(Side::B, &body, &mut self.random)?
+                .offer(Side::B, &body, &mut self.random)
+                .map_err(Refusal::of_other_side)?
                 .into());
         }
-        let answer = call.negotiation.answer(Side::B, &body)?;
+        let answer = call
+            .negotiation
+            .answer(Side::B, &body)
+            .map_err(Refusal::of_other_side)?;
         self.connect_media(call)?;
         call.negotiation.commit()?;
         Ok(answer.into())

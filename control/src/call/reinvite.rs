@@ -279,10 +279,14 @@ impl<M: MediaPlane> Core<M> {
         if offerless {
             return Ok(call
                 .negotiation
-                .offer(to, &response.body, &mut self.random)?
+                .offer(to, &response.body, &mut self.random)
+                .map_err(Refusal::of_other_side)?
                 .into());
         }
-        let answer = call.negotiation.answer(to, &response.body)?;
+        let answer = call
+            .negotiation
+            .answer(to, &response.body)
+            .map_err(Refusal::of_other_side)?;
         self.connect_media(call)?;
         call.negotiation.commit()?;
         Ok(answer.into())

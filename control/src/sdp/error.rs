@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The one error of the SDP engine. [`SdpError::status`] is the SIP response that it deserves.
+/// The one error of the SDP engine. [`SdpError::status`] is the SIP response that it deserves in an
+/// offer, [`SdpError::answer_status`] what the other side is told of it in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SdpError {
     /// The body is not SDP; the text says what and on which line.
@@ -48,6 +49,16 @@ impl SdpError {
             | Self::SrtpRequired
             | Self::SrtpNotAllowed
             | Self::SrtpUnusable => 488,
+        }
+    }
+
+    /// The final response to the side that offered when the other side's answer is at fault: the
+    /// request itself was not bad.
+    #[must_use]
+    pub const fn answer_status(&self) -> u16 {
+        match self {
+            Self::Malformed(_) | Self::TooLarge { .. } => 502,
+            _ => self.status(),
         }
     }
 

@@ -1,4 +1,5 @@
 //! Calls in simulated time.
 
 mod bench;
+mod media_scenarios;
 mod setup;
