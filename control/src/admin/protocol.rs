@@ -88,7 +88,7 @@ pub struct StreamReport {
     pub dropped: u64,
     pub lost: u64,
     pub jitter_ms: f64,
-    /// The mean opinion score that the E-model gives it, 1 to 4.4; none before the first packet.
+    /// The estimated mean opinion score (ITU-T G.107); `None` before the first packet.
     pub mos: Option<f64>,
     pub srtp_failures: u64,
     /// The source that is pinned.

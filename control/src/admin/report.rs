@@ -35,11 +35,10 @@ pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
 
 pub(super) fn call(call: &CallSnapshot, now: Instant) -> CallReport {
     let [caller, callee] = &call.legs;
-    let codec = call.codec.as_deref().unwrap_or_default();
     let streams = call.streams.iter().flat_map(|[there, back]| {
         [
-            stream(there, codec, &caller.trunk, &callee.trunk),
-            stream(back, codec, &callee.trunk, &caller.trunk),
+            stream(call, there, &caller.trunk, &callee.trunk),
+            stream(call, back, &callee.trunk, &caller.trunk),
         ]
     });
     CallReport {
@@ -68,10 +67,15 @@ fn leg(leg: &LegSnapshot) -> LegReport {
     }
 }
 
-fn stream(stream: &StreamStatistics, codec: &str, from: &str, to: &str) -> StreamReport {
-    let (path, reason) = path(stream.path);
+fn stream(call: &CallSnapshot, stream: &StreamStatistics, from: &str, to: &str) -> StreamReport {
     let received = stream.packets_xdp + stream.packets_userspace;
-    let quality = estimate(codec, received, stream.lost, stream.jitter_ms);
+    let quality = estimate(
+        call.codec.as_deref().unwrap_or_default(),
+        received,
+        stream.lost,
+        stream.jitter_ms,
+    );
+    let (path, reason) = path(stream.path);
     StreamReport {
         direction: format!("{from} -> {to}"),
         path: path.to_owned(),
@@ -87,11 +91,15 @@ fn stream(stream: &StreamStatistics, codec: &str, from: &str, to: &str) -> Strea
         octets: stream.octets,
         dropped: stream.dropped,
         lost: stream.lost,
-        jitter_ms: (stream.jitter_ms * 100.0).round() / 100.0,
-        mos: quality.map(|quality| (quality.mos * 100.0).round() / 100.0),
+        jitter_ms: hundredths(stream.jitter_ms),
+        mos: quality.map(|quality| hundredths(quality.mos)),
         srtp_failures: stream.srtp_failures,
         peer: stream.peer.map(|peer| peer.to_string()),
     }
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 pub(super) fn flow(flow: &FlowSnapshot) -> FlowReport {

@@ -164,6 +164,9 @@ pub fn call_table(call: &CallReport) -> String {
                     stream.dropped.to_string(),
                     stream.lost.to_string(),
                     format!("{:.2}", stream.jitter_ms),
+                    stream
+                        .mos
+                        .map_or_else(String::new, |mos| format!("{mos:.2}")),
                     stream.srtp_failures.to_string(),
                 ]
             })
@@ -181,6 +184,7 @@ pub fn call_table(call: &CallReport) -> String {
                 "DROPPED",
                 "LOST",
                 "JITTER MS",
+                "MOS",
                 "SRTP FAILURES",
             ],
             &streams,

@@ -1,6 +1,10 @@
 //! `trunkline run`.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use control::{
     admin::AdminServer,
@@ -129,7 +133,7 @@ fn start_log(settings: &Settings) -> Box<dyn Fn(&str) + Send> {
         .with(filter)
         .with(
             tracing_subscriber::fmt::layer()
-                .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+                .with_ansi(io::stderr().is_terminal())
                 .with_writer(io::stderr),
         )
         .init();

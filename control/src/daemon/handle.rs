@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     call::{CallSnapshot, CoreStatistics},
+    config::Settings,
     transport::{Discards, Transports},
 };
 
@@ -54,6 +55,7 @@ pub struct Handle {
     pub(super) media: Arc<dyn MediaObserver>,
     pub(super) transports: Arc<Transports>,
     pub(super) phase: watch::Receiver<Phase>,
+    pub(super) settings: watch::Receiver<Arc<Settings>>,
 }
 
 impl Handle {
@@ -103,6 +105,12 @@ impl Handle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.transports.connections()
+    }
+
+    /// The configuration in use.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
     }
 
     #[must_use]

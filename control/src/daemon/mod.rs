@@ -64,6 +64,8 @@ pub struct Daemon<M> {
     path: PathBuf,
     lookups: Lookups,
     phase: watch::Sender<Phase>,
+    /// The settings for whoever asks.
+    published: watch::Sender<Arc<Settings>>,
     set_log_level: SetLogLevel,
     /// Targets of messages that could not be sent, not yet told to the core.
     failed: VecDeque<Target>,
@@ -102,11 +104,13 @@ impl<M: MediaPlane> Daemon<M> {
         let transports = Arc::new(Transports::start(&settings, sender)?);
         let (queries_sender, queries) = mpsc::channel(QUERIES);
         let (phase, phase_receiver) = watch::channel(Phase::Starting);
+        let (published, settings_receiver) = watch::channel(Arc::clone(&settings));
         let handle = Handle {
             queries: queries_sender,
             media: observer,
             transports: Arc::clone(&transports),
             phase: phase_receiver,
+            settings: settings_receiver,
         };
         let daemon = Self {
             core: Core::new(Arc::clone(&settings), media, seed),
@@ -118,6 +122,7 @@ impl<M: MediaPlane> Daemon<M> {
             path,
             lookups: Lookups::new(),
             phase,
+            published,
             set_log_level,
             failed: VecDeque::new(),
             refresh: None,
@@ -263,7 +268,12 @@ impl<M: MediaPlane> Daemon<M> {
             tracing::info!(trunk = trunk.name, ?addresses, "addresses");
         }
         self.transports.update_destinations(&settings);
+        self.use_settings(settings);
+    }
+
+    fn use_settings(&mut self, settings: Arc<Settings>) {
         self.core.reconfigure(Arc::clone(&settings));
+        self.published.send_replace(Arc::clone(&settings));
         self.settings = settings;
     }
 
@@ -317,8 +327,7 @@ impl<M: MediaPlane> Daemon<M> {
         if settings.log != self.settings.log {
             (self.set_log_level)(&settings.log.level);
         }
-        self.core.reconfigure(Arc::clone(&settings));
-        self.settings = settings;
+        self.use_settings(settings);
         self.lookups = lookups;
         // One under way is for the names of the old one.
         if let Some(refresh) = self.refresh.take() {

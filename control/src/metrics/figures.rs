@@ -11,13 +11,16 @@ use super::exposition::{Labels, Metric, Samples};
 use crate::{
     admin::{packets, path},
     call::{CallSnapshot, CallState, CoreStatistics},
+    config::Settings,
     daemon::Phase,
+    quality::estimate,
     transport::Discards,
 };
 
 /// Everything that a scrape shows, at one moment.
 pub(super) struct Figures<'f> {
     pub(super) phase: Phase,
+    pub(super) settings: &'f Settings,
     pub(super) core: &'f CoreStatistics,
     pub(super) calls: &'f [CallSnapshot],
     pub(super) media: &'f MediaSnapshot,
@@ -66,7 +69,18 @@ impl Figures<'_> {
 
     fn calls(&self, metrics: &mut Vec<Metric>) {
         let core = self.core;
-        let trunks: BTreeSet<_> = core.calls.keys().map(|(trunk, _)| trunk).collect();
+        // Those with calls that the configuration no longer has, too.
+        let trunks: BTreeSet<Arc<str>> = core
+            .calls
+            .keys()
+            .map(|(trunk, _)| Arc::clone(trunk))
+            .chain(
+                self.settings
+                    .trunks
+                    .iter()
+                    .map(|trunk| Arc::from(trunk.name.as_str())),
+            )
+            .collect();
         let calls = trunks.iter().flat_map(|trunk| {
             CallState::ALL.iter().map(|state| {
                 let key = (Arc::clone(trunk), *state);
@@ -168,6 +182,7 @@ impl Figures<'_> {
             worst: f64,
             packets: u64,
             lost: u64,
+            worst_score: Option<f64>,
         }
         let mut trunks: BTreeMap<&str, Reception> = BTreeMap::new();
         for call in self.calls {
@@ -187,6 +202,13 @@ impl Figures<'_> {
                 reception.worst = reception.worst.max(jitter);
                 reception.packets += packets(stream);
                 reception.lost += stream.lost;
+                let score = call.codec.as_deref().and_then(|codec| {
+                    estimate(codec, packets(stream), stream.lost, stream.jitter_ms)
+                });
+                if let Some(score) = score {
+                    let worst = reception.worst_score.get_or_insert(score.mos);
+                    *worst = worst.min(score.mos);
+                }
             }
         }
         let labels = |trunk: &str| vec![("trunk", trunk.to_owned())];
@@ -212,6 +234,14 @@ impl Figures<'_> {
             of(|reception| {
                 reception.lost as f64 / (reception.lost + reception.packets) as f64
             }),
+        ));
+        metrics.push(gauge(
+            "mos_worst",
+            "The lowest estimated mean opinion score of the streams that are up, by the trunk they come from",
+            trunks
+                .iter()
+                .filter_map(|(trunk, reception)| Some((labels(trunk), reception.worst_score?)))
+                .collect(),
         ));
     }
 

@@ -101,8 +101,10 @@ async fn metrics(State(handle): State<Handle>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
     };
     let discards = handle.discards();
+    let settings = handle.settings();
     let figures = Figures {
         phase: handle.phase(),
+        settings: &settings,
         core: &core,
         calls: &calls,
         media: &media,
