@@ -16,6 +16,6 @@ pub use protocol::{
     Answer, CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount, PortReport,
     Request, Response, ResponseCount, StatisticsReport, StreamReport, TrunkCount,
 };
-pub(crate) use report::{packets, path};
+pub(crate) use report::{codec_name, packets, path};
 pub use server::{AdminServer, ServerError};
 pub use table::{call_table, calls_table, flows_table, octets, statistics_table};

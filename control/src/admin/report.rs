@@ -70,7 +70,7 @@ fn leg(leg: &LegSnapshot) -> LegReport {
 fn stream(call: &CallSnapshot, stream: &StreamStatistics, from: &str, to: &str) -> StreamReport {
     let received = stream.packets_xdp + stream.packets_userspace;
     let quality = estimate(
-        call.codec.as_deref().unwrap_or_default(),
+        codec_name(call).unwrap_or_default(),
         received,
         stream.lost,
         stream.jitter_ms,
@@ -96,6 +96,11 @@ fn stream(call: &CallSnapshot, stream: &StreamStatistics, from: &str, to: &str) 
         srtp_failures: stream.srtp_failures,
         peer: stream.peer.map(|peer| peer.to_string()),
     }
+}
+
+/// The codec without its clock rate.
+pub(crate) fn codec_name(call: &CallSnapshot) -> Option<&str> {
+    call.codec.as_deref()?.split('/').next()
 }
 
 fn hundredths(value: f64) -> f64 {

@@ -75,7 +75,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     if !unknown.is_empty() {
         return Err(fail(unknown));
     }
-    let mut settings = document.settings().map_err(|problem| fail(vec![problem]))?;
+    let mut settings = document
+        .settings()
+        .map_err(|problem| fail(vec![problem]))?
+        .with_lookups(|_, _| Vec::new());
     let findings = validate::validate(&settings, &document);
     if !findings.errors.is_empty() {
         return Err(fail(findings.errors));

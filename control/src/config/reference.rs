@@ -16,12 +16,72 @@ and what it amounts to; a key that means nothing is an error. On SIGHUP the daem
 anew, certificates included, and keeps the old configuration when the new one is wrong. Calls that
 are up go on as they began.
 
+A carrier on one interface, a contact centre and Microsoft Teams on another:
+
 ";
+
+/// A whole configuration.
+const EXAMPLE: &str = r#"[media]
+ports = "20000-29999"
+
+[admin]
+metrics = "127.0.0.1:9090"
+
+[[interface]]
+name = "eth0"
+addresses = ["198.51.100.1"]
+
+[[interface]]
+name = "eth1"
+addresses = ["203.0.113.1"]
+
+[[trunk]]
+name = "carrier"
+interface = "eth0"
+transport = "udp"
+listen = "198.51.100.1:5060"
+addresses = ["198.51.100.2:5060", "198.51.100.3:5060"]
+allowed_sources = ["198.51.100.0/24"]
+
+[[trunk]]
+name = "contact-centre"
+interface = "eth1"
+transport = "tcp"
+listen = "203.0.113.1:5060"
+addresses = ["203.0.113.2:5060"]
+
+[[trunk]]
+name = "teams"
+interface = "eth1"
+transport = "tls"
+listen = "203.0.113.1:5061"
+addresses = ["sip.pstnhub.microsoft.com", "sip2.pstnhub.microsoft.com", "sip3.pstnhub.microsoft.com"]
+allowed_sources = ["52.112.0.0/14", "52.120.0.0/14"]
+media_sources = ["52.112.0.0/14", "52.122.0.0/15"]
+srtp = "require"
+domain = "sbc.example.com"
+tls.certificate = "/etc/trunkline/sbc.pem"
+tls.key = "/etc/trunkline/sbc.key"
+tls.server_name = "sip.pstnhub.microsoft.com"
+
+[[route]]
+from = ["carrier"]
+number = "^\\+1555"
+trunk = "contact-centre"
+
+[[route]]
+from = ["carrier"]
+trunk = "teams"
+
+[[route]]
+from = ["contact-centre", "teams"]
+trunk = "carrier"
+"#;
 
 /// The reference of every key, in Markdown.
 #[must_use]
 pub fn reference() -> String {
-    let mut text = INTRODUCTION.to_owned();
+    let mut text = format!("{INTRODUCTION}```toml\n{EXAMPLE}```\n\n");
     let schema = schema();
     section(&mut text, schema.as_value(), "");
     text
@@ -133,4 +193,32 @@ fn alternatives(schema: &Value) -> impl Iterator<Item = String> {
         }))
         .filter(|value| !value.is_null())
         .map(|value| format!("`{value}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_in_docs_is_the_one_of_the_types() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+        assert!(
+            std::fs::read_to_string(&file).unwrap() == reference(),
+            "the types have changed: cargo run -p control -- reference > docs/configuration.md"
+        );
+    }
+
+    #[test]
+    fn the_example_is_sound_but_for_its_certificates() {
+        let problems = super::super::parse(EXAMPLE, Path::new("example.toml"))
+            .unwrap_err()
+            .problems;
+        let what: Vec<_> = problems.iter().map(|problem| &problem.what).collect();
+        assert_eq!(
+            what,
+            ["no certificate in /etc/trunkline/sbc.pem (No such file or directory (os error 2))"]
+        );
+    }
 }

@@ -4,6 +4,8 @@
 mod handle;
 mod reload;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use handle::{Handle, MediaObserver, Phase};

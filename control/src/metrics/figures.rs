@@ -9,7 +9,7 @@ use relay_user::media::{MediaSnapshot, StreamStatistics};
 
 use super::exposition::{Labels, Metric, Samples};
 use crate::{
-    admin::{packets, path},
+    admin::{codec_name, packets, path},
     call::{CallSnapshot, CallState, CoreStatistics},
     config::Settings,
     daemon::Phase,
@@ -202,7 +202,7 @@ impl Figures<'_> {
                 reception.worst = reception.worst.max(jitter);
                 reception.packets += packets(stream);
                 reception.lost += stream.lost;
-                let score = call.codec.as_deref().and_then(|codec| {
+                let score = codec_name(call).and_then(|codec| {
                     estimate(codec, packets(stream), stream.lost, stream.jitter_ms)
                 });
                 if let Some(score) = score {
