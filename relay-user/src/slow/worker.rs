@@ -70,7 +70,16 @@ impl Start {
 #[derive(Clone, Copy)]
 struct Sending {
     to: SocketAddress,
+    to_length: libc::socklen_t,
+    /// The registered socket to send by.
+    socket: u32,
+    /// Where the IP packet is in its buffer.
+    start: usize,
+    length: u32,
+    /// Octets of UDP payload that came in.
     octets: u32,
+    /// When it came in, in nanoseconds of the monotonic clock.
+    arrived: u64,
     rtcp: bool,
 }
 
@@ -85,6 +94,8 @@ pub(super) struct Worker {
 struct State {
     buffers: Buffers,
     sending: Box<[Sending]>,
+    /// The buffers whose packets are to be sent when the kernel is entered next.
+    outgoing: Vec<u16>,
     /// What every receive is asked for: a source address and control messages.
     template: Box<libc::msghdr>,
     /// What the wake-up writes; never read.
@@ -136,7 +147,12 @@ impl Worker {
         let (nowhere, _) = SocketAddress::new(&Address::UNSPECIFIED, 0);
         let sending = Sending {
             to: nowhere,
+            to_length: 0,
+            socket: 0,
+            start: 0,
+            length: 0,
             octets: 0,
+            arrived: 0,
             rtcp: false,
         };
         let mut rearm: Vec<u64> = (0..start.receivers.len() as u64)
@@ -146,6 +162,7 @@ impl Worker {
         let state = State {
             buffers,
             sending: vec![sending; usize::from(BUFFERS)].into_boxed_slice(),
+            outgoing: Vec::with_capacity(usize::from(BUFFERS)),
             template,
             woken: Box::new(0),
             table: Table::default(),
@@ -178,6 +195,7 @@ impl Worker {
         };
         state.commands(&mut queues);
         state.arm(&mut queues);
+        state.send(&mut queues);
         queues.submissions.sync();
         match queues.submitter.submit_and_wait(1) {
             Ok(_) => {}
@@ -194,7 +212,7 @@ impl Worker {
             wall: sockets::nanoseconds(libc::CLOCK_REALTIME),
         };
         while let Some(completion) = queues.completions.next() {
-            state.complete(&completion, clock, &mut queues);
+            state.complete(&completion, clock);
         }
         state.buffers.publish();
         Ok(())
@@ -288,7 +306,7 @@ impl State {
         unsafe { queues.submissions.push(entry) }.is_ok()
     }
 
-    fn complete(&mut self, completion: &cqueue::Entry, clock: Clock, queues: &mut Queues<'_>) {
+    fn complete(&mut self, completion: &cqueue::Entry, clock: Clock) {
         let data = completion.user_data();
         let number = data as u32;
         match data & !0xffff_ffff {
@@ -297,9 +315,7 @@ impl State {
                 if let Some(id) = cqueue::buffer_select(completion.flags()) {
                     self.buffers.taken();
                     let length = usize::try_from(completion.result()).unwrap_or(0);
-                    if let Err((discard, octets)) =
-                        self.received(kind, number, id, length, clock, queues)
-                    {
+                    if let Err((discard, octets)) = self.received(kind, number, id, length, clock) {
                         self.discard(discard, octets);
                         self.buffers.give_back(id);
                     }
@@ -330,7 +346,6 @@ impl State {
         id: u16,
         length: usize,
         clock: Clock,
-        queues: &mut Queues<'_>,
     ) -> Result<(), (Discard, usize)> {
         let buffer = self.buffers.get(id);
         let Some(datagram) = datagram::parse(buffer, length) else {
@@ -372,11 +387,6 @@ impl State {
             .relay(&received, buffer, PAYLOAD..PAYLOAD + octets, around)
             .map_err(|discard| (discard, octets))?;
 
-        let packet = buffer
-            .get(departure.packet.clone())
-            .ok_or((Discard::TooLarge, octets))?
-            .as_ptr();
-        let packet_length = departure.packet.len() as u32;
         let sender = self
             .start
             .senders
@@ -391,21 +401,52 @@ impl State {
         let (to, to_length) = SocketAddress::new(&departure.to, 0);
         *sending = Sending {
             to,
+            to_length,
+            socket: (self.start.receivers.len() + sender) as u32,
+            start: departure.packet.start,
+            length: departure.packet.len() as u32,
             octets: octets as u32,
+            arrived: received.now,
             rtcp: departure.rtcp,
         };
-        let file = (self.start.receivers.len() + sender) as u32;
-        let entry = opcode::Send::new(Fixed(file), packet, packet_length)
-            .flags(libc::MSG_DONTWAIT)
-            .dest_addr(sending.to.as_pointer())
-            .dest_addr_len(to_length)
-            .build()
-            .user_data(SEND | u64::from(id));
-        if self.push(queues, &entry) {
-            Ok(())
-        } else {
-            Err((Discard::NoSendSlot, octets))
+        // There is an entry for each buffer, so it never grows.
+        self.outgoing.push(id);
+        Ok(())
+    }
+
+    /// Queues the sends of this turn. A worker that was stopped since it received them sends none
+    /// that has become too old.
+    fn send(&mut self, queues: &mut Queues<'_>) {
+        if self.outgoing.is_empty() {
+            return;
         }
+        let now = sockets::nanoseconds(libc::CLOCK_MONOTONIC);
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        for id in outgoing.drain(..) {
+            let Some(sending) = self.sending.get(usize::from(id % BUFFERS)) else {
+                continue;
+            };
+            let octets = sending.octets as usize;
+            let discard = if now.saturating_sub(sending.arrived) > STALE {
+                Some(Discard::Stale)
+            } else {
+                let packet = self.buffers.get(id).get(sending.start..);
+                let packet = packet.unwrap_or_default().as_ptr();
+                let entry = opcode::Send::new(Fixed(sending.socket), packet, sending.length)
+                    .flags(libc::MSG_DONTWAIT)
+                    .dest_addr(sending.to.as_pointer())
+                    .dest_addr_len(sending.to_length)
+                    .build()
+                    .user_data(SEND | u64::from(id));
+                (!self.push(queues, &entry)).then_some(Discard::NoSendSlot)
+            };
+            if let Some(discard) = discard {
+                self.discard(discard, octets);
+                self.buffers.give_back(id);
+            }
+        }
+        self.outgoing = outgoing;
+        self.buffers.publish();
     }
 
     /// A send has completed: its buffer is free.

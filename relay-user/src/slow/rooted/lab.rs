@@ -1,11 +1,11 @@
-use std::{io, net::UdpSocket, os::fd::BorrowedFd, time::Duration};
+use std::{io, net::UdpSocket, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use crate::{
     media::Family,
     namespace::Namespace,
     offload::{Offload, OffloadConfig, Steering, XdpMode},
     slow::{
-        Discard, SlowCounters, SlowEvents, SlowFlow, Steer, Workers, WorkersConfig,
+        Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Steer, Workers, WorkersConfig,
         WorkersSnapshot,
         tests::{CALLEE, CALLEE_RTCP, CALLER, CALLER_RTCP, address, at},
     },
@@ -38,6 +38,10 @@ pub(super) struct Lab {
 
 impl Lab {
     pub(super) fn new(steered: bool) -> Self {
+        Self::with(steered, None)
+    }
+
+    pub(super) fn with(steered: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
         let [caller, ours, callee] = [0; 3].map(|_| Namespace::new());
         ours.veth("west", &caller, "wan");
         ours.veth("east", &callee, "wan");
@@ -76,7 +80,7 @@ impl Lab {
                     .map(|address| address.parse().expect("an address"))
                     .to_vec(),
                     flows: 100,
-                    last_output: None,
+                    last_output: last_output.clone(),
                 },
                 steering.as_mut().map(|steering| steering as &mut dyn Steer),
                 events.clone(),

@@ -1,7 +1,20 @@
-use super::lab::Lab;
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver},
+    },
+    time::Duration,
+};
+
+use relay_abi::counters::FlowCounters;
+
+use super::lab::{Lab, Peer};
 use crate::{
     media::SrtpSuite,
-    slow::tests::{OURS_CALLEE, OURS_CALLER, caller_to_callee, key, rtp},
+    slow::{
+        Discard, LastOutput, WorkersSnapshot,
+        tests::{OURS_CALLEE, OURS_CALLER, caller_to_callee, key, rtp},
+    },
 };
 
 /// More than a worker can serve, until the kernel had to drop; then every single packet goes
@@ -43,25 +56,76 @@ fn a_worker_recovers_from_any_flood_and_accounts_for_all_of_it() {
             send(1);
             callee_is_quiet(&callee);
             let snapshot = lab.snapshot();
-            let discarded: u64 = snapshot.discarded.iter().map(|(_, sum)| sum.packets).sum();
             let (taken, dropped) = datagrams(&lab);
-            snapshot.rtp.packets + discarded == taken && snapshot.socket_overflows == dropped
+            snapshot.rtp.packets + discarded(&snapshot) == taken
+                && snapshot.socket_overflows == dropped
         });
         assert!(accounted, "{:?} of {:?}", lab.snapshot(), datagrams(&lab));
 
-        while !callee_is_quiet(&callee) {}
+        // The last probes may still be under way; what is sent after them comes after them.
+        let last = (send(1) - 1) as u16;
+        while heard(&callee) != last {}
+        let settled = (0..10_000).any(|_| {
+            let snapshot = lab.snapshot();
+            snapshot.rtp.packets + discarded(&snapshot) == datagrams(&lab).0
+        });
+        assert!(settled, "{:?} of {:?}", lab.snapshot(), datagrams(&lab));
         let before = lab.snapshot();
         for _ in 0..2_000 {
             let number = send(1) - 1;
-            let heard = callee.receive(OURS_CALLEE);
-            let sequence = u16::from_be_bytes([heard[2], heard[3]]);
-            assert_eq!(sequence, (number as u16).wrapping_add(65_000));
+            assert_eq!(heard(&callee), number as u16);
         }
         lab.until(|after| after.rtp.packets == before.rtp.packets + 2_000);
         let after = lab.snapshot();
         assert_eq!(after.discarded, before.discarded);
         assert_eq!(after.socket_overflows, before.socket_overflows);
     }
+}
+
+/// Holds a worker up, where it asks for what the kernel sent last, until it is let go.
+struct Gate(Mutex<Receiver<()>>);
+
+impl LastOutput for Gate {
+    fn last_output(&self, _: u32) -> Option<FlowCounters> {
+        let _ = self.0.lock().expect("not poisoned").recv();
+        None
+    }
+}
+
+/// What waited while the worker was stopped is too old to be heard, and counted so.
+#[test]
+fn what_waited_too_long_is_not_sent_on() {
+    let (release, gate) = mpsc::channel();
+    let lab = Lab::with(true, Some(Arc::new(Gate(Mutex::new(gate)))));
+    lab.install(OURS_CALLER, caller_to_callee());
+    let (caller, callee) = (lab.caller(), lab.callee());
+    // The kernel begins to stamp packets a moment after the first socket asked for it.
+    release.send(()).expect("the worker will ask");
+    for sequence in 0..1_000 {
+        caller.send(OURS_CALLER, &rtp(0, sequence, 0, 7));
+        assert_eq!(heard(&callee), sequence);
+    }
+    caller.send(OURS_CALLER, &rtp(0, 1_000, 0, 8));
+    for sequence in 1_001..1_101 {
+        caller.send(OURS_CALLER, &rtp(0, sequence, 0, 8));
+    }
+    // Time itself is what makes a packet too old.
+    std::thread::sleep(Duration::from_millis(300));
+    release.send(()).expect("the worker waits");
+    lab.until(|snapshot| discarded(snapshot) == 101);
+    assert_eq!(lab.discarded(Discard::Stale), 101);
+    caller.send(OURS_CALLER, &rtp(0, 1_101, 0, 8));
+    assert_eq!(heard(&callee), 1_101);
+}
+
+fn discarded(snapshot: &WorkersSnapshot) -> u64 {
+    snapshot.discarded.iter().map(|(_, sum)| sum.packets).sum()
+}
+
+/// The number of the next packet that the callee gets, as the caller sent it.
+fn heard(callee: &Peer) -> u16 {
+    let heard = callee.receive(OURS_CALLEE);
+    u16::from_be_bytes([heard[2], heard[3]]).wrapping_sub(65_000)
 }
 
 /// What the kernel of our host says: UDP datagrams that sockets took, and that they had no room for.
@@ -82,7 +146,7 @@ fn datagrams(lab: &Lab) -> (u64, u64) {
 }
 
 /// Takes what is there; whether that was nothing.
-fn callee_is_quiet(callee: &super::lab::Peer) -> bool {
+fn callee_is_quiet(callee: &Peer) -> bool {
     callee.0.set_nonblocking(true).expect("set");
     let mut quiet = true;
     let mut buffer = [0; 2048];

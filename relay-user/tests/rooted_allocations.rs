@@ -1,0 +1,170 @@
+//! A worker allocates nothing for a packet: a global allocator counts what its thread asks for.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    fs,
+    net::{SocketAddr, UdpSocket},
+    process::Command,
+    sync::atomic::{AtomicI32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use relay_abi::flow::{FlowEntry, PayloadTypePair};
+use relay_user::{
+    media::{SrtpKey, SrtpSuite},
+    slow::{RtcpRoute, SlowEvents, SlowFlow, Sources, Workers, WorkersConfig, endpoint, flow_key},
+};
+
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static THREAD: Cell<i32> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    let thread = match THREAD.get() {
+        0 => {
+            // SAFETY: has no argument and no effect.
+            let thread = unsafe { libc::gettid() };
+            THREAD.set(thread);
+            thread
+        }
+        thread => thread,
+    };
+    if thread == WATCHED.load(Ordering::Relaxed) {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: the system's allocator does all of it; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as the caller's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+fn flow(from: &str, to: &str, unprotect: bool, protect: bool) -> SlowFlow {
+    let key = || SrtpKey {
+        suite: SrtpSuite::AesCm128HmacSha1_80,
+        master: vec![7; 30].into(),
+        mki: None,
+    };
+    SlowFlow {
+        entry: FlowEntry {
+            from: endpoint(address(from)),
+            to: endpoint(address(to)),
+            ssrc_out: 99.into(),
+            clock_rate: 8000.into(),
+            payload_type_count: 1,
+            payload_types: [PayloadTypePair::default(); 8],
+            ..FlowEntry::default()
+        },
+        payload_types: Vec::new(),
+        sources: Sources::default(),
+        unprotect: unprotect.then(key),
+        protect: protect.then(key),
+        rtcp: RtcpRoute::default(),
+        opposite: None,
+    }
+}
+
+fn worker_thread() -> i32 {
+    fs::read_dir("/proc/self/task")
+        .expect("tasks")
+        .filter_map(Result::ok)
+        .find(|task| {
+            fs::read_to_string(task.path().join("comm"))
+                .is_ok_and(|name| name.starts_with("media-"))
+        })
+        .and_then(|task| task.file_name().to_str()?.parse().ok())
+        .expect("a worker's thread")
+}
+
+mod rooted {
+    use super::*;
+
+    /// The packets go through two flows in a row: protected by the first, unprotected by the
+    /// second.
+    #[test]
+    fn a_worker_allocates_nothing_for_a_packet() {
+        // SAFETY: changes this thread's own network namespace and nothing else.
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(unshared, 0, "root is needed");
+        let status = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(status.expect("ip").success());
+
+        let workers = Workers::start(
+            WorkersConfig {
+                workers: 1,
+                addresses: vec![[127, 0, 0, 1].into()],
+                flows: 10,
+                last_output: None,
+            },
+            None,
+            SlowEvents::new(16),
+        )
+        .expect("workers");
+        let (first, second, third) = ("127.0.0.1:20000", "127.0.0.1:20002", "127.0.0.1:20004");
+        let there = "127.0.0.3:4000";
+        let install = |at: &str, flow: SlowFlow| {
+            let installed = workers.install(flow_key(address(at)), flow);
+            installed.expect("installed");
+        };
+        install(first, flow(second, third, false, true));
+        install(third, flow(second, there, true, false));
+
+        let here = UdpSocket::bind("127.0.0.2:3000").expect("a port");
+        let heard = UdpSocket::bind(there).expect("a port");
+        let patience = Some(Duration::from_secs(20));
+        heard.set_read_timeout(patience).expect("set");
+        let mut packet = [0u8; 172];
+        packet[0] = 0x80;
+        let mut buffer = [0u8; 2048];
+        let mut through = |sequence: u16| {
+            packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+            here.send_to(&packet, first).expect("sent");
+            let (length, _) = heard.recv_from(&mut buffer).expect("a packet comes");
+            assert_eq!((length, &buffer[12..length]), (172, &packet[12..]));
+        };
+        for sequence in 0..100 {
+            through(sequence);
+        }
+        WATCHED.store(worker_thread(), Ordering::Relaxed);
+        for sequence in 100..5_100 {
+            through(sequence);
+        }
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
+
+        // The count counts: a flow more is an allocation more.
+        install("127.0.0.1:20006", flow(second, there, false, false));
+        through(5_100);
+        through(5_101);
+        assert_ne!(ALLOCATIONS.load(Ordering::Relaxed), 0);
+    }
+}
