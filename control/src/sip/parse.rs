@@ -503,5 +503,9 @@ mod tests;
 mod properties;
 
 #[cfg(test)]
+#[path = "torture_cases.rs"]
+mod torture_cases;
+
+#[cfg(test)]
 #[path = "torture_tests.rs"]
 mod torture;

@@ -7,7 +7,7 @@ use super::{
 
 /// Messages that a mutation can start from.
 fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds: Vec<Vec<u8>> = torture::CASES
+    let mut seeds: Vec<Vec<u8>> = torture_cases::CASES
         .iter()
         .map(|case| case.text.replace('\n', "\r\n").into_bytes())
         .collect();

@@ -273,3 +273,6 @@ mod server_tests;
 
 #[cfg(test)]
 mod lossy_tests;
+
+#[cfg(test)]
+mod hostile_tests;
