@@ -1,7 +1,7 @@
 //! Checksums corrected by increment (RFC 1624): what a rewrite changes is added up once and then
 //! applied to each checksum that covers it, so the payload is never read.
 
-use crate::U16;
+use crate::{U16, flow::Address};
 
 /// The one's complement sum of what a rewrite changed: `~m + m'` of RFC 1624, equation 3, for every
 /// word. Words are added in the machine's own order, which the sum does not notice (RFC 1071,
@@ -24,13 +24,15 @@ impl Change {
 
     /// An IPv6 address.
     #[inline(always)]
-    pub fn address(&mut self, old: [u8; 16], new: [u8; 16]) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = old;
-        let [q, r, s, t, u, v, w, x, y, z, aa, ab, ac, ad, ae, af] = new;
-        self.word([a, b, c, d], [q, r, s, t]);
-        self.word([e, f, g, h], [u, v, w, x]);
-        self.word([i, j, k, l], [y, z, aa, ab]);
-        self.word([m, n, o, p], [ac, ad, ae, af]);
+    pub fn address(&mut self, old: &Address, new: &Address) {
+        for word in old.words() {
+            let word = !word.get();
+            self.0 += (word & 0xffff_ffff) + (word >> 32);
+        }
+        for word in new.words() {
+            let word = word.get();
+            self.0 += (word & 0xffff_ffff) + (word >> 32);
+        }
     }
 
     /// The header checksum of IPv4 after the change.
@@ -100,7 +102,10 @@ mod tests {
             words[1] = [word[0], word[1]];
             words[2] = [word[2], word[3]];
             let old: std::vec::Vec<u8> = words[3..11].concat();
-            change.address(old.try_into().expect("eight words"), address);
+            change.address(
+                &Address(old.try_into().expect("eight words")),
+                &Address(address),
+            );
             for (word, new) in words[3..11].iter_mut().zip(address.chunks(2)) {
                 *word = [new[0], new[1]];
             }

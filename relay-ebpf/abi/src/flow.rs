@@ -2,7 +2,10 @@
 
 use core::mem::size_of;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, native_endian::U64 as NativeU64,
+    transmute_mut, transmute_ref,
+};
 
 use crate::{U16, U32};
 
@@ -44,6 +47,50 @@ impl Address {
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
             _ => None,
         }
+    }
+
+    /// The last four octets: those of an IPv4-mapped address.
+    #[inline(always)]
+    #[must_use]
+    pub fn tail(&self) -> [u8; 4] {
+        let [_, _, _, tail]: &[[u8; 4]; 4] = transmute_ref!(&self.0);
+        *tail
+    }
+
+    /// Becomes `other`. The kernel's compiler would copy an array octet by octet.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, other: &Self) {
+        let [high, low] = other.words();
+        self.set_words(high.get(), low.get());
+    }
+
+    /// Becomes the IPv4-mapped form of `octets`, in words.
+    #[inline(always)]
+    pub(crate) fn set_v4(&mut self, octets: [u8; 4]) {
+        let [a, b, c, d] = octets;
+        self.set_words(0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]));
+    }
+
+    /// Whether this is an IPv4-mapped address, by words.
+    #[inline(always)]
+    pub(crate) fn is_v4(&self) -> bool {
+        let [high, low] = self.words();
+        let prefix = u64::from_ne_bytes([0, 0, 0xff, 0xff, 0, 0, 0, 0]);
+        let mask = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        high.get() == 0 && low.get() & mask == prefix
+    }
+
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[NativeU64; 2] {
+        transmute_ref!(&self.0)
+    }
+
+    #[inline(always)]
+    fn set_words(&mut self, high: u64, low: u64) {
+        let words: &mut [NativeU64; 2] = transmute_mut!(&mut self.0);
+        let [first, second] = words;
+        first.set(high);
+        second.set(low);
     }
 }
 

@@ -4,7 +4,9 @@
 //! Nothing of a frame is written before everything is decided, so a frame that is punted or
 //! passed goes up the stack as it came.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute_mut, transmute_ref,
+};
 
 use crate::{
     U16, U32,
@@ -198,10 +200,10 @@ fn datagram_v4<F: Frame, T: Tables>(
     if udp_length < 8 || udp_length + 20 != length || network + length > frame.length() {
         return Err(Reason::NotUdp);
     }
-    scratch.key.local.address = Address::v4(ip.destination);
+    scratch.key.local.address.set_v4(ip.destination);
     scratch.key.local.port = udp.destination;
     scratch.key.zero = U16::ZERO;
-    scratch.source.address = Address::v4(ip.source);
+    scratch.source.address.set_v4(ip.source);
     scratch.source.port = udp.source;
     Ok(Datagram {
         network,
@@ -235,8 +237,9 @@ fn datagram_v6<F: Frame, T: Tables>(
     if !tables.is_media_port(udp.destination.get()) {
         return Err(Reason::NotMedia);
     }
+    let local: &Address = transmute_ref!(&ip.destination);
     // An IPv4-mapped address on the wire must not find the flow of the IPv4 address.
-    if Address(ip.destination).as_v4().is_some() {
+    if local.is_v4() {
         return Err(Reason::NotMedia);
     }
     let udp_length = udp.length.get() as usize;
@@ -247,10 +250,10 @@ fn datagram_v6<F: Frame, T: Tables>(
     if udp.checksum == U16::ZERO {
         return Err(Reason::NoChecksum);
     }
-    scratch.key.local.address = Address(ip.destination);
+    scratch.key.local.address.set(local);
     scratch.key.local.port = udp.destination;
     scratch.key.zero = U16::ZERO;
-    scratch.source.address = Address(ip.source);
+    scratch.source.address.set(transmute_ref!(&ip.source));
     scratch.source.port = udp.source;
     Ok(Datagram {
         network,
@@ -477,10 +480,8 @@ fn write_v4<F: Frame>(
     payload_type: u8,
 ) -> Option<Left> {
     let Ipv4Rtp { ip, udp, rtp } = frame.view_mut(network)?;
-    let [.., a, b, c, d] = entry.from.address.0;
-    let source = [a, b, c, d];
-    let [.., a, b, c, d] = entry.to.address.0;
-    let destination = [a, b, c, d];
+    let source = entry.from.address.tail();
+    let destination = entry.to.address.tail();
 
     let mut change = Change::default();
     change.word(ip.source, source);
@@ -515,10 +516,12 @@ fn write_v6<F: Frame>(
 ) -> Option<Left> {
     let Ipv6Rtp { ip, udp, rtp } = frame.view_mut(network)?;
     let mut change = Change::default();
-    change.address(ip.source, entry.from.address.0);
-    change.address(ip.destination, entry.to.address.0);
-    ip.source = entry.from.address.0;
-    ip.destination = entry.to.address.0;
+    let source: &mut Address = transmute_mut!(&mut ip.source);
+    let destination: &mut Address = transmute_mut!(&mut ip.destination);
+    change.address(source, &entry.from.address);
+    change.address(destination, &entry.to.address);
+    source.set(&entry.from.address);
+    destination.set(&entry.to.address);
     ip.hop_limit = ip.hop_limit.wrapping_sub(1);
     let first = ip.version_class_label.get();
     let service = service(entry, (first >> 20) as u8);

@@ -1,6 +1,6 @@
 //! Loading and attaching: native, else generic, else none; each step told, and kept to be read.
 
-use std::{ffi::CString, mem::size_of};
+use std::{ffi::CString, mem::size_of, thread, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -214,7 +214,7 @@ impl Offload {
             }
         }
         for name in &config.interfaces {
-            match attach_one(program, name, Attach::Skb) {
+            match attach_generic(program, name, refusal.is_some()) {
                 Ok(()) => {
                     let why = refusal
                         .clone()
@@ -307,8 +307,21 @@ fn attach_all(
     Ok(())
 }
 
-fn attach_one(program: &mut Xdp, name: &str, mode: Attach) -> Result<(), String> {
-    attach_index(program, name, mode).map(|_| ())
+/// Attaches in generic mode. `after_native` says that a native link has just been taken off: a
+/// process that another thread is starting holds a copy of it until it executes, so it may be in
+/// the way for some milliseconds more.
+fn attach_generic(program: &mut Xdp, name: &str, after_native: bool) -> Result<(), String> {
+    let mut patience = if after_native { 40 } else { 0 };
+    loop {
+        match attach_index(program, name, Attach::Skb) {
+            Ok(_) => return Ok(()),
+            Err(_) if patience > 0 && interface_index(name).is_some() => {
+                patience -= 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(why) => return Err(why),
+        }
+    }
 }
 
 fn attach_index(

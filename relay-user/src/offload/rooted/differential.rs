@@ -21,7 +21,6 @@ use super::{
     lab::{INGRESS, Lab, endpoint, key},
     packets::{Packet, checksums_are_right, rtp},
 };
-use crate::offload::Datapath as _;
 
 const PEERS: [[&str; 2]; 2] = [
     ["198.51.100.2:30000", "198.51.100.2:30001"],
