@@ -143,3 +143,109 @@ fn endpoint(address: &[u8]) -> Option<Endpoint> {
         port: port.into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A buffer as the kernel fills it, and its length.
+    fn filled(name: &[u8], messages: &[(i32, i32, &[u8])], payload: &[u8]) -> (Vec<u8>, usize) {
+        let mut control = Vec::new();
+        for (level, kind, data) in messages {
+            control.extend((16 + data.len()).to_ne_bytes());
+            control.extend(level.to_ne_bytes());
+            control.extend(kind.to_ne_bytes());
+            control.extend_from_slice(data);
+            control.resize(control.len().next_multiple_of(8), 0);
+        }
+        let mut buffer = Vec::new();
+        for word in [
+            name.len() as u32,
+            control.len() as u32,
+            payload.len() as u32,
+            0,
+        ] {
+            buffer.extend(word.to_ne_bytes());
+        }
+        buffer.extend_from_slice(name);
+        buffer.resize(HEADER + NAME, 0);
+        buffer.extend_from_slice(&control);
+        buffer.resize(PAYLOAD, 0);
+        buffer.extend_from_slice(payload);
+        let length = buffer.len();
+        (buffer, length)
+    }
+
+    fn v4(last: u8, port: u16) -> Vec<u8> {
+        let mut address = (libc::AF_INET as u16).to_ne_bytes().to_vec();
+        address.extend(port.to_be_bytes());
+        address.extend([192, 0, 2, last]);
+        address.extend([0; 8]);
+        address
+    }
+
+    #[test]
+    fn what_the_kernel_tells_is_read() {
+        let local = v4(1, 20_000);
+        let mut stamp = 5u64.to_ne_bytes().to_vec();
+        stamp.extend(7u64.to_ne_bytes());
+        let (buffer, length) = filled(
+            &v4(2, 4000),
+            &[
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &stamp),
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9u32.to_ne_bytes()),
+                (libc::SOL_IP, libc::IP_TOS, &[0xb8]),
+                (libc::SOL_IP, libc::IP_TTL, &61u32.to_ne_bytes()),
+                (libc::SOL_IP, libc::IP_ORIGDSTADDR, &local),
+            ],
+            b"content",
+        );
+        let datagram = parse(&buffer, length).expect("whole");
+        assert_eq!(
+            datagram.source,
+            crate::slow::endpoint(([192, 0, 2, 2], 4000).into())
+        );
+        assert_eq!(
+            datagram.local,
+            crate::slow::endpoint(([192, 0, 2, 1], 20_000).into())
+        );
+        assert_eq!((datagram.limit, datagram.service), (61, 0xb8));
+        assert_eq!(datagram.arrived, Some(5_000_000_007));
+        assert_eq!(datagram.overflows, Some(9));
+        assert_eq!(datagram.payload_length, 7);
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_on_the_wire_is_nobody() {
+        let mut mapped = (libc::AF_INET6 as u16).to_ne_bytes().to_vec();
+        mapped.extend([0x4e, 0x20, 0, 0, 0, 0]);
+        mapped.extend(Address::v4([192, 0, 2, 1]).0);
+        mapped.extend([0; 4]);
+        let limit = (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, &[61, 0, 0, 0][..]);
+        let to_mapped = [limit, (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR, &mapped)];
+        let (buffer, length) = filled(&v4(2, 4000), &to_mapped, b"");
+        assert_eq!(parse(&buffer, length), None);
+        let local = v4(1, 20_000);
+        let from_mapped = [limit, (libc::SOL_IP, libc::IP_ORIGDSTADDR, &local)];
+        let (buffer, length) = filled(&mapped, &from_mapped, b"");
+        assert_eq!(parse(&buffer, length), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_a_buffer_is_read_or_refused(
+            buffer in proptest::collection::vec(any::<u8>(), 0..400),
+            length in 0usize..500,
+            control in 0u32..250,
+        ) {
+            let mut buffer = buffer;
+            if let Some(place) = buffer.get_mut(4..8) {
+                place.copy_from_slice(&control.to_ne_bytes());
+            }
+            if let Some(datagram) = parse(&buffer, length) {
+                prop_assert!(PAYLOAD + datagram.payload_length <= buffer.len());
+            }
+        }
+    }
+}

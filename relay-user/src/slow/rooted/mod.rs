@@ -3,4 +3,5 @@
 
 mod lab;
 mod overload;
+mod refusal;
 mod relaying;
