@@ -3,19 +3,13 @@
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
-use crate::{
-    config,
-    sdp::{CodecFilter, LegPolicy, SrtpPolicy},
-};
+use crate::sdp::{CodecFilter, LegPolicy};
 
 /// What SDP must know of a leg.
 pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
     let mut policy = LegPolicy::new(port);
-    policy.srtp = match trunk.srtp {
-        config::Srtp::Require => SrtpPolicy::Require,
-        config::Srtp::Offer => SrtpPolicy::Offer,
-        config::Srtp::Off => SrtpPolicy::Off,
-    };
+    policy.srtp = trunk.srtp.into();
+    policy.hold = trunk.hold;
     policy.codecs = CodecFilter::new(&trunk.codecs);
     policy
 }

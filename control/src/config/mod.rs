@@ -14,8 +14,8 @@ pub use error::{ConfigError, Problem};
 pub use media::relay_config;
 pub use reference::reference;
 pub use settings::{
-    ADMIN_SOCKET, Admin, Destination, Interface, Latching, Limits, Log, Media, Route, Settings,
-    Srtp, Tls, Trunk, XdpMode,
+    ADMIN_SOCKET, Admin, Destination, Hold, Interface, Latching, Limits, Log, Media, Route,
+    Settings, Srtp, Tls, Trunk, XdpMode,
 };
 pub(crate) use tls::{TlsFiles, tls_provider};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};

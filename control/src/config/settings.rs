@@ -270,6 +270,10 @@ pub struct Trunk {
     /// it) or `off`.
     #[serde(default)]
     pub srtp: Srtp,
+    /// How hold is offered to it: `as-sent` (in the other side's form) or `inactive`, for peers
+    /// that know no one-way direction, such as Teams.
+    #[serde(default)]
+    pub hold: Hold,
     /// The codecs that may be used, by their names in SDP, such as `"PCMU"`. Empty: all. The
     /// order is the offering side's.
     #[serde(default)]
@@ -380,6 +384,15 @@ pub enum Srtp {
     Offer,
     #[default]
     Off,
+}
+
+/// How hold is offered to a trunk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    #[default]
+    AsSent,
+    Inactive,
 }
 
 /// The certificates of a TLS trunk, as PEM files. SIGHUP reads them anew.

@@ -45,7 +45,7 @@ pub(super) fn take_offer(
     Err(failure)
 }
 
-pub(super) fn take_audio(
+fn take_audio(
     place: usize,
     audio: &Audio,
     policy: &LegPolicy,

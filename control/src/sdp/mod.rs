@@ -27,5 +27,5 @@ pub use codec::Codec;
 pub use direction::Direction;
 pub use error::SdpError;
 pub use negotiation::{NegotiatedLeg, NegotiatedMedia, Negotiation};
-pub use policy::{CodecFilter, HoldForm, LegPolicy, Side, SrtpPolicy};
+pub use policy::{CodecFilter, LegPolicy, Side, SrtpPolicy};
 pub use remote::family;

@@ -10,9 +10,10 @@ use super::{
     exchange::{self, Taken},
     leg::LegState,
     local::{Layout, LocalDescription},
-    policy::{HoldForm, LegPolicy, Side, SrtpPolicy},
+    policy::{LegPolicy, Side, SrtpPolicy},
     remote::{Audio, Description, Transport},
 };
+use crate::config::Hold;
 
 /// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
 const TOLERATED: usize = 8;
@@ -113,7 +114,7 @@ struct Agreement {
 
 #[derive(Clone, Debug)]
 struct AgreedLeg {
-    audio: Audio,
+    transport: Transport,
     remote: Option<RemoteMedia>,
     srtp: Option<SrtpKeys>,
     rtcp_mux: bool,
@@ -179,33 +180,6 @@ impl Negotiation {
         Ok(body)
     }
 
-    /// An offer to `to` that repeats what the other side last described: for a peer that wants
-    /// every INVITE to bear an offer when the other side sent one without. What
-    /// [`answer`](Self::answer) then returns is for nobody.
-    ///
-    /// # Errors
-    /// [`SdpError::OfferPending`]; [`SdpError::NotPending`] before anything was agreed.
-    pub fn offer_again<R: CryptoRng + ?Sized>(
-        &mut self,
-        to: Side,
-        random: &mut R,
-    ) -> Result<String, SdpError> {
-        if self.exchange.is_some() {
-            return Err(SdpError::OfferPending);
-        }
-        let from = to.other();
-        let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
-        let AgreedLeg { audio, layout, .. } = of(&agreed.legs, from);
-        let layout = layout.clone();
-        let taken = exchange::take_audio(
-            layout.audio(),
-            audio,
-            &self.leg(from).policy,
-            &self.leg(to).policy,
-        )?;
-        self.make_offer(from, taken, layout, random)
-    }
-
     fn make_offer<R: CryptoRng + ?Sized>(
         &mut self,
         from: Side,
@@ -258,15 +232,13 @@ impl Negotiation {
         let mut offered = LocalDescription {
             port: policy.local,
             transport: match before {
-                Some(leg) => leg.audio.transport,
+                Some(leg) => leg.transport,
                 None if policy.srtp == SrtpPolicy::Require => Transport::Savp,
                 None => Transport::Avp,
             },
             formats,
             direction: match policy.hold {
-                HoldForm::Inactive if audio.direction != Direction::SendReceive => {
-                    Direction::Inactive
-                }
+                Hold::Inactive if audio.direction != Direction::SendReceive => Direction::Inactive,
                 _ => audio.direction,
             },
             crypto: Vec::new(),
@@ -326,8 +298,8 @@ impl Negotiation {
         let agreement = exchange.agree(
             self.agreed.as_ref(),
             &answer,
-            audio.clone(),
-            matched,
+            &audio,
+            &matched,
             answered,
             (offerer.received, received),
         );
@@ -470,8 +442,8 @@ impl Exchange {
         &self,
         before: Option<&Agreement>,
         answer: &LocalDescription,
-        audio: Audio,
-        matched: Vec<(usize, Format)>,
+        audio: &Audio,
+        matched: &[(usize, Format)],
         answered: Option<Crypto>,
         (offerer_received, answerer_received): (u32, u32),
     ) -> Agreement {
@@ -508,10 +480,10 @@ impl Exchange {
             direction: self.audio.direction.within(answer.direction),
             layout: self.layout.clone(),
             negotiation: offerer_received,
-            audio: self.audio.clone(),
+            transport: self.audio.transport,
         };
         let answerer_leg = AgreedLeg {
-            remote: remote(answerer, &audio, answerer_mux),
+            remote: remote(answerer, audio, answerer_mux),
             srtp: answered.and_then(|theirs| {
                 let ours = self
                     .offered
@@ -527,7 +499,7 @@ impl Exchange {
             direction: audio.direction.within(self.offered.direction),
             layout: self.offered.layout.clone(),
             negotiation: answerer_received,
-            audio,
+            transport: audio.transport,
         };
         Agreement {
             legs: by_side(self.offerer, offerer_leg, answerer_leg),

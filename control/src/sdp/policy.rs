@@ -3,7 +3,7 @@
 use relay_user::media::{MediaPort, SrtpSuite};
 
 use super::codec::Codec;
-use crate::config::Srtp;
+use crate::config::{Hold, Srtp};
 
 /// One of the two legs of a call: `A` is leg 0 of [`relay_user::media::CallMedia`], `B` is leg 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ pub struct LegPolicy {
     pub codecs: CodecFilter,
     /// Whether RTP and RTCP may share a port (RFC 5761): offered, and agreed to when offered.
     pub rtcp_mux: bool,
-    pub hold: HoldForm,
+    pub hold: Hold,
 }
 
 impl LegPolicy {
@@ -62,7 +62,7 @@ impl LegPolicy {
             suites: Self::DEFAULT_SUITES.to_vec(),
             codecs: CodecFilter::default(),
             rtcp_mux: true,
-            hold: HoldForm::AsSent,
+            hold: Hold::AsSent,
         }
     }
 }
@@ -89,16 +89,6 @@ impl From<Srtp> for SrtpPolicy {
             Srtp::Off => Self::Off,
         }
     }
-}
-
-/// How a one-way direction is offered to a leg.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HoldForm {
-    /// As the other leg sent it.
-    #[default]
-    AsSent,
-    /// `sendonly` and `recvonly` are offered as `inactive`.
-    Inactive,
 }
 
 /// The codecs that a trunk lets through, by encoding name as in `a=rtpmap`, whatever the case;

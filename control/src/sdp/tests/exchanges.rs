@@ -361,24 +361,6 @@ fn media_lines_keep_their_places() {
 }
 
 #[test]
-fn an_offer_can_be_repeated_for_a_peer_that_wants_one() {
-    let mut call = plain();
-    assert_eq!(
-        call.offer_again(Side::B, &mut random()),
-        Err(SdpError::NotPending)
-    );
-    let first = call.offer(Side::A, SIPP.as_bytes(), &mut random()).unwrap();
-    call.answer(Side::B, GENESYS.as_bytes()).unwrap();
-    call.commit().unwrap();
-    let before = call.media().unwrap();
-    let again = call.offer_again(Side::B, &mut random()).unwrap();
-    assert_eq!(first, again);
-    call.answer(Side::B, GENESYS.as_bytes()).unwrap();
-    call.commit().unwrap();
-    assert_eq!(call.media().unwrap().streams, before.streams);
-}
-
-#[test]
 fn the_family_of_a_description_is_that_of_its_audio() {
     assert_eq!(family(SIPP.as_bytes()), Ok(Family::V4));
     assert_eq!(family(BARESIP.as_bytes()), Ok(Family::V6));

@@ -1,7 +1,7 @@
 //! Hold and resume in all their forms (RFC 3264, sections 5.1, 6.1 and 8.4).
 
 use super::{
-    super::{HoldForm, Negotiation, Side, SrtpPolicy},
+    super::{Negotiation, Side, SrtpPolicy},
     LOCAL_A, LOCAL_B, plain, plain_sdp, policy, random,
     reading::{Reading, assert_answers},
 };
@@ -126,7 +126,7 @@ fn a_direction_for_the_session_counts_where_the_line_has_none() {
 #[test]
 fn a_leg_that_knows_only_inactive_is_offered_that() {
     let mut teams = policy(LOCAL_B, SrtpPolicy::Off);
-    teams.hold = HoldForm::Inactive;
+    teams.hold = crate::config::Hold::Inactive;
     let mut call = Negotiation::new([policy(LOCAL_A, SrtpPolicy::Off), teams], &mut random());
     exchange(&mut call, Side::A, "sendrecv", "sendrecv");
     let (offered, answered, active) = exchange(&mut call, Side::A, "sendonly", "inactive");

@@ -113,6 +113,20 @@ fn hold_by_an_address_of_zeros_becomes_a_direction() {
 }
 
 #[test]
+fn a_trunk_that_knows_only_inactive_is_offered_that() {
+    let mut call = scenario(OFF, "hold = \"inactive\"");
+    call.connect(&caller("0", &[]), &callee("0", &[]));
+    let (offer, answer) = call.renegotiate(
+        Who::Caller,
+        &caller("0", &["sendonly"]),
+        &callee("0", &["inactive"]),
+    );
+    assert!(has(&offer, "inactive") && has(&answer, "inactive"));
+    assert_eq!(call.flows(), [false, false]);
+    call.hang_up(Who::Caller);
+}
+
+#[test]
 fn the_held_side_may_hang_up_and_a_held_call_may_change_hands() {
     let mut call = connected();
     call.renegotiate(
