@@ -59,6 +59,7 @@ addresses = ["sip.pstnhub.microsoft.com", "sip2.pstnhub.microsoft.com", "sip3.ps
 allowed_sources = ["52.112.0.0/14", "52.120.0.0/14"]
 media_sources = ["52.112.0.0/14", "52.122.0.0/15"]
 srtp = "require"
+hold = "inactive"
 domain = "sbc.example.com"
 tls.certificate = "/etc/trunkline/sbc.pem"
 tls.key = "/etc/trunkline/sbc.key"
