@@ -18,8 +18,9 @@ pub struct SlowFlow {
     /// - `ssrc_out` and the offsets are what the first source is translated by; once a source is
     ///   known the worker's own are kept;
     /// - `to` is where packets go until the other leg's peer is learned;
-    /// - [`FlowEntry::USERSPACE`], `next_hop` and `counters` mean nothing to it, but `counters` is
-    ///   what [`LastOutput`] is asked for.
+    /// - [`FlowEntry::USERSPACE`] and `next_hop` mean nothing to it, and `counters` is what
+    ///   [`LastOutput`] is asked for; [`SlowEvent::Source`](super::SlowEvent::Source) has them as
+    ///   they were installed.
     pub entry: FlowEntry,
     /// All payload types as (incoming, outgoing), where they are more than the entry holds; empty
     /// otherwise.
@@ -40,7 +41,7 @@ pub struct SlowFlow {
 pub struct Sources {
     pub latching: Latching,
     /// Counts the leg's offers and answers: under [`Latching::RelatchOnReinvite`] a change forgets
-    /// the learned peer.
+    /// the learned peer. Under [`Latching::Strict`] a change of `rtp` does.
     pub negotiation: u32,
     /// What the trunk allows; empty allows every address. The signalled addresses always are.
     pub allowed: Vec<IpNet>,

@@ -15,10 +15,7 @@ use super::{
     shared::{Copied, FlowShared, Translation},
     sources::ChangeLimit,
 };
-use crate::{
-    media::Latching,
-    srtp::{Inbound, Outbound},
-};
+use crate::srtp::{Inbound, Outbound};
 
 /// A flow made ready by the caller of `install`, so that the worker only has to take it.
 #[derive(Debug)]
@@ -109,6 +106,9 @@ pub(super) struct Served {
     rtcp_untold: bool,
 }
 
+// A packet touches its flow: a few cache lines, one after the other.
+const _: () = assert!(size_of::<Served>() <= 1024);
+
 impl Served {
     pub(super) fn new(prepared: Prepared) -> Self {
         prepared.shared.reset();
@@ -143,9 +143,7 @@ impl Served {
         let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
         let newer = entry.generation.get().wrapping_sub(old.generation.get()) as i32 >= 0;
         let told = entry.has(known) && (newer || !old.has(FlowEntry::SSRC_KNOWN));
-        let relatch = self.sources.latching != prepared.flow.sources.latching
-            || (prepared.flow.sources.latching == Latching::RelatchOnReinvite
-                && self.sources.negotiation != prepared.flow.sources.negotiation);
+        let relatch = self.sources.are_forgotten_for(&prepared.flow.sources);
         if !told {
             let flags = entry.flags.get();
             if !entry.has(FlowEntry::PINNED) && old.has(FlowEntry::PINNED) && !relatch {

@@ -85,6 +85,9 @@ pub(super) struct FlowShared {
     counters: Counters,
 }
 
+// What readers of the translation wait for is never where the counters are written.
+const _: () = assert!(size_of::<FlowShared>() == 3 * 64);
+
 /// What a worker has counted of one flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowCounters {

@@ -34,6 +34,15 @@ impl Sources {
         }
     }
 
+    /// Whether a flow whose sources become `new` forgets the peer that it has learned.
+    pub(super) fn are_forgotten_for(&self, new: &Self) -> bool {
+        match new.latching {
+            Latching::Strict => self.latching != Latching::Strict || self.rtp != new.rtp,
+            Latching::Latch => false,
+            Latching::RelatchOnReinvite => self.negotiation != new.negotiation,
+        }
+    }
+
     fn allows(&self, source: &Endpoint) -> bool {
         let ip = socket_address(source).ip();
         let named = |address: Option<std::net::SocketAddr>| {

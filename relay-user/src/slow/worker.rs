@@ -83,6 +83,8 @@ struct Sending {
     rtcp: bool,
 }
 
+const _: () = assert!(size_of::<Sending>() == 64);
+
 /// A worker, ready to run.
 pub(super) struct Worker {
     // Dropped first: then the kernel has let go of what the state's boxes and mappings hold.
@@ -211,7 +213,7 @@ impl Worker {
             monotonic: sockets::nanoseconds(libc::CLOCK_MONOTONIC),
             wall: sockets::nanoseconds(libc::CLOCK_REALTIME),
         };
-        while let Some(completion) = queues.completions.next() {
+        for completion in queues.completions.by_ref() {
             state.complete(&completion, clock);
         }
         state.buffers.publish();

@@ -310,3 +310,22 @@ fn more_payload_types_than_an_entry_holds_are_told_apart() {
         Err(Discard::PayloadType)
     );
 }
+
+#[test]
+fn a_strict_flow_follows_its_sdp_and_nothing_else() {
+    let mut flow = caller_to_callee();
+    flow.sources.latching = Latching::Strict;
+    let mut lab = Lab::new([flow.clone(), callee_to_caller()]);
+    let moved = "198.51.100.3:1234";
+    let send =
+        |lab: &mut Lab, from: &str, sequence| lab.send(from, OURS_CALLER, &rtp(0, sequence, 0, 7));
+    assert_eq!(send(&mut lab, moved, 1), Err(Discard::ForeignSource));
+    assert!(send(&mut lab, CALLER, 1).is_ok());
+    lab.install(0, flow.clone());
+    assert!(send(&mut lab, CALLER, 2).is_ok());
+    flow.sources.rtp = Some(address(moved));
+    lab.install(0, flow);
+    assert_eq!(send(&mut lab, CALLER, 3), Err(Discard::ForeignSource));
+    assert!(send(&mut lab, moved, 3).is_ok());
+    assert_eq!(send(&mut lab, CALLER, 4), Err(Discard::ForeignSource));
+}
