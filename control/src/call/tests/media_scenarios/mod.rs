@@ -373,3 +373,70 @@ fn a_trunk_of_another_codec_list_changes_what_is_offered() {
     assert!(audio_line(&answer).ends_with(" RTP/AVP 8 101"));
     call.hang_up(Who::Caller);
 }
+
+#[test]
+fn a_new_key_in_a_re_invite_changes_theirs_and_not_ours() {
+    let secured = |key| {
+        sdp(
+            "203.0.113.9",
+            "RTP/SAVP",
+            "0",
+            &[&format!(
+                "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}|2^31"
+            )],
+        )
+    };
+    let mut call = scenario(OFF, "srtp = \"require\"");
+    let (offer, _) = call.connect(&caller("0", &[]), &secured(KEY));
+    let ours = |body: &str| {
+        let key = body.split("AES_CM_128_HMAC_SHA1_80 inline:").nth(1);
+        key.unwrap().split('|').next().unwrap().to_owned()
+    };
+    let before = call.media().legs[1].srtp.clone().unwrap();
+    let new = "PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR";
+    let (_, answer) = call.renegotiate(Who::Callee, &secured(new), &caller("0", &[]));
+    assert_eq!(ours(&offer), ours(&answer));
+    let after = call.media().legs[1].srtp.clone().unwrap();
+    assert_eq!(after.protect, before.protect);
+    assert_ne!(after.unprotect, before.unprotect);
+    assert_eq!(call.media().legs[1].negotiation, 2);
+    call.hang_up(Who::Callee);
+}
+
+#[test]
+fn offered_srtp_is_used_by_those_who_have_it() {
+    for (key, encrypted) in [
+        (None, false),
+        (
+            Some(format!("crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}")),
+            true,
+        ),
+    ] {
+        let mut call = scenario(OFF, "srtp = \"offer\"");
+        let attributes: Vec<&str> = key.iter().map(String::as_str).collect();
+        let (offer, _) = call.connect(&caller("0", &[]), &callee("0", &attributes));
+        assert!(audio_line(&offer).contains(" RTP/AVP ") && offer.contains("a=crypto:1 "));
+        assert_eq!(call.media().legs[1].srtp.is_some(), encrypted);
+        // What was agreed stays agreed over a hold.
+        let held: Vec<&str> = attributes.iter().copied().chain(["recvonly"]).collect();
+        let (offer, _) = call.renegotiate(
+            Who::Caller,
+            &caller("0", &["sendonly"]),
+            &callee("0", &held),
+        );
+        assert_eq!(offer.contains("a=crypto"), encrypted);
+        assert_eq!(call.media().legs[1].srtp.is_some(), encrypted);
+        call.hang_up(Who::Caller);
+    }
+}
+
+#[test]
+fn an_address_family_that_the_interface_does_not_have_is_refused() {
+    let mut call = scenario(OFF, OFF);
+    let offer = caller("0", &[]).replace("c=IN IP4 198.51.100.9", "c=IN IP6 2001:db8::9");
+    call.call(&offer);
+    let refusal = call.hear_status(Who::Caller, 488);
+    assert!(refusal.header("warning").starts_with("300 "), "{refusal:?}");
+    call.hears_nothing(Who::Callee);
+    assert_eq!(call.reserved_ports(), 0);
+}
