@@ -155,3 +155,130 @@ impl Reception {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn arrival(sequence: u16) -> Arrival {
+        Arrival {
+            generation: 1,
+            ticks: 1000,
+            sequence,
+            timestamp: 0,
+            sequence_out: sequence,
+            timestamp_out: 0,
+        }
+    }
+
+    fn received(sequences: impl IntoIterator<Item = u16>) -> Reception {
+        let mut reception = Reception::default();
+        for sequence in sequences {
+            reception.record(&arrival(sequence));
+        }
+        reception
+    }
+
+    #[test]
+    fn losses() {
+        for (description, sequences, lost) in [
+            ("none", &[1, 2, 3][..], 0),
+            ("one", &[1, 3], 1),
+            ("one that comes late", &[1, 3, 2], 0),
+            ("over the wrap", &[65_534, 65_535, 2], 2),
+            ("late over the wrap", &[65_535, 1, 0], 0),
+            ("one twice", &[1, 2, 2], -1),
+            (
+                "a source that starts anew is no loss",
+                &[1, 2, 40_000, 40_001],
+                0,
+            ),
+            ("nor is one that goes back", &[40_000, 40_001, 7, 8], 0),
+            ("a loss just below a restart", &[0, 2_999], 2_998),
+            ("a restart", &[0, 3_000], 0),
+        ] {
+            assert_eq!(
+                received(sequences.iter().copied()).lost(),
+                lost,
+                "{description}"
+            );
+        }
+        assert_eq!(Reception::default().lost(), 0);
+    }
+
+    #[test]
+    fn a_generation_starts_anew() {
+        let mut reception = received([1, 9]);
+        reception.record(&Arrival {
+            generation: 2,
+            ..arrival(100)
+        });
+        assert_eq!(reception.received, 1);
+        assert_eq!(reception.lost(), 0);
+    }
+
+    /// RFC 3550, section A.8, in floating point, is the oracle.
+    #[test]
+    fn jitter_is_that_of_the_rfc() {
+        let mut reception = Reception::default();
+        let (mut jitter, mut before) = (0.0f64, None::<f64>);
+        let mut now = 0u64;
+        for packet in 0..500u32 {
+            now += 20_000_000 + u64::from(packet * 7919 % 11) * 500_000;
+            let ticks = ticks(now, 8000);
+            reception.record(&Arrival {
+                ticks,
+                timestamp: packet * 160,
+                ..arrival(packet as u16)
+            });
+            let transit = f64::from(ticks) - f64::from(packet * 160);
+            if let Some(before) = before {
+                jitter += ((transit - before).abs() - jitter) / 16.0;
+            }
+            before = Some(transit);
+        }
+        let measured = f64::from(reception.jitter) / 16.0;
+        assert!(jitter > 5.0);
+        assert!((measured - jitter).abs() < 1.0, "{measured} and {jitter}");
+    }
+
+    proptest! {
+        #[test]
+        fn ticks_are_the_clock_s_units(
+            now in 0u64..1 << 57,
+            rate in prop_oneof![Just(8000u32), Just(16_000), Just(48_000), Just(90_000)],
+            later in 0u64..10_000_000_000,
+        ) {
+            let elapsed = ticks(now + later, rate).wrapping_sub(ticks(now, rate));
+            let exact = later as f64 * f64::from(rate) / 1e9;
+            prop_assert!((f64::from(elapsed) - exact).abs() <= 2.0, "{elapsed} {exact}");
+        }
+
+        /// However a stream is spread over two CPUs, packet by packet or in turns, the losses of
+        /// both together are those of one that sees it all, but for the turns themselves.
+        #[test]
+        fn two_halves_make_the_whole(
+            first in any::<u16>(), split in proptest::collection::vec(any::<bool>(), 200),
+            lost in proptest::collection::vec(0usize..20, 200), turn in proptest::option::of(0usize..200),
+        ) {
+            let (mut one, mut other, mut all) =
+                (Reception::default(), Reception::default(), Reception::default());
+            for index in 0..200 {
+                if lost[index] == 0 {
+                    continue;
+                }
+                let packet = arrival(first.wrapping_add(index as u16));
+                all.record(&packet);
+                let to_one = turn.map_or(split[index], |turn| index < turn);
+                if to_one { one.record(&packet) } else { other.record(&packet) }
+            }
+            let merged = one.merge(other);
+            prop_assert_eq!(merged.received, all.received);
+            prop_assert_eq!(merged.highest_sequence as u16, all.highest_sequence as u16);
+            let at_turns = if turn.is_some() { 20 } else { 0 };
+            prop_assert!(merged.lost() <= all.lost());
+            prop_assert!(merged.lost() + at_turns >= all.lost());
+        }
+    }
+}

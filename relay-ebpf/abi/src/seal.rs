@@ -129,3 +129,90 @@ impl SealedNextHop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    fn sealed() -> impl Strategy<Value = (FlowKey, SealedFlow)> {
+        (any::<[u8; 20]>(), any::<[u64; 13]>()).prop_map(|(key, words)| {
+            let key: FlowKey = transmute!(key);
+            (key, SealedFlow::new(&key, &transmute!(words)))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_whole_entry_opens_for_its_own_key_alone((key, flow) in sealed(), bit in 0usize..160) {
+            let entry = flow.open(&key).expect("whole");
+            let words: [u64; 13] = transmute!(*entry);
+            prop_assert_eq!(words, flow.words);
+
+            let mut other = key;
+            other.as_mut_bytes()[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(flow.open(&other).is_none());
+        }
+
+        /// What a reader sees while one entry is written over another: any of the words old, the
+        /// rest new.
+        #[test]
+        fn a_mixture_of_two_entries_opens_for_neither(
+            (old_key, old) in sealed(), (new_key, new) in sealed(), which in 1u16..(1 << 14) - 1,
+        ) {
+            let old_words: [u64; 14] = transmute!(old);
+            let new_words: [u64; 14] = transmute!(new);
+            let mut mixed = old_words;
+            for (index, word) in mixed.iter_mut().enumerate() {
+                if which & (1 << index) != 0 {
+                    *word = new_words[index];
+                }
+            }
+            let mixed: SealedFlow = transmute!(mixed);
+            prop_assert!(mixed.open(&old_key).is_none());
+            prop_assert!(mixed.open(&new_key).is_none());
+        }
+
+        /// The two are lives of one flow: most words are the same, and few bits differ.
+        #[test]
+        fn a_mixture_of_two_lives_opens_only_as_one_of_them(
+            (key, old) in sealed(), changes in proptest::collection::vec((0usize..13, 0u32..64), 1..4),
+            which in any::<u16>(),
+        ) {
+            let mut words = old.words;
+            for (word, bit) in changes {
+                words[word] ^= 1 << bit;
+            }
+            let new = SealedFlow::new(&key, &transmute!(words));
+            let mut mixed = old;
+            for (index, word) in mixed.words.iter_mut().enumerate() {
+                if which & (1 << index) != 0 {
+                    *word = new.words[index];
+                }
+            }
+            if which & (1 << 13) != 0 {
+                mixed.seal = new.seal;
+            }
+            prop_assert_eq!(mixed.open(&key).is_some(), mixed == old || mixed == new);
+        }
+    }
+
+    #[test]
+    fn a_next_hop_opens_whole_and_a_row_never_written_is_unresolved() {
+        let next_hop = NextHop {
+            resolved: 1,
+            source: [1; 6],
+            ..NextHop::default()
+        };
+        let sealed = SealedNextHop::new(&next_hop);
+        assert_eq!(sealed.open(), Some(&next_hop));
+        let mut torn = sealed;
+        torn.words[1] ^= 1 << 40;
+        assert_eq!(torn.open(), None);
+        assert_eq!(
+            SealedNextHop::default().open().map(|row| row.resolved),
+            Some(0)
+        );
+    }
+}

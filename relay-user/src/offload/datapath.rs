@@ -113,10 +113,6 @@ impl Capacity {
             return Err(DatapathError::Flow("its key's padding is not zero"));
         }
         self.check_counters(entry.counters.get())?;
-        if entry.has(FlowEntry::USERSPACE) {
-            return Ok(());
-        }
-        self.check_next_hop(entry.next_hop.get())?;
         if usize::from(entry.payload_type_count) > PAYLOAD_TYPES {
             return Err(DatapathError::Flow(
                 "it has more payload types than an entry holds",
@@ -132,6 +128,12 @@ impl Capacity {
         if entry.dscp > 63 {
             return Err(DatapathError::Flow("its code point is above 63"));
         }
+        // Where a packet leaves to matters only when one can.
+        let stays = FlowEntry::USERSPACE | FlowEntry::HELD;
+        if entry.flags.get() & stays != 0 || !entry.has(FlowEntry::PINNED | FlowEntry::SSRC_KNOWN) {
+            return Ok(());
+        }
+        self.check_next_hop(entry.next_hop.get())?;
         let v4 = key.local.address.as_v4().is_some();
         if [entry.from, entry.to]
             .iter()

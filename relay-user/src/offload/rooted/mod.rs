@@ -1,5 +1,6 @@
 //! Tests that load the programs into this machine's kernel.
 
+mod changing;
 mod differential;
 mod fixtures;
 mod lab;
