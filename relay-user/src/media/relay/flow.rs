@@ -89,7 +89,7 @@ impl Flow {
     }
 
     pub(super) fn is_learned(&self) -> bool {
-        self.entry.has(FlowEntry::PINNED)
+        self.entry.has(FlowEntry::PINNED | FlowEntry::SSRC_KNOWN)
     }
 
     /// Forgets the source; the numbers that the other leg hears go on.
@@ -101,11 +101,14 @@ impl Flow {
 
     /// Takes over what the description says.
     pub(super) fn describe(&mut self, media: &CallMedia, direction: usize) {
-        let (Some(stream), Some(to)) =
-            (media.streams.get(direction), media.legs.get(1 - direction))
-        else {
+        let (Some(stream), Some(from), Some(to)) = (
+            media.streams.get(direction),
+            media.legs.get(direction),
+            media.legs.get(1 - direction),
+        ) else {
             return;
         };
+        self.pin_strictly(from);
         let entry = &mut self.entry;
         entry.from = endpoint(to.port.rtp);
         let mut flags = entry.flags.get() & !(FlowEntry::HELD | FlowEntry::SET_DSCP);
@@ -131,6 +134,22 @@ impl Flow {
         }
     }
 
+    /// Where only SDP says who the peer is, it is pinned from the beginning, and again when SDP
+    /// names another one.
+    pub(super) fn pin_strictly(&mut self, from: &LegMedia) {
+        if from.sources.latching != Latching::Strict {
+            return;
+        }
+        let flags = self.entry.flags.get();
+        match from.remote {
+            Some(remote) => {
+                self.entry.peer = endpoint(remote.rtp);
+                self.entry.flags = U16::new(flags | FlowEntry::PINNED);
+            }
+            None => self.entry.flags = U16::new(flags & !FlowEntry::PINNED),
+        }
+    }
+
     /// What the kernel's table holds.
     pub(super) fn kernel_entry(&self) -> FlowEntry {
         let mut entry = self.entry;
@@ -142,15 +161,21 @@ impl Flow {
         entry
     }
 
-    /// What the worker is told. Never who the source is: the worker knows it first.
+    /// What the worker is told. Not who the source is, which the worker knows first, but where SDP
+    /// says so.
     pub(super) fn slow(&self, media: &CallMedia, direction: usize) -> SlowFlow {
         let [from, to] = match direction {
             0 => [&media.legs[0], &media.legs[1]],
             _ => [&media.legs[1], &media.legs[0]],
         };
         let mut entry = self.kernel_entry();
-        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
-        entry.flags = U16::new(entry.flags.get() & !known);
+        let unknown = match from.sources.latching {
+            Latching::Strict => FlowEntry::SSRC_KNOWN,
+            Latching::Latch | Latching::RelatchOnReinvite => {
+                FlowEntry::PINNED | FlowEntry::SSRC_KNOWN
+            }
+        };
+        entry.flags = U16::new(entry.flags.get() & !unknown);
         entry.next_hop = U32::new(self.token);
         // Until the other leg's peer is learned, which the worker sees for itself, its SDP decides.
         entry.to = to
@@ -182,13 +207,12 @@ impl Flow {
 
 /// Whether a new description of a leg makes its learned peer be forgotten.
 pub(super) fn forgets(earlier: &LegMedia, now: &LegMedia) -> bool {
+    let changed = earlier.sources.latching != now.sources.latching;
     match now.sources.latching {
-        Latching::RelatchOnReinvite => earlier.negotiation != now.negotiation,
-        Latching::Strict => {
-            let rtp = |leg: &LegMedia| leg.remote.map(|remote| remote.rtp);
-            rtp(earlier) != rtp(now) || earlier.sources.latching != Latching::Strict
-        }
-        Latching::Latch => false,
+        Latching::RelatchOnReinvite => changed || earlier.negotiation != now.negotiation,
+        Latching::Latch => changed,
+        // The peer is whom SDP names, and its SSRC stays known.
+        Latching::Strict => false,
     }
 }
 

@@ -157,11 +157,15 @@ impl Plane {
         entry.sequence_offset = learned.sequence_offset;
         entry.generation = learned.generation;
         entry.flags = (entry.flags.get() | FlowEntry::PINNED | FlowEntry::SSRC_KNOWN).into();
+        if let Some(leg) = call.media.legs.get(direction) {
+            flow.pin_strictly(leg);
+        }
+        let peer = flow.entry.peer;
         install_kernel(parts.tables, flow);
 
-        if opposite.entry.to != learned.peer {
+        if opposite.entry.to != peer {
             let before = *opposite;
-            opposite.entry.to = learned.peer;
+            opposite.entry.to = peer;
             hold_way(parts, opposite);
             install_kernel(parts.tables, opposite);
             release_way(parts, &before);
@@ -366,6 +370,8 @@ impl Plane {
         self.tokens
     }
 }
+
+const _: () = assert!(size_of::<Call>() <= 1024);
 
 impl Call {
     pub(super) fn paths(&self) -> [Path; 2] {

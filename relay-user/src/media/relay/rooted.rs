@@ -155,17 +155,30 @@ impl Bench {
         to: &mut Telephone,
         local: SocketAddr,
     ) -> Vec<Heard> {
+        self.talk_until(from, to, local, |streams| {
+            streams[direction].packets_xdp > 0
+        })
+    }
+
+    /// Talks until something has become true of the statistics; what was heard.
+    fn talk_until(
+        &self,
+        from: &mut Telephone,
+        to: &mut Telephone,
+        local: SocketAddr,
+        wanted: impl Fn(&[StreamStatistics; 2]) -> bool,
+    ) -> Vec<Heard> {
         let mut heard = Vec::new();
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             from.say(local);
             heard.push(to.hear().expect("what was said is not heard"));
-            if self.statistics()[direction].packets_xdp > 0 {
+            if wanted(&self.statistics()) {
                 return heard;
             }
         }
         panic!(
-            "the XDP program relays nothing: {:?} {:?} {:?}",
+            "it does not come true: {:?} {:?} {:?}",
             self.statistics(),
             self.relay.snapshot(),
             self.unresolved()
@@ -399,15 +412,9 @@ fn relatching_follows_the_telephone_after_a_new_offer_only() {
     media.legs[0].negotiation += 1;
     bench.connect(&media);
     let packets = bench.statistics()[0].packets_xdp;
-    let mut after = Vec::new();
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        moved.say(near);
-        after.push(second.hear().expect("the new telephone is not heard"));
-        if bench.statistics()[0].packets_xdp > packets {
-            break;
-        }
-    }
+    let after = bench.talk_until(&mut moved, &mut second, near, |[forth, _]| {
+        forth.packets_xdp > packets
+    });
     assert_eq!(bench.statistics()[0].peer, Some(moved.address()));
     // The other leg hears the same source go on.
     let mut heard = vec![*before.last().unwrap()];
@@ -416,6 +423,39 @@ fn relatching_follows_the_telephone_after_a_new_offer_only() {
     second.say(far);
     assert!(moved.hear().is_some(), "media goes to the new telephone");
     assert_eq!(first.hear_for(Duration::from_millis(10)), None);
+}
+
+#[test]
+fn strictly_only_the_signalled_address_is_heard() {
+    let mut bench = Bench::new(XdpMode::Native);
+    let (mut first, mut second, mut media) = bench.call(Family::V4);
+    media.legs[0].sources.latching = Latching::Strict;
+    bench.connect(&media);
+    let near = media.legs[0].port.rtp;
+    let mut other = Telephone::new(&bench.carrier, "10.81.0.2:6002", first.ssrc);
+    other.say(near);
+    bench.wait(&second, |[forth, _]| forth.dropped == 1);
+    assert_eq!(bench.statistics()[0].state, StreamState::Waiting);
+    let mut heard = bench.talk_until_xdp(0, &mut first, &mut second, near);
+
+    // SDP names another port of the same telephone, whose stream goes on.
+    media.legs[0].remote = Some(RemoteMedia {
+        rtp: other.address(),
+        rtcp: other.address(),
+    });
+    media.legs[0].negotiation += 1;
+    bench.connect(&media);
+    let (ssrc, packets) = (heard[0].ssrc, bench.statistics()[0].packets_xdp);
+    other.sequence = first.sequence;
+    heard.extend(
+        bench.talk_until(&mut other, &mut second, near, |[forth, _]| {
+            forth.packets_xdp > packets
+        }),
+    );
+    assert_eq!(heard.last().unwrap().ssrc, ssrc);
+    assert_continuous(&heard);
+    first.say(near);
+    bench.wait(&second, |[forth, _]| forth.dropped == 2);
 }
 
 #[test]

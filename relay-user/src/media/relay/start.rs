@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt, io,
-    net::IpAddr,
+    net::{IpAddr, UdpSocket},
     ops::RangeInclusive,
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -125,6 +125,9 @@ impl Relay {
         let ports = Ports::new(&config.interfaces, &config.ports);
         if ports.total() == 0 {
             return Err(StartError::NoPorts);
+        }
+        for address in addresses(&config.interfaces) {
+            warn_of_absent(address);
         }
         let mut offload_config = config.offload();
         // Frames come in and leave by the device under a VLAN's: that one gets the program.
@@ -264,6 +267,16 @@ impl Steer for Steering {
     fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
         let worker = u16::try_from(worker).map_err(io::Error::other)?;
         Self::set(self, worker, family, &socket).map_err(io::Error::other)
+    }
+}
+
+/// An address may come to the machine later, when another one fails over to it.
+fn warn_of_absent(address: IpAddr) {
+    if let Err(error) = UdpSocket::bind((address, 0)) {
+        tracing::warn!(
+            %error,
+            "the media address {address} is not on this machine: no media comes in there until it is"
+        );
     }
 }
 

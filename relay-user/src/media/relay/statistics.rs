@@ -40,10 +40,10 @@ pub(super) fn statistics(
     };
     StreamStatistics {
         path: flow.path,
-        state: match (active, peer) {
+        state: match (active, flow.is_learned() || worker.flow.packets > 0) {
             (false, _) => StreamState::Held,
-            (true, Some(_)) => StreamState::Flowing,
-            (true, None) => StreamState::Waiting,
+            (true, true) => StreamState::Flowing,
+            (true, false) => StreamState::Waiting,
         },
         packets_xdp: kernel.packets,
         packets_userspace: worker.flow.packets,

@@ -293,9 +293,9 @@ fn hold_and_resume_keep_the_source_and_its_numbers() {
 fn only_relatching_forgets_the_source() {
     for (latching, moved, kept) in [
         (Latching::Latch, true, true),
+        (Latching::Latch, false, true),
         (Latching::RelatchOnReinvite, false, false),
-        (Latching::Strict, false, true),
-        (Latching::Strict, true, false),
+        (Latching::RelatchOnReinvite, true, false),
     ] {
         let mut bench = Bench::new(16);
         let mut media = bench.media();
@@ -321,6 +321,42 @@ fn only_relatching_forgets_the_source() {
         bench.learn(port, "198.51.100.2:9000", 2);
         assert!(bench.entry(port).unwrap().has(FlowEntry::PINNED));
     }
+}
+
+#[test]
+fn strictly_the_peer_is_whom_sdp_names() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    media.legs[0].sources.latching = Latching::Strict;
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    let named = endpoint("198.51.100.2:6000".parse().unwrap());
+    for entry in [bench.entry(port).unwrap(), bench.told(port).entry] {
+        assert!(entry.has(FlowEntry::PINNED) && !entry.has(FlowEntry::SSRC_KNOWN));
+        assert_eq!(entry.peer, named);
+    }
+    assert_eq!(
+        bench.statistics(CALL).unwrap()[0].state,
+        StreamState::Waiting
+    );
+    let early = bench.news(port, "198.51.100.2:6000", 1);
+    bench.tell(port, &early);
+
+    // Another one is followed at once, and news of the first does not bring it back.
+    media.legs[0].remote.as_mut().unwrap().rtp = "198.51.100.2:9000".parse().unwrap();
+    bench.connect(CALL, &media).unwrap();
+    bench.tell(port, &early);
+    let named = endpoint("198.51.100.2:9000".parse().unwrap());
+    assert!(bench.entry(port).unwrap().has(PINNED));
+    assert_eq!(bench.entry(port).unwrap().peer, named);
+    assert_eq!(bench.told(port).entry.peer, named);
+    assert_eq!(bench.entry(media.legs[1].port).unwrap().to, named);
+
+    // Latching from now on: whoever sends next.
+    media.legs[0].sources.latching = Latching::Latch;
+    bench.connect(CALL, &media).unwrap();
+    bench.tell(port, &early);
+    assert!(!bench.entry(port).unwrap().has(FlowEntry::PINNED));
 }
 
 #[test]
