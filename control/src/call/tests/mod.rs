@@ -1,5 +1,6 @@
 //! Calls in simulated time.
 
 mod bench;
+mod conformance;
 mod media_scenarios;
 mod setup;
