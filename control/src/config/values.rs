@@ -60,7 +60,7 @@ impl PortRange {
                 "the range {first}-{last} is empty{REMEDY}put the lower port first"
             ));
         }
-        if first % 2 != 0 || last % 2 == 0 {
+        if !first.is_multiple_of(2) || last.is_multiple_of(2) {
             return Err(format!(
                 "the range {first}-{last} does not consist of pairs{REMEDY}\
                  begin with an even port (RTP) and end with an odd one (RTCP)"
@@ -83,7 +83,7 @@ impl PortRange {
     /// How many pairs of RTP and RTCP ports it holds.
     #[must_use]
     pub fn pairs(self) -> u32 {
-        (u32::from(self.last) - u32::from(self.first) + 1) / 2
+        (u32::from(self.last) - u32::from(self.first)).div_ceil(2)
     }
 
     #[must_use]
