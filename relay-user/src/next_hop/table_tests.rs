@@ -452,3 +452,19 @@ fn a_destination_that_found_the_table_full_gets_a_row_later() {
     };
     assert_eq!(bench.resolved(to), Some(OTHER));
 }
+
+#[test]
+fn a_vlans_frames_leave_by_the_device_under_it() {
+    let mut inventory = Inventory::default();
+    for link in [ethernet(1), vlan(5, 1, 100), vlan(6, 5, 200)] {
+        inventory.apply(Event::Link(link));
+    }
+    for (name, lower) in [
+        ("eth1", Some("eth1")),
+        ("vlan100", Some("eth1")),
+        ("vlan200", Some("eth1")),
+        ("eth9", None),
+    ] {
+        assert_eq!(inventory.lower_device(name), lower);
+    }
+}
