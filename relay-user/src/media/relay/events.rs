@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use relay_abi::verdict::Reason;
+
 use super::{Shared, plane::Parts};
 use crate::slow::{SlowEvent, socket_address};
 
@@ -31,10 +33,11 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &AtomicBool) {
         shared.plane().sweep(shared.slow.as_ref());
         let drops = shared.tables.with(|datapath| datapath.events());
         for first in drops.unwrap_or_default() {
+            let reason = Reason::ALL.get(usize::from(first.reason.get()));
             tracing::info!(
                 local = %socket_address(&first.key.local),
                 source = %socket_address(&first.source),
-                reason = first.reason.get(),
+                reason = reason.map_or("unknown", |reason| reason.name()),
                 "a flow dropped its first packet"
             );
         }

@@ -155,7 +155,8 @@ impl Flow {
         let mut entry = self.entry;
         // An index that no table has: nothing was ever counted there.
         entry.counters = U32::new(self.counters.unwrap_or(u32::MAX));
-        if self.path != Path::Xdp {
+        // Without a destination there is nothing that the program could do.
+        if self.path != Path::Xdp || self.destination().is_none() {
             entry.flags = U16::new(entry.flags.get() | FlowEntry::USERSPACE);
         }
         entry

@@ -565,6 +565,50 @@ fn a_stream_moves_between_the_paths_and_loses_nothing() {
 }
 
 #[test]
+fn ipv4_and_ipv6_hear_each_other_by_the_workers() {
+    let mut bench = Bench::new(XdpMode::Native);
+    let (first, _, mut media) = bench.call(Family::V4);
+    let second = Telephone::new(&bench.centre, "[fd82::2]:7000", 0x2222_2222);
+    media.legs[1].port = bench.relay.reserve("centre0", Family::V6).unwrap();
+    media.legs[1].remote = Some(RemoteMedia {
+        rtp: second.address(),
+        rtcp: second.address(),
+    });
+    let path = Path::Userspace(PathReason::AddressFamily);
+    assert_eq!(bench.connect(&media), [path; 2]);
+    carried_by_workers(&bench.relay, first, second, &media);
+}
+
+#[test]
+fn rtcp_goes_from_port_to_port_with_the_ssrcs_that_each_leg_knows() {
+    let mut bench = Bench::new(XdpMode::Native);
+    let (mut first, mut second, mut media) = bench.call(Family::V4);
+    let control = Telephone::new(&bench.carrier, "10.81.0.2:6001", 0);
+    let other = Telephone::new(&bench.centre, "10.82.0.2:7001", 0);
+    for (leg, telephone) in media.legs.iter_mut().zip([&control, &other]) {
+        leg.rtcp_mux = false;
+        leg.remote.as_mut().unwrap().rtcp = telephone.address();
+    }
+    bench.connect(&media);
+    let [near, far] = media.legs.each_ref().map(|leg| leg.port);
+    let heard = bench.talk_until_xdp(0, &mut first, &mut second, near.rtp);
+
+    // A sender report without report blocks (RFC 3550, section 6.4.1).
+    let mut report = vec![0x80, 200, 0, 6];
+    report.extend(first.ssrc.to_be_bytes());
+    report.extend([0; 20]);
+    control.socket.send_to(&report, near.rtcp()).unwrap();
+    let patience = Some(Duration::from_secs(5));
+    other.socket.set_read_timeout(patience).unwrap();
+    let mut packet = [0; 2048];
+    let (length, source) = other.socket.recv_from(&mut packet).unwrap();
+    assert!(length >= 28);
+    assert_eq!(source, far.rtcp());
+    assert_eq!(packet[1], 200);
+    assert_eq!(packet[4..8], heard[0].ssrc.to_be_bytes());
+}
+
+#[test]
 fn srtp_towards_one_leg_is_the_workers() {
     let mut bench = Bench::new(XdpMode::Native);
     let (mut first, second, mut media) = bench.call(Family::V4);

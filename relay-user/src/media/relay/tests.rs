@@ -269,6 +269,30 @@ fn the_kernel_relays_nothing_until_a_worker_knows_the_source() {
 }
 
 #[test]
+fn a_leg_that_has_not_said_where_it_receives_is_no_obstacle() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let remote = media.legs[1].remote.take();
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    assert!(bench.entry(first).unwrap().has(FlowEntry::USERSPACE));
+    bench.learn(first, "198.51.100.2:6000", 1);
+    assert!(bench.entry(first).unwrap().has(FlowEntry::USERSPACE));
+
+    // It sends before it has said so: what it sends pins it, and it is sent to.
+    let mut early = bench.entry(second).unwrap();
+    assert!(!early.has(FlowEntry::USERSPACE));
+    bench.learn(second, "192.0.2.9:7000", 1);
+    early = bench.entry(first).unwrap();
+    assert!(early.has(PINNED) && !early.has(FlowEntry::USERSPACE));
+    assert_eq!(early.to, endpoint("192.0.2.9:7000".parse().unwrap()));
+
+    media.legs[1].remote = remote;
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    assert_eq!(bench.entry(first), Some(early));
+}
+
+#[test]
 fn hold_and_resume_keep_the_source_and_its_numbers() {
     let mut bench = Bench::new(16);
     let mut media = bench.media();
