@@ -139,6 +139,12 @@ impl<M: MediaPlane> Core<M> {
         self.drain_transactions(now);
     }
 
+    /// How many calls there are.
+    #[must_use]
+    pub fn call_count(&self) -> usize {
+        self.calls.len()
+    }
+
     /// Whether no call and no transaction is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {

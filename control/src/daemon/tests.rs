@@ -140,3 +140,201 @@ async fn a_wrong_reload_changes_nothing() {
     daemon.reloaded(reload::read(file.path().to_owned(), Lookups::new()).await);
     assert_eq!(daemon.settings.limits.calls, 5);
 }
+
+/// A SIP phone on a socket, as plain as can be.
+struct Phone {
+    socket: UdpSocket,
+    sbc: std::net::SocketAddr,
+}
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.9\r\ns=-\r\nc=IN IP4 127.0.0.9\r\nt=0 0\r\n\
+    m=audio 40000 RTP/AVP 0\r\n";
+
+impl Phone {
+    async fn new(ip: &str, sbc: u16) -> Self {
+        Self {
+            socket: UdpSocket::bind((ip, 0)).await.unwrap(),
+            sbc: ([127, 0, 0, 1], sbc).into(),
+        }
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    async fn send(&self, message: &str) {
+        self.socket
+            .send_to(message.as_bytes(), self.sbc)
+            .await
+            .unwrap();
+    }
+
+    /// The next message that is not sent again and not 100.
+    async fn receive(&self, begins: &str) -> String {
+        let mut buffer = [0; 8192];
+        loop {
+            let length = self.socket.recv(&mut buffer).await.unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.starts_with(begins) {
+                return text;
+            }
+            assert!(text.starts_with("SIP/2.0 100"), "{begins} expected: {text}");
+        }
+    }
+
+    fn request(&self, method: &str, to: &str, call: &str, sequence: u32, body: &str) -> String {
+        let us = self.address();
+        let tag = if to.contains("tag=") { "" } else { "new" };
+        format!(
+            "{method} sip:5551234@{sbc} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {us};branch=z9hG4bK{method}{sequence}{call}{tag}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:caller@{us}>;tag=from{call}\r\nTo: {to}\r\n\
+             Call-ID: {call}\r\nCSeq: {sequence} {method}\r\nContact: <sip:caller@{us}>\r\n{body}",
+            sbc = self.sbc
+        )
+    }
+
+    async fn answer(&self, request: &str, status: &str, body: &str) {
+        let us = self.address();
+        let mut text = format!("SIP/2.0 {status}\r\n");
+        for line in request.split("\r\n").take_while(|line| !line.is_empty()) {
+            for name in ["Via:", "From:", "Call-ID:", "CSeq:"] {
+                if line.starts_with(name) {
+                    text += &format!("{line}\r\n");
+                }
+            }
+            if line.starts_with("To:") {
+                let tag = if line.contains("tag=") {
+                    ""
+                } else {
+                    ";tag=callee"
+                };
+                text += &format!("{line}{tag}\r\n");
+            }
+        }
+        self.send(&format!("{text}Contact: <sip:callee@{us}>\r\n{body}"))
+            .await;
+    }
+}
+
+fn with_sdp() -> String {
+    format!(
+        "Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
+        SDP.len()
+    )
+}
+
+const EMPTY: &str = "Content-Length: 0\r\n\r\n";
+
+fn header<'m>(message: &'m str, name: &str) -> &'m str {
+    message
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no {name} in {message}"))
+        .trim()
+}
+
+#[tokio::test]
+async fn draining_refuses_new_calls_and_ends_with_the_last() {
+    let port = free();
+    let caller = Phone::new("127.0.0.2", port).await;
+    let callee = Phone::new("127.0.0.3", port).await;
+    let file = File::new(
+        "drain",
+        &format!(
+            "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n\
+             [[trunk]]\nname = \"a\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
+             allowed_sources = [\"127.0.0.2/32\"]\n\
+             [[trunk]]\nname = \"b\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
+             addresses = [\"{}\"]\n[[route]]\ntrunk = \"b\"\n",
+            callee.address()
+        ),
+    );
+    let (daemon, mut handle, commands) = start(&file);
+    let running = tokio::spawn(daemon.run());
+
+    let to = "<sip:5551234@127.0.0.1>";
+    caller
+        .send(&caller.request("INVITE", to, "one", 1, &with_sdp()))
+        .await;
+    let invite = callee.receive("INVITE ").await;
+    assert!(
+        !invite.contains("127.0.0.2"),
+        "topology is hidden: {invite}"
+    );
+    callee.answer(&invite, "200 OK", &with_sdp()).await;
+    let answered = caller.receive("SIP/2.0 200").await;
+    let to = header(&answered, "To:").to_owned();
+    caller
+        .send(&caller.request("ACK", &to, "one", 1, EMPTY))
+        .await;
+    callee.receive("ACK ").await;
+    let calls = handle.calls().await.unwrap();
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].state.name(), "established");
+    assert_eq!(calls[0].legs[1].remote, callee.address());
+
+    commands.send(Command::Terminate).await.unwrap();
+    handle
+        .phase
+        .wait_for(|phase| *phase == Phase::Draining)
+        .await
+        .unwrap();
+    let new = "<sip:5551234@127.0.0.1>";
+    caller
+        .send(&caller.request("INVITE", new, "two", 1, &with_sdp()))
+        .await;
+    let refused = caller.receive("SIP/2.0 503").await;
+    assert!(refused.contains("\r\nRetry-After:"), "{refused}");
+    assert!(!running.is_finished(), "a call is up");
+
+    caller
+        .send(&caller.request("BYE", &to, "one", 2, EMPTY))
+        .await;
+    let bye = callee.receive("BYE ").await;
+    callee.answer(&bye, "200 OK", EMPTY).await;
+    caller.receive("SIP/2.0 200").await;
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_signal_hangs_up_and_ends_at_once() {
+    let port = free();
+    let caller = Phone::new("127.0.0.2", port).await;
+    let callee = Phone::new("127.0.0.3", port).await;
+    let file = File::new(
+        "twice",
+        &format!(
+            "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n\
+             [[trunk]]\nname = \"a\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
+             allowed_sources = [\"127.0.0.2/32\"]\n\
+             [[trunk]]\nname = \"b\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
+             addresses = [\"{}\"]\n[[route]]\ntrunk = \"b\"\n",
+            callee.address()
+        ),
+    );
+    let (daemon, _handle, commands) = start(&file);
+    let running = tokio::spawn(daemon.run());
+    let to = "<sip:5551234@127.0.0.1>";
+    caller
+        .send(&caller.request("INVITE", to, "one", 1, &with_sdp()))
+        .await;
+    let invite = callee.receive("INVITE ").await;
+    callee.answer(&invite, "200 OK", &with_sdp()).await;
+    let answered = caller.receive("SIP/2.0 200").await;
+    let to = header(&answered, "To:").to_owned();
+    caller
+        .send(&caller.request("ACK", &to, "one", 1, EMPTY))
+        .await;
+    callee.receive("ACK ").await;
+    // The callee's ACK does not wait for the caller's; an answer to what came after it does.
+    let options = caller.request("OPTIONS", "<sip:5551234@127.0.0.1>", "options", 1, EMPTY);
+    caller.send(&options).await;
+    caller.receive("SIP/2.0 200").await;
+    for _ in 0..2 {
+        commands.send(Command::Terminate).await.unwrap();
+    }
+    callee.receive("BYE ").await;
+    caller.receive("BYE ").await;
+    running.await.unwrap();
+}

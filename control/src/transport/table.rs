@@ -61,7 +61,7 @@ pub(super) struct Handle {
 enum Refused {
     SlowReader,
     /// The task ended a moment ago.
-    Closed(Outgoing),
+    Closed(Box<Outgoing>),
 }
 
 impl Handle {
@@ -77,7 +77,7 @@ impl Handle {
         }
         self.queue
             .send(outgoing)
-            .map_err(|mpsc::error::SendError(outgoing)| Refused::Closed(outgoing))
+            .map_err(|mpsc::error::SendError(outgoing)| Refused::Closed(Box::new(outgoing)))
     }
 }
 
@@ -139,7 +139,7 @@ impl Table {
             }
             Err(Refused::Closed(outgoing)) => {
                 self.remove(id);
-                Ok(Some(outgoing))
+                Ok(Some(*outgoing))
             }
         }
     }
