@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// So many that the two flows of a call are not of one worker.
+const WORKERS: usize = 3;
+
 /// How long a test waits for a packet before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,13 +67,13 @@ impl Lab {
                     flows: 16,
                     next_hops: 16,
                     media_ports: 20_000..=29_999,
-                    workers: 1,
+                    workers: WORKERS as u16,
                 });
                 Steered(offload.take_steering().expect("sk_lookup"))
             });
             let workers = Workers::start(
                 WorkersConfig {
-                    workers: 1,
+                    workers: WORKERS,
                     addresses: [
                         "198.51.100.1",
                         "203.0.113.1",
