@@ -2,5 +2,6 @@
 
 mod bench;
 mod conformance;
+mod damaged;
 mod media_scenarios;
 mod setup;
