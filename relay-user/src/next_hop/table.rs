@@ -226,6 +226,12 @@ impl NextHopTable {
         }
     }
 
+    /// Why nothing leaves by a row just now.
+    #[must_use]
+    pub fn why(&self, index: u32) -> Option<&Unresolved> {
+        self.row(index)?.why.as_ref()
+    }
+
     /// How many rows are in use.
     #[must_use]
     pub fn used(&self) -> usize {
@@ -271,12 +277,12 @@ impl NextHopTable {
             }
             None => return Err(TableFull { limit: self.limit }),
         };
-        let why = self.why(&key);
+        let why = self.why_not(&key);
         self.aim(now, index, target, mtu, why);
         Ok(index)
     }
 
-    fn why(&self, (source, destination): &Pair) -> Option<Unresolved> {
+    fn why_not(&self, (source, destination): &Pair) -> Option<Unresolved> {
         self.inventory.route(*source, *destination).err()
     }
 
@@ -374,7 +380,7 @@ impl NextHopTable {
                 // Destinations that found the table full: perhaps there is a row now.
                 wanted.retain(|(way, _)| *way != stays);
             } else if let Some((way, keys)) = wanted.pop() {
-                let why = keys.first().and_then(|key| self.why(key));
+                let why = keys.first().and_then(|key| self.why_not(key));
                 self.aim(now, index, way.0, way.1, why);
             }
             for (way, keys) in wanted {

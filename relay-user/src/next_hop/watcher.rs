@@ -20,7 +20,7 @@ use std::{
 use relay_abi::next_hop::NextHop;
 
 use super::{
-    NextHopTable, Output, TableFull, Target,
+    NextHopTable, Output, TableFull, Target, Unresolved,
     socket::{Changes, Questions},
 };
 
@@ -147,9 +147,16 @@ impl Watcher {
     /// [`TableFull`].
     pub fn acquire(&self, source: IpAddr, destination: IpAddr) -> Result<u32, TableFull> {
         let mut table = self.shared.lock();
-        let due = table.next_timeout();
+        let (due, used) = (table.next_timeout(), table.used());
         let index = table.acquire(Instant::now(), source, destination);
         self.shared.carry_out(&mut table);
+        let new = index.ok().filter(|_| table.used() > used);
+        match new.and_then(|index| table.why(index)) {
+            None | Some(Unresolved::Neighbour) => {}
+            Some(why) => {
+                tracing::warn!("packets from {source} to {destination} take the slow path: {why}")
+            }
+        }
         let sooner = table.next_timeout().filter(|next| Some(*next) != due);
         drop(table);
         if sooner.is_some() {

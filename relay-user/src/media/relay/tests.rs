@@ -16,7 +16,7 @@ use relay_abi::{
 };
 
 use super::{
-    KernelTables,
+    KernelTables, Relay, RelayConfig, StartError,
     plane::{Parts, Plane},
     slow_path::SlowPath,
 };
@@ -236,6 +236,23 @@ fn keys(octet: u8) -> SrtpKeys {
 }
 
 const PINNED: u16 = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+
+#[test]
+fn without_a_port_to_give_out_nothing_starts() {
+    let config = RelayConfig {
+        interfaces: Vec::new(),
+        ports: 20000..=20199,
+        workers: 1,
+        xdp: XdpMode::Off,
+        xdp_forced: false,
+        flows: 16,
+        next_hops: 16,
+    };
+    let refused = Relay::start(&config).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, StartError::NoPorts));
+    assert!(refused.to_string().contains("[[interface]]"));
+    assert!(config.offload().interfaces.is_empty());
+}
 
 #[test]
 fn the_kernel_relays_nothing_until_a_worker_knows_the_source() {
