@@ -1,0 +1,598 @@
+//! A SIP user agent for random calls: it speaks through the transaction layer, decides by chance,
+//! and keeps the rules of RFC 3261 where the core may rely on them.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand::{Rng, rngs::StdRng};
+
+use super::bench::{address, sdp};
+use crate::{
+    call::dialog::Dialog,
+    sip::{
+        Flow, HeaderName, Limits, Message, Method, Request, Response, SentBy,
+        SuccessRetransmission, SuccessStep, Target, Text, TransactionEvent, TransactionId,
+        TransactionLayer, TransactionOutput, TransactionSettings, parse_shared,
+    },
+};
+
+/// What an agent does later.
+#[derive(Clone, Debug)]
+enum Plan {
+    Cancel,
+    Answer(TransactionId, u16, Text),
+    Reinvite(Text, bool),
+    Info(Text),
+    Bye(Text),
+    Resend(Text),
+}
+
+/// What happened to the agents' calls, to see that the chances reach everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub answered: u64,
+    pub refused: u64,
+    pub cancelled: u64,
+    pub reinvited: u64,
+    pub glares: u64,
+    pub infos: u64,
+    pub byes: u64,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.cancelled += other.cancelled;
+        self.reinvited += other.reinvited;
+        self.glares += other.glares;
+        self.infos += other.infos;
+        self.byes += other.byes;
+    }
+}
+
+pub struct Agent {
+    peer: &'static str,
+    local: SocketAddr,
+    core: SocketAddr,
+    layer: TransactionLayer,
+    pub dialogs: HashMap<Text, AgentDialog>,
+    /// INVITEs that wait for our answer.
+    servers: HashMap<TransactionId, (Request, Flow)>,
+    clients: HashMap<TransactionId, (Request, Option<Text>)>,
+    plans: Vec<(Instant, Plan)>,
+    cancelled: bool,
+    invite: Option<TransactionId>,
+    next: u32,
+    pub seen: Seen,
+}
+
+/// A confirmed dialog, by our tag and the peer's.
+pub struct AgentDialog {
+    dialog: Dialog,
+    pub is_over: bool,
+    accepted: Option<(u32, SuccessRetransmission)>,
+    ack: Option<(u32, Target, Bytes)>,
+    inviting: bool,
+    invited: Option<TransactionId>,
+}
+
+impl Agent {
+    pub fn new(peer: &'static str, core: &str, seed: u64) -> Self {
+        Self {
+            peer,
+            local: address(peer),
+            core: address(core),
+            layer: TransactionLayer::new(TransactionSettings::default(), seed),
+            dialogs: HashMap::new(),
+            servers: HashMap::new(),
+            clients: HashMap::new(),
+            plans: Vec::new(),
+            cancelled: false,
+            invite: None,
+            next: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    fn sent_by(&self) -> SentBy {
+        SentBy {
+            host: self.local.ip().to_string().into(),
+            port: Some(self.local.port()),
+        }
+    }
+
+    fn target(&self) -> Target {
+        Target::udp(self.local, self.core)
+    }
+
+    fn body(&mut self, random: &mut StdRng) -> Bytes {
+        let extra = ["", "a=sendonly\r\n", "a=inactive\r\n", "a=recvonly\r\n"];
+        sdp(
+            self.peer,
+            random.random_range(2000..3000) * 2,
+            extra[random.random_range(0..extra.len())],
+        )
+    }
+
+    fn later(&mut self, now: Instant, random: &mut StdRng, most: u64, plan: Plan) {
+        let at = now + Duration::from_millis(random.random_range(0..most));
+        self.plans.push((at, plan));
+    }
+
+    /// Calls a number.
+    pub fn call(&mut self, now: Instant, number: &str, random: &mut StdRng) {
+        let tag = format!("a{:x}", random.random::<u32>());
+        let mut request = Request::new(
+            Method::Invite,
+            format!("sip:{number}@{}", self.core).parse().unwrap(),
+        )
+        .with(HeaderName::MaxForwards, 70)
+        .with(
+            HeaderName::From,
+            format!("<sip:+49@{}>;tag={tag}", self.local),
+        )
+        .with(HeaderName::To, format!("<sip:{number}@{}>", self.core))
+        .with(HeaderName::CallId, format!("{:x}", random.random::<u64>()))
+        .with(HeaderName::CSeq, "1 INVITE")
+        .with(HeaderName::Contact, format!("<sip:{}>", self.local));
+        if random.random_bool(0.85) {
+            request = request.with_body("application/sdp", self.body(random));
+        }
+        let (target, sent_by) = (self.target(), self.sent_by());
+        let id = self
+            .layer
+            .request(now, target, &sent_by, request.clone())
+            .unwrap();
+        self.clients.insert(id, (request, None));
+        self.invite = Some(id);
+        if random.random_bool(0.3) {
+            self.later(now, random, 6_000, Plan::Cancel);
+        }
+    }
+
+    /// Everything to be sent, with what must be done first done.
+    pub fn poll(&mut self, now: Instant, random: &mut StdRng) -> Vec<(Target, Bytes)> {
+        let mut out = Vec::new();
+        while let Some(output) = self.layer.poll() {
+            match output {
+                TransactionOutput::Transmit { target, bytes } => out.push((target, bytes)),
+                TransactionOutput::Event(event) => self.on_event(now, event, random),
+            }
+        }
+        out
+    }
+
+    pub fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &Bytes) {
+        let message: Message = parse_shared(bytes, &Limits::default()).unwrap();
+        self.layer
+            .receive(now, &Flow::udp(self.local, from), message);
+    }
+
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        let plan = self.plans.iter().map(|(at, _)| *at).min();
+        [plan, self.layer.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub fn timeout(&mut self, now: Instant, random: &mut StdRng) {
+        self.layer.timeout(now);
+        let mut due = Vec::new();
+        self.plans.retain(|(at, plan)| {
+            if *at <= now {
+                due.push(plan.clone());
+            }
+            *at > now
+        });
+        for plan in due {
+            self.act(now, plan, random);
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.layer.is_empty() && self.plans.is_empty() && self.servers.is_empty()
+    }
+
+    fn act(&mut self, now: Instant, plan: Plan, random: &mut StdRng) {
+        match plan {
+            Plan::Cancel => {
+                if let Some(id) = self.invite
+                    && self.layer.cancel(now, id, None).is_ok()
+                {
+                    self.cancelled = true;
+                    self.seen.cancelled += 1;
+                }
+            }
+            Plan::Answer(id, status, tag) => self.answer(now, id, status, &tag, random),
+            Plan::Reinvite(key, offer) => self.reinvite(now, &key, offer, random),
+            Plan::Info(key) => {
+                let request = self.inside(&key, Method::Info).map(|request| {
+                    request.with_body("application/dtmf-relay", "Signal=1\r\nDuration=100\r\n")
+                });
+                self.send(now, &key, request);
+            }
+            Plan::Bye(key) => self.bye(now, &key),
+            Plan::Resend(key) => self.resend(now, &key),
+        }
+    }
+
+    fn inside(&mut self, key: &Text, method: Method) -> Option<Request> {
+        let local = self.local;
+        let state = self.dialogs.get_mut(key).filter(|state| !state.is_over)?;
+        let request = state.dialog.request(method);
+        Some(request.with(HeaderName::Contact, format!("<sip:{local}>")))
+    }
+
+    fn send(&mut self, now: Instant, key: &Text, request: Option<Request>) -> Option<()> {
+        let request = request?;
+        let (target, sent_by) = (self.target(), self.sent_by());
+        let id = self
+            .layer
+            .request(now, target, &sent_by, request.clone())
+            .unwrap();
+        self.clients.insert(id, (request, Some(key.clone())));
+        Some(())
+    }
+
+    fn bye(&mut self, now: Instant, key: &Text) {
+        let waits = self
+            .dialogs
+            .get(key)
+            .is_some_and(|state| state.accepted.is_some());
+        if waits {
+            // Not before the ACK (RFC 3261 §15).
+            self.plans
+                .push((now + Duration::from_millis(700), Plan::Bye(key.clone())));
+            return;
+        }
+        let request = self.inside(key, Method::Bye);
+        if self.send(now, key, request).is_some() {
+            self.seen.byes += 1;
+            if let Some(state) = self.dialogs.get_mut(key) {
+                state.is_over = true;
+            }
+        }
+    }
+
+    fn reinvite(&mut self, now: Instant, key: &Text, offer: bool, random: &mut StdRng) {
+        let free = self.dialogs.get(key).is_some_and(|state| {
+            !state.inviting && state.invited.is_none() && state.accepted.is_none()
+        });
+        if !free {
+            return;
+        }
+        let body = self.body(random);
+        let request = self.inside(key, Method::Invite).map(|request| {
+            if offer {
+                request.with_body("application/sdp", body)
+            } else {
+                request
+            }
+        });
+        if self.send(now, key, request).is_some()
+            && let Some(state) = self.dialogs.get_mut(key)
+        {
+            state.inviting = true;
+        }
+    }
+
+    fn resend(&mut self, now: Instant, key: &Text) {
+        let Some(state) = self.dialogs.get_mut(key) else {
+            return;
+        };
+        let Some((_, success)) = &mut state.accepted else {
+            return;
+        };
+        match success.timeout(now) {
+            SuccessStep::NoAck => {
+                state.accepted = None;
+                self.bye(now, key);
+                return;
+            }
+            SuccessStep::Transmit { target, bytes } => self.layer.transmit(target, bytes),
+            SuccessStep::Wait => {}
+        }
+        self.plans
+            .push((success.next_timeout(), Plan::Resend(key.clone())));
+    }
+
+    fn on_event(&mut self, now: Instant, event: TransactionEvent, random: &mut StdRng) {
+        match event {
+            TransactionEvent::Request { id, flow, request } => {
+                self.on_request(now, id, request, flow, random);
+            }
+            TransactionEvent::Ack { request, .. } => self.on_ack(&request),
+            TransactionEvent::Cancel { invite, .. } => {
+                if let Some((request, _)) = self.servers.remove(&invite) {
+                    self.release_invited(invite);
+                    let response = Response::to_request(&request, 487, Some("c"));
+                    let _ = self.layer.respond(now, invite, &response);
+                }
+            }
+            TransactionEvent::Response { id, flow, response } => {
+                self.on_response(now, id, &response, &flow, random);
+            }
+            TransactionEvent::Timeout { id } | TransactionEvent::TransportFailed { id } => {
+                self.failed(now, id, 408);
+            }
+            TransactionEvent::Terminated { id } => {
+                self.clients.remove(&id);
+                self.servers.remove(&id);
+            }
+            TransactionEvent::NoAck { .. } => {}
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        request: Request,
+        flow: Flow,
+        random: &mut StdRng,
+    ) {
+        let tag = request.headers.to().unwrap().tag();
+        let Some(tag) = tag else {
+            return self.on_call(now, id, request, flow, random);
+        };
+        let from = request.headers.from().unwrap().tag().unwrap();
+        let key = key(&tag, &from);
+        let Some(state) = self.dialogs.get_mut(&key) else {
+            let response = Response::to_request(&request, 481, None);
+            let _ = self.layer.respond(now, id, &response);
+            return;
+        };
+        let number = request.headers.cseq().unwrap().number;
+        let status = match request.method {
+            _ if !state.dialog.in_order(number) => 500,
+            Method::Bye => {
+                state.is_over = true;
+                state.accepted = None;
+                200
+            }
+            _ if state.is_over => 481,
+            Method::Invite if state.inviting || state.accepted.is_some() => 491,
+            Method::Invite if state.invited.is_some() => 500,
+            Method::Invite => {
+                state.invited = Some(id);
+                self.servers.insert(id, (request, flow));
+                let status = [200, 200, 200, 488, 500][random.random_range(0..5)];
+                self.later(now, random, 3_000, Plan::Answer(id, status, key));
+                return;
+            }
+            Method::Info => {
+                self.seen.infos += 1;
+                200
+            }
+            _ => 405,
+        };
+        if status == 491 {
+            self.seen.glares += 1;
+        }
+        let response = Response::to_request(&request, status, None);
+        let _ = self.layer.respond(now, id, &response);
+    }
+
+    /// A new call for us: one of several things happens with it.
+    fn on_call(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        request: Request,
+        flow: Flow,
+        random: &mut StdRng,
+    ) {
+        self.servers.insert(id, (request, flow));
+        let forks = random.random_range(1..=3);
+        let tags: Vec<Text> = (0..forks)
+            .map(|_| {
+                self.next += 1;
+                Text::from(format!("b{}-{:x}", self.next, random.random::<u32>()))
+            })
+            .collect();
+        for tag in &tags {
+            if random.random_bool(0.7) {
+                let status = [180, 183][random.random_range(0..2)];
+                self.later(now, random, 2_000, Plan::Answer(id, status, tag.clone()));
+            }
+        }
+        let fate = random.random_range(0..10);
+        match fate {
+            0 => {}
+            1 => self.later(now, random, 4_000, Plan::Answer(id, 486, tags[0].clone())),
+            2 => self.later(now, random, 4_000, Plan::Answer(id, 503, tags[0].clone())),
+            _ => {
+                for tag in &tags {
+                    self.later(now, random, 4_000, Plan::Answer(id, 200, tag.clone()));
+                }
+            }
+        }
+    }
+
+    /// Answers an INVITE. Within a dialog `tag` is its key.
+    fn answer(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        status: u16,
+        tag: &Text,
+        random: &mut StdRng,
+    ) {
+        let Some((request, flow)) = self.servers.get(&id).cloned() else {
+            return;
+        };
+        let inside = request.headers.to().unwrap().tag().is_some();
+        let ours = (!inside).then(|| tag.as_str());
+        let mut response = Response::to_request(&request, status, ours)
+            .with(HeaderName::Contact, format!("<sip:{}>", self.local));
+        if status == 200 || status == 183 {
+            response = response.with_body("application/sdp", self.body(random));
+        }
+        let target = self.layer.response_target(id);
+        if self.layer.respond(now, id, &response).is_err() || status < 200 {
+            return;
+        }
+        // Another fork may still answer; then this INVITE has two dialogs.
+        if status >= 300 || inside {
+            self.servers.remove(&id);
+        }
+        if inside {
+            self.release_invited(id);
+        }
+        if status >= 300 {
+            self.seen.refused += 1;
+            return;
+        }
+        let key = if inside {
+            tag.clone()
+        } else {
+            self.seen.answered += 1;
+            let dialog = Dialog::accepted(&request, tag, &flow).unwrap();
+            let key = key(tag, &dialog.remote_tag);
+            self.open(now, key.clone(), dialog, random);
+            key
+        };
+        let number = request.headers.cseq().unwrap().number;
+        let success = SuccessRetransmission::new(
+            now,
+            self.layer.settings(),
+            target.unwrap(),
+            response.to_bytes(),
+        );
+        self.plans
+            .push((success.next_timeout(), Plan::Resend(key.clone())));
+        if let Some(state) = self.dialogs.get_mut(&key) {
+            state.accepted = Some((number, success));
+        }
+    }
+
+    fn release_invited(&mut self, id: TransactionId) {
+        for state in self.dialogs.values_mut() {
+            if state.invited == Some(id) {
+                state.invited = None;
+            }
+        }
+    }
+
+    /// A new confirmed dialog, and what is to happen in it.
+    fn open(&mut self, now: Instant, key: Text, dialog: Dialog, random: &mut StdRng) {
+        for _ in 0..random.random_range(0..3) {
+            let offer = random.random_bool(0.7);
+            self.later(now, random, 15_000, Plan::Reinvite(key.clone(), offer));
+        }
+        if random.random_bool(0.4) {
+            self.later(now, random, 15_000, Plan::Info(key.clone()));
+        }
+        let most = if random.random_bool(0.2) { 300 } else { 40_000 };
+        self.later(now, random, most, Plan::Bye(key.clone()));
+        self.dialogs.insert(
+            key,
+            AgentDialog {
+                dialog,
+                is_over: false,
+                accepted: None,
+                ack: None,
+                inviting: false,
+                invited: None,
+            },
+        );
+    }
+
+    fn on_ack(&mut self, request: &Request) {
+        let (Some(ours), Some(theirs)) = (
+            request.headers.to().unwrap().tag(),
+            request.headers.from().unwrap().tag(),
+        ) else {
+            return;
+        };
+        let number = request.headers.cseq().unwrap().number;
+        if let Some(state) = self.dialogs.get_mut(&key(&ours, &theirs))
+            && state
+                .accepted
+                .as_ref()
+                .is_some_and(|(waiting, _)| *waiting == number)
+        {
+            state.accepted = None;
+        }
+    }
+
+    fn on_response(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        response: &Response,
+        flow: &Flow,
+        random: &mut StdRng,
+    ) {
+        if response.is_provisional() {
+            return;
+        }
+        let Some((request, _)) = self.clients.get(&id).cloned() else {
+            return;
+        };
+        if request.method != Method::Invite || !response.is_success() {
+            self.failed(now, id, response.status);
+            return;
+        }
+        let ours = request.headers.from().unwrap().tag().unwrap();
+        let theirs = response.headers.to().unwrap().tag().unwrap();
+        let key = key(&ours, &theirs);
+        if !self.dialogs.contains_key(&key) {
+            self.seen.answered += 1;
+            let dialog = Dialog::requested(&request, response, flow).unwrap();
+            self.open(now, key.clone(), dialog, random);
+        }
+        let number = response.headers.cseq().unwrap().number;
+        let body = self.body(random);
+        let (target, sent_by, cancelled) = (self.target(), self.sent_by(), self.cancelled);
+        let Some(state) = self.dialogs.get_mut(&key) else {
+            return;
+        };
+        match &state.ack {
+            Some((known, target, bytes)) if *known == number => {
+                self.layer.transmit(target.clone(), bytes.clone());
+                return;
+            }
+            _ => {}
+        }
+        state.inviting = false;
+        if number > 1 {
+            self.seen.reinvited += 1;
+        }
+        let mut ack = state.dialog.request_numbered(Method::Ack, number);
+        if request.body.is_empty() && random.random_bool(0.95) {
+            ack = ack.with_body("application/sdp", body);
+        }
+        let bytes = self.layer.acknowledge(target.clone(), &sent_by, ack);
+        state.ack = Some((number, target, bytes));
+        if cancelled && number == 1 {
+            self.bye(now, &key);
+        }
+    }
+
+    /// A request of ours has failed, or was no INVITE.
+    fn failed(&mut self, now: Instant, id: TransactionId, status: u16) {
+        let Some((request, Some(key))) = self.clients.get(&id).cloned() else {
+            self.seen.refused += 1;
+            return;
+        };
+        if let Some(state) = self.dialogs.get_mut(&key) {
+            if request.method == Method::Invite {
+                state.inviting = false;
+            }
+            if matches!(status, 408 | 481) && !state.is_over {
+                self.bye(now, &key);
+            }
+        }
+    }
+}
+
+fn key(ours: &Text, theirs: &Text) -> Text {
+    format!("{ours} {theirs}").into()
+}
