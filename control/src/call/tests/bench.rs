@@ -352,24 +352,21 @@ pub struct Up {
     pub bench: Bench,
     pub caller: Phone,
     pub callee: Phone,
-    /// The INVITE as the callee got it.
-    pub invite: Request,
 }
 
 /// A call that the carrier has made and the centre has answered.
 pub fn up() -> Up {
     let mut bench = Bench::new();
-    let (caller, callee, invite) = bring_up(&mut bench);
+    let (caller, callee) = bring_up(&mut bench);
     bench.silent();
     Up {
         bench,
         caller,
         callee,
-        invite,
     }
 }
 
-pub fn bring_up(bench: &mut Bench) -> (Phone, Phone, Request) {
+pub fn bring_up(bench: &mut Bench) -> (Phone, Phone) {
     let mut caller = Phone::caller(CARRIER, "+15551234");
     bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
     bench.response(CARRIER, 100);
@@ -382,5 +379,5 @@ pub fn bring_up(bench: &mut Bench) -> (Phone, Phone, Request) {
     caller.learn(&ok);
     let ack = caller.ack();
     bench.give(CARRIER, ack);
-    (caller, callee, invite)
+    (caller, callee)
 }

@@ -220,5 +220,5 @@ fn ten_thousand_random_calls_leave_nothing_behind() {
         seen.infos,
         seen.byes,
     ];
-    assert!(each.iter().all(|count| *count > 100), "{seen:?}");
+    assert!(each.iter().all(|count| *count > 50), "{seen:?}");
 }

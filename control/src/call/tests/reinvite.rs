@@ -1,0 +1,341 @@
+//! What changes in a call that is up.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::bench::*;
+use crate::{
+    call::{CallState, Change, EndReason, Side},
+    sip::{HeaderName, Method},
+};
+
+const NONE: Bytes = Bytes::new();
+
+fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}
+
+#[test]
+fn the_caller_holds_and_resumes() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    for (theirs, answered, held) in [
+        ("a=sendonly\r\n", "a=recvonly", true),
+        ("a=sendrecv\r\n", "a=sendrecv", false),
+    ] {
+        let invite = caller.invite(&sdp(CARRIER, 4000, theirs));
+        bench.give(CARRIER, invite);
+        bench.response(CARRIER, 100);
+        let onward = bench.request(CENTRE, Method::Invite);
+        assert!(text(&onward.body).contains(theirs.trim()));
+        let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, &format!("{answered}\r\n")));
+        bench.give(CENTRE, ok);
+        bench.request(CENTRE, Method::Ack);
+        let ok = bench.response(CARRIER, 200);
+        assert!(text(&ok.body).contains(answered));
+        let ack = caller.ack();
+        bench.give(CARRIER, ack);
+        bench.silent();
+        assert_eq!(bench.core.calls()[0].held, held);
+        assert_eq!(
+            bench.changes().last(),
+            Some(&&Change::Renegotiated { by: Side::A, held })
+        );
+    }
+}
+
+#[test]
+fn the_callee_changes_codec_and_address() {
+    let Up {
+        mut bench,
+        caller,
+        mut callee,
+    } = up();
+    let offer = text(&sdp(CENTRE, 5002, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
+    bench.give(CENTRE, callee.invite(&offer.into()));
+    bench.response(CENTRE, 100);
+    let onward = bench.request(CARRIER, Method::Invite);
+    assert_eq!(onward.headers.call_id().unwrap(), caller.call_id);
+    let answer = text(&sdp(CARRIER, 4000, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
+    bench.give(CARRIER, caller.answer(&onward, 200, &answer.into()));
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 200);
+    let ack = callee.ack();
+    bench.give(CENTRE, ack);
+    bench.silent();
+    let call = &bench.core.calls()[0];
+    assert_eq!(call.codec.as_deref(), Some("PCMA/8000"));
+    assert_eq!(
+        bench.media.calls()[&call.id].legs[1].remote.unwrap().rtp,
+        address("192.0.2.2:5002")
+    );
+}
+
+#[test]
+fn a_reinvite_without_an_offer_gets_one() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let invite = caller.invite(&NONE);
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    assert!(onward.body.is_empty());
+    bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5006, "")));
+    let ok = bench.response(CARRIER, 200);
+    assert!(!ok.body.is_empty());
+    bench.silent();
+    let ack = caller
+        .ack()
+        .with_body("application/sdp", sdp(CARRIER, 4006, ""));
+    bench.give(CARRIER, ack);
+    let ack = bench.request(CENTRE, Method::Ack);
+    assert!(!ack.body.is_empty());
+    let media = bench.media.calls();
+    let legs = &media.values().next().unwrap().legs;
+    assert_eq!(legs[0].remote.unwrap().rtp.port(), 4006);
+    assert_eq!(legs[1].remote.unwrap().rtp.port(), 5006);
+}
+
+#[test]
+fn a_refused_reinvite_leaves_the_call_as_it_was() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let before = bench.media.calls();
+    let invite = caller.invite(&sdp(CARRIER, 4008, "a=inactive\r\n"));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, callee.answer(&onward, 488, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 488);
+    assert_eq!(bench.media.calls(), before);
+    assert_eq!(bench.core.calls()[0].state, CallState::Established);
+}
+
+#[test]
+fn a_reinvite_that_finds_no_call_ends_it() {
+    for status in [408, 481] {
+        let Up {
+            mut bench,
+            mut caller,
+            callee,
+            ..
+        } = up();
+        let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+        bench.give(CARRIER, invite);
+        bench.response(CARRIER, 100);
+        let onward = bench.request(CENTRE, Method::Invite);
+        bench.give(CENTRE, callee.answer(&onward, status, &NONE));
+        let bye = bench.next(CARRIER);
+        assert!(bye.is_some());
+        let bye = bench.request(CARRIER, Method::Bye);
+        bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+        assert!(bench.changes().contains(&&Change::Ending {
+            why: EndReason::Lost(Side::B)
+        }));
+        bench.pass(Duration::from_secs(33));
+        bench.finished();
+    }
+}
+
+#[test]
+fn a_callee_that_is_gone_is_noticed_by_silence() {
+    let Up {
+        mut bench,
+        mut caller,
+        ..
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.pass(Duration::from_secs(32));
+    bench.response(CARRIER, 100);
+    bench.response(CARRIER, 408);
+    bench.pass(Duration::from_secs(33));
+    bench.finished();
+}
+
+#[test]
+fn after_glare_we_ask_again_within_the_time_of_the_call_ids_owner() {
+    for (asks, asked, least, most) in [
+        // The Call-ID towards the centre is ours, towards the carrier it is not.
+        (CARRIER, CENTRE, 2_100, 4_000),
+        (CENTRE, CARRIER, 0, 2_000),
+    ] {
+        let Up {
+            mut bench,
+            mut caller,
+            mut callee,
+            ..
+        } = up();
+        let (one, two) = if asks == CARRIER {
+            (&mut caller, &callee)
+        } else {
+            (&mut callee, &caller)
+        };
+        let invite = one.invite(&sdp(asks, 7000, ""));
+        bench.give(asks, invite);
+        bench.response(asks, 100);
+        let onward = bench.request(asked, Method::Invite);
+        bench.give(asked, two.answer(&onward, 491, &NONE));
+        bench.request(asked, Method::Ack);
+        bench.silent();
+        let begun = bench.now;
+        while bench.sent.is_empty() {
+            bench.pass(Duration::from_millis(10));
+        }
+        let waited = (bench.now - begun).as_millis();
+        assert!((least..=most + 10).contains(&waited), "{waited} ms");
+        let again = bench.request(asked, Method::Invite);
+        assert_eq!(again.body, onward.body);
+        assert!(again.headers.cseq().unwrap().number > onward.headers.cseq().unwrap().number);
+        bench.give(asked, two.answer(&again, 200, &sdp(asked, 7002, "")));
+        bench.request(asked, Method::Ack);
+        bench.response(asks, 200);
+    }
+}
+
+#[test]
+fn endless_glare_is_passed_on() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    for _ in 0..4 {
+        let onward = bench.request(CENTRE, Method::Invite);
+        bench.give(CENTRE, callee.answer(&onward, 491, &NONE));
+        bench.request(CENTRE, Method::Ack);
+        if bench.sent.is_empty() {
+            while bench.sent.is_empty() {
+                bench.pass(Duration::from_millis(10));
+            }
+        }
+    }
+    bench.response(CARRIER, 491);
+    assert_eq!(bench.core.calls()[0].state, CallState::Established);
+}
+
+#[test]
+fn crossing_reinvites_get_491() {
+    let Up {
+        mut bench,
+        mut caller,
+        mut callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    bench.request(CENTRE, Method::Invite);
+    let invite = callee.invite(&sdp(CENTRE, 5000, ""));
+    bench.give(CENTRE, invite);
+    bench.response(CENTRE, 100);
+    bench.response(CENTRE, 491);
+
+    // A second one of the same side waits, too (RFC 3261 §14.2).
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let refusal = bench.response(CARRIER, 500);
+    assert!(refusal.headers.has(HeaderName::RetryAfter));
+}
+
+#[test]
+fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, "a=inactive\r\n"));
+    bench.give(CARRIER, invite.clone());
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, callee.answer(&onward, 100, &NONE));
+    bench.give(CARRIER, cancel(&invite));
+    bench.response(CARRIER, 200);
+    bench.request(CENTRE, Method::Cancel);
+    bench.give(CENTRE, callee.answer(&onward, 487, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 487);
+    let call = &bench.core.calls()[0];
+    assert_eq!((call.state, call.held), (CallState::Established, false));
+}
+
+#[test]
+fn a_reinvite_accepted_in_spite_of_its_cancel_holds() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, "a=inactive\r\n"));
+    bench.give(CARRIER, invite.clone());
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    bench.give(CARRIER, cancel(&invite));
+    bench.response(CARRIER, 200);
+    let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n"));
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    assert!(bench.core.calls()[0].held);
+}
+
+#[test]
+fn hanging_up_ends_a_reinvite_on_its_way() {
+    let Up {
+        mut bench,
+        mut caller,
+        mut callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    let bye = callee.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    bench.response(CARRIER, 487);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CENTRE, callee.answer(&onward, 487, &NONE));
+    bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+    bench.finished();
+}
+
+#[test]
+fn the_new_contact_of_a_reinvite_is_used() {
+    let Up {
+        mut bench,
+        mut caller,
+        mut callee,
+    } = up();
+    let mut invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    invite
+        .headers
+        .set(HeaderName::Contact, "<sip:moved@198.51.100.2:5090>");
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    let ack = caller.ack();
+    bench.give(CARRIER, ack);
+    let bye = callee.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    let bye = bench.request("198.51.100.2:5090", Method::Bye);
+    assert_eq!(bye.uri.to_string(), "sip:moved@198.51.100.2:5090");
+}
