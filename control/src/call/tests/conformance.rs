@@ -346,7 +346,7 @@ fn an_answer_that_is_never_acknowledged_ends_the_call() {
 fn a_call_can_be_made_again_after_all_of_it() {
     let mut bench = Bench::new();
     for _ in 0..3 {
-        let (mut caller, _, _) = bring_up(&mut bench);
+        let (mut caller, _) = bring_up(&mut bench);
         let bye = caller.request(Method::Bye);
         bench.give(CARRIER, bye);
         bench.response(CARRIER, 200);
