@@ -181,9 +181,14 @@ async fn answer(line: &[u8], handle: &Handle) -> Answer {
             None => ended(),
         },
         Request::Call { id } => {
-            let found = match id.parse() {
-                Ok(number) => handle.call(CallId(number)).await,
-                Err(_) => handle.calls().await.map(|calls| {
+            // A Call-ID may look like a number.
+            let by_number = match id.parse() {
+                Ok(number) => handle.call(CallId(number)).await.flatten(),
+                Err(_) => None,
+            };
+            let found = match by_number {
+                Some(call) => Some(Some(call)),
+                None => handle.calls().await.map(|calls| {
                     calls
                         .into_iter()
                         .find(|call| call.legs.iter().any(|leg| leg.call_id == *id.as_str()))

@@ -234,107 +234,119 @@ fn header<'m>(message: &'m str, name: &str) -> &'m str {
         .trim()
 }
 
+/// A daemon between two phones with a call between them.
+struct Call {
+    caller: Phone,
+    callee: Phone,
+    /// The caller's To, with the daemon's tag.
+    to: String,
+    handle: Handle,
+    commands: mpsc::Sender<Command>,
+    running: JoinHandle<()>,
+    _file: File,
+}
+
+impl Call {
+    async fn new(name: &str, more: &str) -> Self {
+        let port = free();
+        let caller = Phone::new("127.0.0.2", port).await;
+        let callee = Phone::new("127.0.0.3", port).await;
+        let trunk = |name: &str, peer: &str| {
+            format!(
+                "[[trunk]]\nname = \"{name}\"\ninterface = \"lo\"\ntransport = \"udp\"\n\
+                 listen = \"127.0.0.1:{port}\"\n{peer}\n"
+            )
+        };
+        let file = File::new(
+            name,
+            &format!(
+                "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\n\
+                 addresses = [\"127.0.0.1\"]\n{}{}[[route]]\ntrunk = \"b\"\n{more}",
+                trunk("a", "allowed_sources = [\"127.0.0.2/32\"]"),
+                trunk("b", &format!("addresses = [\"{}\"]", callee.address())),
+            ),
+        );
+        let (daemon, handle, commands) = start(&file);
+        let running = tokio::spawn(daemon.run());
+
+        let to = "<sip:5551234@127.0.0.1>";
+        let invite = caller.request("INVITE", to, "one", 1, &with_sdp());
+        caller.send(&invite).await;
+        let invite = callee.receive("INVITE ").await;
+        assert!(!invite.contains("127.0.0.2"), "topology shows: {invite}");
+        callee.answer(&invite, "200 OK", &with_sdp()).await;
+        let answered = caller.receive("SIP/2.0 200").await;
+        let to = header(&answered, "To:").to_owned();
+        let ack = caller.request("ACK", &to, "one", 1, EMPTY);
+        caller.send(&ack).await;
+        callee.receive("ACK ").await;
+        // The callee's ACK does not wait for the caller's; an answer to what came after it does.
+        let options = caller.request("OPTIONS", "<sip:127.0.0.1>", "options", 1, EMPTY);
+        caller.send(&options).await;
+        caller.receive("SIP/2.0 200").await;
+        Self {
+            caller,
+            callee,
+            to,
+            handle,
+            commands,
+            running,
+            _file: file,
+        }
+    }
+
+    async fn terminate(&mut self) {
+        self.commands.send(Command::Terminate).await.unwrap();
+        self.handle
+            .phase
+            .wait_for(|phase| *phase == Phase::Draining)
+            .await
+            .unwrap();
+    }
+}
+
 #[tokio::test]
 async fn draining_refuses_new_calls_and_ends_with_the_last() {
-    let port = free();
-    let caller = Phone::new("127.0.0.2", port).await;
-    let callee = Phone::new("127.0.0.3", port).await;
-    let file = File::new(
-        "drain",
-        &format!(
-            "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n\
-             [[trunk]]\nname = \"a\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
-             allowed_sources = [\"127.0.0.2/32\"]\n\
-             [[trunk]]\nname = \"b\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
-             addresses = [\"{}\"]\n[[route]]\ntrunk = \"b\"\n",
-            callee.address()
-        ),
-    );
-    let (daemon, mut handle, commands) = start(&file);
-    let running = tokio::spawn(daemon.run());
-
-    let to = "<sip:5551234@127.0.0.1>";
-    caller
-        .send(&caller.request("INVITE", to, "one", 1, &with_sdp()))
-        .await;
-    let invite = callee.receive("INVITE ").await;
-    assert!(
-        !invite.contains("127.0.0.2"),
-        "topology is hidden: {invite}"
-    );
-    callee.answer(&invite, "200 OK", &with_sdp()).await;
-    let answered = caller.receive("SIP/2.0 200").await;
-    let to = header(&answered, "To:").to_owned();
-    caller
-        .send(&caller.request("ACK", &to, "one", 1, EMPTY))
-        .await;
-    callee.receive("ACK ").await;
-    let calls = handle.calls().await.unwrap();
+    let mut call = Call::new("drain", "").await;
+    let calls = call.handle.calls().await.unwrap();
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].state.name(), "established");
-    assert_eq!(calls[0].legs[1].remote, callee.address());
+    assert_eq!(calls[0].legs[1].remote, call.callee.address());
 
-    commands.send(Command::Terminate).await.unwrap();
-    handle
-        .phase
-        .wait_for(|phase| *phase == Phase::Draining)
-        .await
-        .unwrap();
-    let new = "<sip:5551234@127.0.0.1>";
-    caller
-        .send(&caller.request("INVITE", new, "two", 1, &with_sdp()))
-        .await;
+    call.terminate().await;
+    let caller = &call.caller;
+    let invite = caller.request("INVITE", "<sip:5551234@127.0.0.1>", "two", 1, &with_sdp());
+    caller.send(&invite).await;
     let refused = caller.receive("SIP/2.0 503").await;
     assert!(refused.contains("\r\nRetry-After:"), "{refused}");
-    assert!(!running.is_finished(), "a call is up");
+    assert!(!call.running.is_finished(), "a call is up");
 
-    caller
-        .send(&caller.request("BYE", &to, "one", 2, EMPTY))
-        .await;
-    let bye = callee.receive("BYE ").await;
-    callee.answer(&bye, "200 OK", EMPTY).await;
+    let bye = caller.request("BYE", &call.to, "one", 2, EMPTY);
+    caller.send(&bye).await;
+    let bye = call.callee.receive("BYE ").await;
+    call.callee.answer(&bye, "200 OK", EMPTY).await;
     caller.receive("SIP/2.0 200").await;
-    running.await.unwrap();
+    call.running.await.unwrap();
+}
+
+#[tokio::test]
+async fn when_the_time_to_drain_is_over_calls_are_hung_up() {
+    let mut call = Call::new("limit", "[limits]\ndrain_seconds = 0\n").await;
+    call.terminate().await;
+    for phone in [&call.caller, &call.callee] {
+        let bye = phone.receive("BYE ").await;
+        phone.answer(&bye, "200 OK", EMPTY).await;
+    }
+    call.running.await.unwrap();
 }
 
 #[tokio::test]
 async fn a_second_signal_hangs_up_and_ends_at_once() {
-    let port = free();
-    let caller = Phone::new("127.0.0.2", port).await;
-    let callee = Phone::new("127.0.0.3", port).await;
-    let file = File::new(
-        "twice",
-        &format!(
-            "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n\
-             [[trunk]]\nname = \"a\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
-             allowed_sources = [\"127.0.0.2/32\"]\n\
-             [[trunk]]\nname = \"b\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\
-             addresses = [\"{}\"]\n[[route]]\ntrunk = \"b\"\n",
-            callee.address()
-        ),
-    );
-    let (daemon, _handle, commands) = start(&file);
-    let running = tokio::spawn(daemon.run());
-    let to = "<sip:5551234@127.0.0.1>";
-    caller
-        .send(&caller.request("INVITE", to, "one", 1, &with_sdp()))
-        .await;
-    let invite = callee.receive("INVITE ").await;
-    callee.answer(&invite, "200 OK", &with_sdp()).await;
-    let answered = caller.receive("SIP/2.0 200").await;
-    let to = header(&answered, "To:").to_owned();
-    caller
-        .send(&caller.request("ACK", &to, "one", 1, EMPTY))
-        .await;
-    callee.receive("ACK ").await;
-    // The callee's ACK does not wait for the caller's; an answer to what came after it does.
-    let options = caller.request("OPTIONS", "<sip:5551234@127.0.0.1>", "options", 1, EMPTY);
-    caller.send(&options).await;
-    caller.receive("SIP/2.0 200").await;
+    let call = Call::new("twice", "").await;
     for _ in 0..2 {
-        commands.send(Command::Terminate).await.unwrap();
+        call.commands.send(Command::Terminate).await.unwrap();
     }
-    callee.receive("BYE ").await;
-    caller.receive("BYE ").await;
-    running.await.unwrap();
+    call.callee.receive("BYE ").await;
+    call.caller.receive("BYE ").await;
+    call.running.await.unwrap();
 }

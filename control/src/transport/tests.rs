@@ -402,6 +402,55 @@ async fn tls_checks_both_certificates() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_is_shown_on_new_connections() {
+    let certificates = Certificates::new("renewed", &["sbc.example.com", "peer.example.com"]);
+    let (ours, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let name = "server_name = \"peer.example.com\"";
+    let us = settings(
+        "",
+        &trunk(
+            "a",
+            "tls",
+            ours,
+            &theirs.to_string(),
+            &certificates.tls("sbc.example.com", name),
+        ),
+    );
+    let (transports, _events) = start(&us);
+    let (_peer, mut peer_events) = start(&settings(
+        "",
+        &trunk(
+            "b",
+            "tls",
+            theirs,
+            &ours.to_string(),
+            &certificates.tls("peer.example.com", "require_client_certificate = true"),
+        )
+        .replace("127.0.0.2/32", "127.0.0.1/32"),
+    ));
+    let target = tls_target(ours, theirs, "peer.example.com");
+    let mut connection = async || {
+        transports
+            .send(&target, Bytes::from_static(OPTIONS))
+            .unwrap();
+        message(&mut peer_events).await.0.connection
+    };
+    let first = connection().await;
+    transports.reload(&us).unwrap();
+    assert_eq!(connection().await, first, "nothing has changed");
+    // Any other certificate of the same authority serves as the renewed one.
+    for ending in ["pem", "key"] {
+        fs::copy(
+            certificates.0.join(format!("peer.example.com.{ending}")),
+            certificates.0.join(format!("sbc.example.com.{ending}")),
+        )
+        .unwrap();
+    }
+    transports.reload(&us).unwrap();
+    assert_ne!(connection().await, first);
+}
+
+#[tokio::test]
 async fn garbage_on_every_listener_is_counted_and_harms_nobody() {
     let certificates = Certificates::new("garbage", &["sbc.example.com"]);
     let (udp, tcp, tls) = (free("127.0.0.1"), free("127.0.0.1"), free("127.0.0.1"));
