@@ -1,4 +1,5 @@
-//! Compiles `relay-ebpf` for the kernel and hands the object's path to the crate as `RELAY_OBJECT`.
+//! Compiles `relay-ebpf` for the kernel and hands the objects' paths to the crate as
+//! `RELAY_OBJECT` and `MEASURE_OBJECT`.
 
 use std::{
     env,
@@ -28,14 +29,7 @@ fn main() {
 
     let status = Command::new(variable("CARGO"))
         .current_dir(workspace)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "relay-ebpf",
-            "--bin",
-            "relay",
-        ])
+        .args(["build", "--release", "--package", "relay-ebpf", "--bins"])
         .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
         .arg(&output)
         // The BPF target is tier 3: core is built from source, which the stable compiler allows
@@ -67,8 +61,13 @@ fn main() {
             exit(1);
         }
     }
-    let object = output.join(target).join("release/relay");
-    println!("cargo:rustc-env=RELAY_OBJECT={}", object.display());
+    let objects = output.join(target).join("release");
+    for (name, variable) in [("relay", "RELAY_OBJECT"), ("measure", "MEASURE_OBJECT")] {
+        println!(
+            "cargo:rustc-env={variable}={}",
+            objects.join(name).display()
+        );
+    }
 }
 
 fn variable(name: &str) -> String {

@@ -18,6 +18,7 @@ pub mod event;
 pub mod flow;
 pub mod frame;
 pub mod headers;
+pub mod measure;
 pub mod next_hop;
 pub mod reception;
 pub mod relay;
