@@ -335,7 +335,7 @@ fn attach_index(
         .map_err(|error| cause(&error))
 }
 
-fn interface_index(name: &str) -> Option<u32> {
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: the name is a C string that lives over the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };

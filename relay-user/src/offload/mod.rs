@@ -20,6 +20,7 @@ pub use datapath::{Capacity, Datapath};
 pub use error::DatapathError;
 pub use kernel_maps::XdpDatapath;
 pub use loader::Offload;
+pub(crate) use loader::interface_index;
 pub use map_memory::{memory, memory_on};
 pub use memory::MemoryDatapath;
 pub use steering::Steering;

@@ -18,7 +18,11 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    pub(super) fn create(name: String) -> Result<Self> {
+    /// Makes one of a unique `name`, its loopback up.
+    ///
+    /// # Errors
+    /// When `ip` refuses; without root, for one.
+    pub fn create(name: String) -> Result<Self> {
         cleanup::register_namespace(&name);
         let namespace = Self { name };
         run("ip", &["netns", "add", namespace.name()])?;

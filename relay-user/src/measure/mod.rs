@@ -1,0 +1,186 @@
+//! Measuring: the generator of RTP by live test-run frames, the bare redirect that no relay can
+//! be faster than, and the sink that counts, samples and times what arrives.
+//!
+//! An instance holds one copy of the programs. Interfaces are named in the network namespace of
+//! the calling thread.
+
+mod load;
+mod sink;
+
+use std::{error::Error, fmt, time::Duration};
+
+use aya::{
+    Ebpf, include_bytes_aligned,
+    maps::{Array, DevMap, MapData, PerCpuArray},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
+};
+use zerocopy::transmute;
+
+pub use load::{LoadDescription, Source};
+pub use sink::{Latencies, SinkCounts};
+
+/// The object that the build script compiled.
+static OBJECT: &[u8] = include_bytes_aligned!(env!("MEASURE_OBJECT"));
+
+/// Frames that the kernel makes at once; more do not fit its bulk queues better.
+const BATCH: u32 = 64;
+
+/// What the kernel refused, and when.
+#[derive(Debug)]
+pub struct MeasureError(String);
+
+impl fmt::Display for MeasureError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Error for MeasureError {}
+
+fn refused<E: Error>(doing: &str) -> impl FnOnce(E) -> MeasureError {
+    move |error| {
+        let mut text = format!("{doing}: {error}");
+        let mut source = error.source();
+        while let Some(error) = source {
+            text.push_str(&format!(": {error}"));
+            source = error.source();
+        }
+        MeasureError(text)
+    }
+}
+
+/// The programs, loaded. What is attached comes off when this is dropped.
+pub struct Measure {
+    bpf: Ebpf,
+    frame: Vec<u8>,
+}
+
+impl Measure {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses them; the text says what it said.
+    pub fn load() -> Result<Self, MeasureError> {
+        let mut bpf = Ebpf::load(OBJECT).map_err(refused("load the measuring programs"))?;
+        for name in ["generate", "limit", "sink"] {
+            program(&mut bpf, name)?
+                .load()
+                .map_err(refused("load a measuring program"))?;
+        }
+        Ok(Self {
+            bpf,
+            frame: Vec::new(),
+        })
+    }
+
+    /// What [`Measure::generate`] makes and the sink expects.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn set_load(&mut self, load: &LoadDescription) -> Result<(), MeasureError> {
+        self.frame = load.frame();
+        let value: [u64; size_of::<relay_abi::measure::Load>() / 8] = transmute!(load.to_abi());
+        let mut map: Array<&mut MapData, [u64; size_of::<relay_abi::measure::Load>() / 8]> =
+            self.map_mut("LOAD")?;
+        map.set(0, value, 0).map_err(refused("write the load"))?;
+        let cpus = cpus()?;
+        let mut made: PerCpuArray<&mut MapData, u32> = self.map_mut("MADE")?;
+        made.set(0, zeros(cpus)?, 0)
+            .map_err(refused("reset the generator"))
+    }
+
+    /// Chooses the interface that the generator and the bare redirect send by.
+    ///
+    /// # Errors
+    /// When it is not there or the driver cannot be redirected to.
+    pub fn send_by(&mut self, interface: &str) -> Result<(), MeasureError> {
+        let index = index_of(interface)?;
+        let mut devices: DevMap<&mut MapData> = self.map_mut("DEVICE")?;
+        devices
+            .set(0, index, None, 0)
+            .map_err(refused("choose a device"))
+    }
+
+    /// Attaches the sink to an interface, natively.
+    ///
+    /// # Errors
+    /// When the driver refuses it.
+    pub fn attach_sink(&mut self, interface: &str) -> Result<(), MeasureError> {
+        self.attach("sink", interface)
+    }
+
+    /// Attaches the bare redirect to an interface, natively.
+    ///
+    /// # Errors
+    /// When the driver refuses it.
+    pub fn attach_limit(&mut self, interface: &str) -> Result<(), MeasureError> {
+        self.attach("limit", interface)
+    }
+
+    /// Makes `packets` packets as fast as one CPU, the calling thread's, can push them through,
+    /// and says how long that took, the setting up of the run included.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run.
+    pub fn generate(&self, packets: u32) -> Result<Duration, MeasureError> {
+        let program: &Xdp = self
+            .bpf
+            .program("generate")
+            .ok_or_else(|| MeasureError("the object has no program generate".to_owned()))?
+            .try_into()
+            .map_err(refused("find the generator"))?;
+        let begin = std::time::Instant::now();
+        program
+            .test_run(TestRunOptions {
+                data_in: Some(&self.frame),
+                repeat: packets,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH.min(packets.max(1))),
+                ..TestRunOptions::new()
+            })
+            .map_err(refused("run the generator"))?;
+        Ok(begin.elapsed())
+    }
+
+    fn attach(&mut self, name: &str, interface: &str) -> Result<(), MeasureError> {
+        let index = index_of(interface)?;
+        program(&mut self.bpf, name)?
+            .attach_to_if_index(index, XdpMode::Driver)
+            .map(|_| ())
+            .map_err(refused("attach a measuring program"))
+    }
+
+    fn map_mut<'a, M>(&'a mut self, name: &str) -> Result<M, MeasureError>
+    where
+        M: TryFrom<&'a mut aya::maps::Map>,
+        M::Error: Error,
+    {
+        self.bpf
+            .map_mut(name)
+            .ok_or_else(|| MeasureError(format!("the object has no map {name}")))?
+            .try_into()
+            .map_err(refused("open a map"))
+    }
+}
+
+fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, MeasureError> {
+    bpf.program_mut(name)
+        .ok_or_else(|| MeasureError(format!("the object has no program {name}")))?
+        .try_into()
+        .map_err(refused("find a program"))
+}
+
+fn cpus() -> Result<usize, MeasureError> {
+    aya::util::nr_cpus()
+        .map_err(|(what, error)| MeasureError(format!("count the processors: {what}: {error}")))
+}
+
+fn zeros<T: aya::Pod + Default>(cpus: usize) -> Result<aya::maps::PerCpuValues<T>, MeasureError> {
+    vec![T::default(); cpus]
+        .try_into()
+        .map_err(|error: std::io::Error| refused("fit the processors")(error))
+}
+
+fn index_of(interface: &str) -> Result<u32, MeasureError> {
+    crate::offload::interface_index(interface)
+        .ok_or_else(|| MeasureError(format!("there is no interface {interface}")))
+}
