@@ -10,6 +10,7 @@
 #![feature(asm_experimental_arch)]
 
 mod maps;
+mod opaque;
 mod packet;
 mod steer;
 mod tables;

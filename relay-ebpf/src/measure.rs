@@ -4,6 +4,9 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod opaque;
 
 use core::mem::size_of;
 
@@ -24,6 +27,8 @@ use relay_abi::{
     },
 };
 use zerocopy::{FromBytes, IntoBytes};
+
+use self::opaque::opaque;
 
 /// The load to make.
 #[map]
@@ -221,11 +226,11 @@ fn sample(context: &XdpContext) -> Option<()> {
     let length = context.data_end() - context.data();
     let mut entry = SAMPLES.reserve::<Sample>(0)?;
     let sample = entry.as_mut_ptr();
-    let taken = if length == 0 || length > SAMPLE_OCTETS {
-        SAMPLE_OCTETS
-    } else {
-        length
-    };
+    let taken = opaque(length) & SAMPLE_OCTETS;
+    if taken == 0 || length > SAMPLE_OCTETS {
+        entry.discard(0);
+        return None;
+    }
     // SAFETY: the entry is ours until it is submitted; `taken` is at most the octets' length.
     let loaded = unsafe {
         (*sample).length = length as u32;
@@ -233,7 +238,7 @@ fn sample(context: &XdpContext) -> Option<()> {
             context.as_ptr().cast(),
             0,
             (&raw mut (*sample).octets).cast(),
-            (taken & SAMPLE_OCTETS) as u32,
+            taken as u32,
         )
     };
     if loaded == 0 {

@@ -1,10 +1,11 @@
 //! The packet that the driver gave, as a [`Frame`].
 
-use core::arch::asm;
 use core::mem::size_of;
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_head, programs::XdpContext};
 use relay_abi::frame::{Frame, View};
+
+use crate::opaque::opaque;
 
 /// Offsets that the packet decides are kept below this: the verifier wants a bound, and no packet
 /// of one buffer is longer.
@@ -26,16 +27,6 @@ impl<'a> Packet<'a> {
             end: context.data_end(),
         }
     }
-}
-
-/// Hides from the compiler where a value comes from, so that what the verifier has to see (a mask,
-/// a comparison of this very pointer) is not optimised into something equal that it cannot follow.
-#[inline(always)]
-fn opaque(mut value: usize) -> usize {
-    // SAFETY: it moves a register to itself. Without an instruction there would be two line numbers
-    // for the next one, which the kernel refuses.
-    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
-    value
 }
 
 impl Frame for Packet<'_> {
