@@ -423,12 +423,7 @@ impl Exchange {
                     })
                 })
                 .collect(),
-            // Twice: within what the other side was offered, then within what this one offered,
-            // which differ where a hold was mapped.
-            direction: audio
-                .direction
-                .within(self.offered.direction)
-                .within(self.audio.direction),
+            direction: audio.direction.within(self.offered.direction),
             crypto: self.crypto.iter().map(|(ours, _)| ours.clone()).collect(),
             rtcp_mux,
             rtcp_shared: rtcp_mux,

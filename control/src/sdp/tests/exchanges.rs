@@ -155,6 +155,13 @@ fn a_payload_type_never_changes_its_meaning_within_a_session() {
     call.answer(Side::B, plain_sdp("0", &[]).as_bytes())
         .unwrap();
     call.commit().unwrap();
+    // A number that is free in the offer is not free for another codec.
+    let other = plain_sdp("96", &["rtpmap:96 iLBC/8000"]);
+    let offer = call
+        .offer(Side::A, other.as_bytes(), &mut random())
+        .unwrap();
+    assert_eq!(Reading::of(&offer).audio().formats, ["97"]);
+    call.rollback();
     // B may name its own 97, but 96 stays opus in what we offer it.
     let ilbc = plain_sdp("96 97", &["rtpmap:96 iLBC/8000", "rtpmap:97 opus/48000/2"]);
     let offer = call.offer(Side::A, ilbc.as_bytes(), &mut random()).unwrap();

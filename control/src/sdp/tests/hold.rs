@@ -135,6 +135,9 @@ fn a_leg_that_knows_only_inactive_is_offered_that() {
         ("inactive", "inactive")
     );
     assert_eq!(active, [false, false]);
+    // It may not take back what it was not offered.
+    let (_, answered, active) = exchange(&mut call, Side::A, "sendonly", "recvonly");
+    assert_eq!((answered.as_str(), active), ("inactive", [false, false]));
     // Holding the other way round nothing is mapped: A understands it.
     let (offered, answered, _) = exchange(&mut call, Side::B, "sendonly", "recvonly");
     assert_eq!(

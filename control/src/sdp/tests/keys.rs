@@ -199,6 +199,26 @@ fn our_keys_and_suite_stay_over_a_refresh_from_either_side() {
 }
 
 #[test]
+fn a_leg_keeps_the_transport_that_it_began_with() {
+    for transport in ["RTP/SAVP", "RTP/SAVPF"] {
+        let mut call = negotiation(SrtpPolicy::Offer, SrtpPolicy::Off);
+        let offer = secure(&[&format!("1 {SHA1_80} inline:{KEY_30}")]);
+        let offer = offer.replace("RTP/SAVP", transport);
+        call.offer(Side::A, offer.as_bytes(), &mut random())
+            .unwrap();
+        call.answer(Side::B, SIPP.as_bytes()).unwrap();
+        call.commit().unwrap();
+        let ours = call.offer(Side::B, SIPP.as_bytes(), &mut random()).unwrap();
+        assert_eq!(Reading::of(&ours).audio().transport, transport);
+        // Then there is no way back to plain.
+        assert_eq!(
+            call.answer(Side::A, SIPP.as_bytes()),
+            Err(SdpError::SrtpRequired)
+        );
+    }
+}
+
+#[test]
 fn required_srtp_refuses_what_is_plain_or_without_a_usable_key() {
     let offer = |policy, body: &str| {
         negotiation(policy, SrtpPolicy::Off)
