@@ -146,7 +146,12 @@ impl Served {
             rtp::parse(plain).ok_or(Discard::BadRtp)?;
         }
         let payload_type = match checked {
-            Ok(payload_type) => payload_type,
+            Ok(payload_type) => {
+                if self.restarts(&header)? {
+                    self.learn(&received.source, &header, received.now, around.kernel);
+                }
+                payload_type
+            }
             Err(Reason::NotPinned | Reason::NewSsrc) => {
                 self.learn(&received.source, &header, received.now, around.kernel);
                 relay::check_stream(&self.entry, &header)?

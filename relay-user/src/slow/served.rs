@@ -11,7 +11,7 @@ use relay_abi::{
 };
 
 use super::{
-    LastOutput, RtcpRoute, SlowError, SlowEvent, SlowEvents, SlowFlow, Sources,
+    Discard, LastOutput, RtcpRoute, SlowError, SlowEvent, SlowEvents, SlowFlow, Sources,
     shared::{Copied, FlowShared, Translation},
     sources::ChangeLimit,
 };
@@ -28,6 +28,9 @@ pub(super) struct Prepared {
     pub shared: Arc<FlowShared>,
     pub opposite: Option<Arc<FlowShared>>,
 }
+
+/// How far behind a packet may be that is protected all the same.
+const REPLAY_WINDOW: i32 = 128;
 
 /// What each of the 128 payload types becomes.
 pub(super) type PayloadTypes = [Option<u8>; 128];
@@ -101,6 +104,8 @@ pub(super) struct Served {
     pub reception: Reception,
     pub last_seen: u64,
     changes: ChangeLimit,
+    /// The sequence number that would show a source to have begun anew.
+    restart: Option<u16>,
     /// Events for which the queue had no room yet.
     source_untold: bool,
     rtcp_untold: bool,
@@ -127,6 +132,7 @@ impl Served {
             reception: Reception::default(),
             last_seen: 0,
             changes: ChangeLimit::new(),
+            restart: None,
             source_untold: false,
             rtcp_untold: false,
         };
@@ -209,6 +215,29 @@ impl Served {
     pub(super) fn may_change(&mut self, header: &RtpHeader, now: u64) -> bool {
         let first = !self.entry.has(FlowEntry::SSRC_KNOWN);
         first || header.ssrc == self.entry.ssrc_in || self.changes.take(now)
+    }
+
+    /// Whether the source has begun its sequence numbers anew under the same SSRC, which two packets
+    /// in a row have to say (RFC 3550, section A.1). Towards a leg with SRTP such a source must be
+    /// taken up anew: our replay window would hold its packets for old ones, for minutes.
+    ///
+    /// # Errors
+    /// [`Discard::SrtpReplay`] for the first of the two, and for one that is only late.
+    pub(super) fn restarts(&mut self, header: &RtpHeader) -> Result<bool, Discard> {
+        let sequence = header.sequence.get();
+        let behind = (self.reception.highest_sequence as u16).wrapping_sub(sequence) as i16;
+        let current =
+            self.reception.received > 0 && self.reception.generation == self.entry.generation.get();
+        if self.protect.is_none() || !current || i32::from(behind) <= REPLAY_WINDOW {
+            self.restart = None;
+            return Ok(false);
+        }
+        if self.restart.replace(sequence.wrapping_add(1)) == Some(sequence) {
+            self.restart = None;
+            self.entry.flags = (self.entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
+            return Ok(true);
+        }
+        Err(Discard::SrtpReplay)
     }
 
     /// Takes `source`, which sent `header`, for the flow's own: pins it, and if its SSRC is another

@@ -101,3 +101,31 @@ fn after_a_long_hold_srtp_goes_on_without_a_gap() {
         assert!(theirs.unprotect(&mut left.payload).is_ok());
     }
 }
+
+#[test]
+fn a_source_that_begins_anew_under_its_ssrc_is_heard_from_its_second_packet_on() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let mut lab = Lab::new(secured(suite));
+    let mut theirs = Inbound::new(&key(suite, 1)).expect("key fits");
+    for sequence in (40_000..40_010).chain([20_005]).chain(40_010..40_020) {
+        let outcome = lab.send(CALLER, OURS_CALLER, &rtp(0, sequence, 0, 7));
+        if sequence == 20_005 {
+            assert_eq!(outcome, Err(Discard::SrtpReplay), "{sequence}");
+            continue;
+        }
+        assert!(
+            theirs
+                .unprotect(&mut outcome.expect("relayed").payload)
+                .is_ok()
+        );
+    }
+    let outcome = lab.send(CALLER, OURS_CALLER, &rtp(0, 20_009, 0, 7));
+    assert_eq!(outcome, Err(Discard::SrtpReplay));
+    for sequence in 20_010..20_020 {
+        let mut left = lab
+            .send(CALLER, OURS_CALLER, &rtp(0, sequence, 0, 7))
+            .expect("relayed");
+        assert_eq!(left.ssrc(), 20_000);
+        assert!(theirs.unprotect(&mut left.payload).is_ok(), "{sequence}");
+    }
+}
