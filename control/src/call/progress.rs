@@ -82,7 +82,7 @@ impl<M: MediaPlane> Core<M> {
             .ok()
             .and_then(|to| to.tag())
             .unwrap_or_default();
-        let Some(local_tag) = self.fork(call, &tag) else {
+        let Some(local_tag) = self.fork(call, &tag, EARLY_DIALOGS) else {
             return;
         };
         let mut body = None;
@@ -127,12 +127,12 @@ impl<M: MediaPlane> Core<M> {
 
     /// Our tag towards the caller for the callee's fork of that tag. `None` when there are too
     /// many.
-    fn fork(&mut self, call: &mut Call, remote_tag: &Text) -> Option<Text> {
+    fn fork(&mut self, call: &mut Call, remote_tag: &Text, most: usize) -> Option<Text> {
         let setup = call.setup.as_mut()?;
         if let Some(fork) = fork_mut(&mut setup.forks, remote_tag) {
             return Some(fork.local_tag.clone());
         }
-        if setup.forks.len() >= EARLY_DIALOGS {
+        if setup.forks.len() >= most {
             return None;
         }
         let (number, local_tag) = self.new_tag();
@@ -159,7 +159,7 @@ impl<M: MediaPlane> Core<M> {
             .ok()
             .and_then(|to| to.tag())
             .unwrap_or_default();
-        let local_tag = self.fork(call, &tag);
+        let local_tag = self.fork(call, &tag, EARLY_DIALOGS + 1);
         let dialogs = call.setup.as_ref().and_then(|setup| {
             let ours = Dialog::accepted(&setup.request, local_tag.as_ref()?, &setup.flow).ok()?;
             let outgoing = setup.outgoing.as_ref()?;

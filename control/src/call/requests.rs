@@ -30,7 +30,8 @@ impl<M: MediaPlane> Core<M> {
         let Some(trunk) = self.trunk_for(flow, &request.headers) else {
             return;
         };
-        if let Some(refused) = refuse_extensions(&request) {
+        let (_, fresh) = self.new_tag();
+        if let Some(refused) = refuse_extensions(&request, &fresh) {
             self.answer(now, &trunk, server, &refused);
             return;
         }
@@ -291,7 +292,7 @@ impl<M: MediaPlane> Core<M> {
 }
 
 /// RFC 3261 §8.2.2.3: extensions that we do not know and must.
-fn refuse_extensions(request: &Request) -> Option<Response> {
+fn refuse_extensions(request: &Request, tag: &str) -> Option<Response> {
     let wanted: Vec<String> = request
         .headers
         .elements(HeaderName::Require)
@@ -300,6 +301,6 @@ fn refuse_extensions(request: &Request) -> Option<Response> {
     if wanted.is_empty() {
         return None;
     }
-    let response = Response::to_request(request, 420, Some("0"));
+    let response = Response::to_request(request, 420, Some(tag));
     Some(response.with(HeaderName::Unsupported, wanted.join(", ")))
 }

@@ -221,6 +221,31 @@ fn of_several_forks_the_first_that_answers_wins() {
 }
 
 #[test]
+fn a_flood_of_forks_is_bounded_and_the_answer_still_counts() {
+    let mut bench = Bench::new();
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    for number in 0..200 {
+        let fork = Phone::callee(CENTRE, &invite, &format!("b{number}"));
+        bench.give(CENTRE, fork.answer(&invite, 180, &Bytes::new()));
+    }
+    let told = std::iter::from_fn(|| bench.next(CARRIER)).count();
+    assert_eq!(told, 128);
+    let last = Phone::callee(CENTRE, &invite, "b199");
+    bench.give(CENTRE, last.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    caller.learn(&bench.response(CARRIER, 200));
+    let bye = caller.request(Method::Bye);
+    bench.give(CARRIER, bye);
+    bench.response(CARRIER, 200);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, last.answer(&bye, 200, &Bytes::new()));
+    bench.finished();
+}
+
+#[test]
 fn a_busy_callee_is_told_to_the_caller() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
