@@ -124,3 +124,19 @@ fn a_full_table_and_a_wrong_flow_are_refused_by_name() {
     let wrong = lab.install(&outside, &entry).expect_err("outside");
     assert!(wrong.to_string().contains("media port range"), "{wrong}");
 }
+
+/// The verifier walks every path: a change that multiplies what it has to look at would be refused
+/// by some kernel sooner or later, so it is to be noticed here. The limit is a million.
+#[test]
+fn the_verifier_has_little_to_look_at() {
+    let offload = Offload::load(&config(&[], XdpMode::Native));
+    let information = offload
+        .relay_program()
+        .expect("loaded")
+        .info()
+        .expect("information");
+    let verified = information
+        .verified_instruction_count()
+        .expect("a count, from Linux 5.16 on");
+    assert!(verified < 100_000, "{verified} instructions were looked at");
+}
