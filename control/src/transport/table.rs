@@ -65,10 +65,6 @@ enum Refused {
 }
 
 impl Handle {
-    #[expect(
-        clippy::result_large_err,
-        reason = "what could not be sent goes to another connection, as it was handed in"
-    )]
     fn push(&self, outgoing: Outgoing, limit: usize) -> Result<(), Refused> {
         let length = outgoing.octets.len();
         if self.queued.fetch_add(length, Relaxed) + length > limit {
