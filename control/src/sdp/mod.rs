@@ -10,6 +10,7 @@
 //! [`Negotiation::media`] is what to hand to the media plane after each answer, commit and
 //! rollback.
 
+mod agreement;
 mod codec;
 mod crypto;
 mod direction;
@@ -23,9 +24,10 @@ mod remote;
 #[cfg(test)]
 mod tests;
 
+pub use agreement::{NegotiatedLeg, NegotiatedMedia};
 pub use codec::Codec;
 pub use direction::Direction;
 pub use error::SdpError;
-pub use negotiation::{NegotiatedLeg, NegotiatedMedia, Negotiation};
+pub use negotiation::Negotiation;
 pub use policy::{CodecFilter, LegPolicy, Side, SrtpPolicy};
 pub use remote::family;

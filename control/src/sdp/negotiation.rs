@@ -1,11 +1,12 @@
 //! One call's offers and answers.
 
 use rand::CryptoRng;
-use relay_user::media::{CallMedia, LegMedia, RemoteMedia, SourcePolicy, SrtpKeys, Stream};
+use relay_user::media::{RemoteMedia, SrtpKeys};
 
 use super::{
     Direction, SdpError,
-    codec::{Codec, Format},
+    agreement::{AgreedFormat, AgreedLeg, Agreement, NegotiatedLeg, NegotiatedMedia, by_side, of},
+    codec::Format,
     crypto::Crypto,
     exchange::{self, Taken},
     leg::LegState,
@@ -14,9 +15,6 @@ use super::{
     remote::{Audio, Description, Transport},
 };
 use crate::config::Hold;
-
-/// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
-const TOLERATED: usize = 8;
 
 /// The SDP of a call with two legs.
 ///
@@ -34,54 +32,6 @@ pub struct Negotiation {
     legs: [LegState; 2],
     exchange: Option<Exchange>,
     agreed: Option<Agreement>,
-}
-
-/// What both legs have agreed to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NegotiatedMedia {
-    pub legs: [NegotiatedLeg; 2],
-    /// From leg A to leg B, then from leg B to leg A.
-    pub streams: [Stream; 2],
-    /// The codec that the answer put first.
-    pub codec: Codec,
-}
-
-/// One leg's part of [`NegotiatedMedia`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NegotiatedLeg {
-    /// Our description's address on this leg.
-    pub local: relay_user::media::MediaPort,
-    /// `None` when the leg has only ever named an address of zeros.
-    pub remote: Option<RemoteMedia>,
-    pub srtp: Option<SrtpKeys>,
-    pub rtcp_mux: bool,
-    /// The leg's own direction: what is left of it after offer and answer.
-    pub direction: Direction,
-    /// Counts the descriptions received from the leg.
-    pub negotiation: u32,
-}
-
-impl NegotiatedMedia {
-    /// The description that the media plane takes.
-    #[must_use]
-    pub fn call_media(self, sources: [SourcePolicy; 2], dscp: [Option<u8>; 2]) -> CallMedia {
-        let [a, b] = self.legs;
-        let [sources_a, sources_b] = sources;
-        let [dscp_a, dscp_b] = dscp;
-        let leg = |leg: NegotiatedLeg, sources, dscp| LegMedia {
-            port: leg.local,
-            remote: leg.remote,
-            sources,
-            negotiation: leg.negotiation,
-            srtp: leg.srtp,
-            rtcp_mux: leg.rtcp_mux,
-            dscp,
-        };
-        CallMedia {
-            legs: [leg(a, sources_a, dscp_a), leg(b, sources_b, dscp_b)],
-            streams: self.streams,
-        }
-    }
 }
 
 /// An offer on its way.
@@ -104,33 +54,6 @@ struct Exchange {
 struct Answer {
     audio: Audio,
     agreement: Agreement,
-}
-
-#[derive(Clone, Debug)]
-struct Agreement {
-    legs: [AgreedLeg; 2],
-    formats: Vec<AgreedFormat>,
-}
-
-#[derive(Clone, Debug)]
-struct AgreedLeg {
-    transport: Transport,
-    remote: Option<RemoteMedia>,
-    srtp: Option<SrtpKeys>,
-    rtcp_mux: bool,
-    direction: Direction,
-    layout: Layout,
-    negotiation: u32,
-}
-
-/// A codec in use and its numbers, by leg.
-#[derive(Clone, Debug)]
-struct AgreedFormat {
-    codec: Codec,
-    /// In the leg's description: what it receives.
-    theirs: [u8; 2],
-    /// In ours: what it sends.
-    ours: [u8; 2],
 }
 
 impl Negotiation {
@@ -500,48 +423,5 @@ impl Exchange {
             legs: by_side(self.offerer, offerer_leg, answerer_leg),
             formats,
         }
-    }
-}
-
-impl Agreement {
-    /// The stream from a side to the other.
-    fn stream(&self, from: Side, clock_rate: u32) -> Stream {
-        let to = from.other();
-        let mut payload_types: Vec<(u8, u8)> = self
-            .formats
-            .iter()
-            .map(|format| (*of(&format.ours, from), *of(&format.theirs, to)))
-            .collect();
-        // A peer that numbers its answer anew should still send by the offer's numbers (RFC 3264,
-        // section 6.1), and some do not.
-        for format in &self.formats {
-            let own = *of(&format.theirs, from);
-            if payload_types.len() < TOLERATED
-                && !payload_types.iter().any(|(number, _)| *number == own)
-            {
-                payload_types.push((own, *of(&format.theirs, to)));
-            }
-        }
-        Stream {
-            active: of(&self.legs, from).direction.sends()
-                && of(&self.legs, to).direction.receives(),
-            payload_types,
-            clock_rate,
-        }
-    }
-}
-
-fn of<T>(pair: &[T; 2], side: Side) -> &T {
-    let [a, b] = pair;
-    match side {
-        Side::A => a,
-        Side::B => b,
-    }
-}
-
-fn by_side<T>(first: Side, value: T, other: T) -> [T; 2] {
-    match first {
-        Side::A => [value, other],
-        Side::B => [other, value],
     }
 }

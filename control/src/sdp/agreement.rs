@@ -1,0 +1,128 @@
+//! What an exchange comes to: for the media plane, and for the exchanges after it.
+
+use relay_user::media::{
+    CallMedia, LegMedia, MediaPort, RemoteMedia, SourcePolicy, SrtpKeys, Stream,
+};
+
+use super::{Direction, Side, codec::Codec, local::Layout, remote::Transport};
+
+/// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
+const TOLERATED: usize = 8;
+
+/// What both legs have agreed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegotiatedMedia {
+    pub legs: [NegotiatedLeg; 2],
+    /// From leg A to leg B, then from leg B to leg A.
+    pub streams: [Stream; 2],
+    /// The codec that the answer put first.
+    pub codec: Codec,
+}
+
+/// One leg's part of [`NegotiatedMedia`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegotiatedLeg {
+    /// Our description's address on this leg.
+    pub local: MediaPort,
+    /// `None` when the leg has only ever named an address of zeros.
+    pub remote: Option<RemoteMedia>,
+    pub srtp: Option<SrtpKeys>,
+    pub rtcp_mux: bool,
+    /// The leg's own direction: what is left of it after offer and answer.
+    pub direction: Direction,
+    /// Counts the descriptions received from the leg.
+    pub negotiation: u32,
+}
+
+impl NegotiatedMedia {
+    /// The description that the media plane takes.
+    #[must_use]
+    pub fn call_media(self, sources: [SourcePolicy; 2], dscp: [Option<u8>; 2]) -> CallMedia {
+        let [a, b] = self.legs;
+        let [sources_a, sources_b] = sources;
+        let [dscp_a, dscp_b] = dscp;
+        let leg = |leg: NegotiatedLeg, sources, dscp| LegMedia {
+            port: leg.local,
+            remote: leg.remote,
+            sources,
+            negotiation: leg.negotiation,
+            srtp: leg.srtp,
+            rtcp_mux: leg.rtcp_mux,
+            dscp,
+        };
+        CallMedia {
+            legs: [leg(a, sources_a, dscp_a), leg(b, sources_b, dscp_b)],
+            streams: self.streams,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Agreement {
+    pub(super) legs: [AgreedLeg; 2],
+    pub(super) formats: Vec<AgreedFormat>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AgreedLeg {
+    pub(super) transport: Transport,
+    pub(super) remote: Option<RemoteMedia>,
+    pub(super) srtp: Option<SrtpKeys>,
+    pub(super) rtcp_mux: bool,
+    pub(super) direction: Direction,
+    pub(super) layout: Layout,
+    pub(super) negotiation: u32,
+}
+
+/// A codec in use and its numbers, by leg.
+#[derive(Clone, Debug)]
+pub(super) struct AgreedFormat {
+    pub(super) codec: Codec,
+    /// In the leg's description: what it receives.
+    pub(super) theirs: [u8; 2],
+    /// In ours: what it sends.
+    pub(super) ours: [u8; 2],
+}
+
+impl Agreement {
+    /// The stream from a side to the other.
+    pub(super) fn stream(&self, from: Side, clock_rate: u32) -> Stream {
+        let to = from.other();
+        let mut payload_types: Vec<(u8, u8)> = self
+            .formats
+            .iter()
+            .map(|format| (*of(&format.ours, from), *of(&format.theirs, to)))
+            .collect();
+        // A peer that numbers its answer anew should still send by the offer's numbers (RFC 3264,
+        // section 6.1), and some do not.
+        for format in &self.formats {
+            let own = *of(&format.theirs, from);
+            if payload_types.len() < TOLERATED
+                && !payload_types.iter().any(|(number, _)| *number == own)
+            {
+                payload_types.push((own, *of(&format.theirs, to)));
+            }
+        }
+        Stream {
+            active: of(&self.legs, from).direction.sends()
+                && of(&self.legs, to).direction.receives(),
+            payload_types,
+            clock_rate,
+        }
+    }
+}
+
+pub(super) fn of<T>(pair: &[T; 2], side: Side) -> &T {
+    let [a, b] = pair;
+    match side {
+        Side::A => a,
+        Side::B => b,
+    }
+}
+
+pub(super) fn by_side<T>(first: Side, value: T, other: T) -> [T; 2] {
+    match first {
+        Side::A => [value, other],
+        Side::B => [other, value],
+    }
+}
