@@ -138,8 +138,9 @@ impl<M: MediaPlane> Daemon<M> {
     /// Serves calls until it is told to end and the last call has ended. Gives the media plane
     /// back by dropping it, once nothing uses it any more.
     pub async fn run(mut self) {
+        // Also when no address is a name: the literal ones become destinations here.
         let lookups = resolve(&self.settings, &self.lookups).await;
-        self.refreshed(lookups);
+        self.use_lookups(lookups);
         self.phase.send_replace(Phase::Ready);
         tracing::info!(
             trunks = self.settings.trunks.len(),
@@ -256,9 +257,12 @@ impl<M: MediaPlane> Daemon<M> {
     }
 
     fn refreshed(&mut self, lookups: Lookups) {
-        if lookups == self.lookups {
-            return;
+        if lookups != self.lookups {
+            self.use_lookups(lookups);
         }
+    }
+
+    fn use_lookups(&mut self, lookups: Lookups) {
         self.lookups = lookups;
         let settings = reload::with_lookups(&self.settings, &self.lookups);
         for trunk in &settings.trunks {
