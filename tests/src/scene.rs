@@ -240,3 +240,15 @@ impl Scene {
             .sound()
     }
 }
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for party in Party::ALL {
+            let path = self.lab.directory().join(format!("{}.pcap", party.trunk()));
+            let _ = self.capture(party).write(&path);
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! Frames of a namespace, from the first to the last, kept in memory.
 
 use std::{
+    fs,
     io::Read,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -95,6 +97,27 @@ impl Capture {
             .iter()
             .filter_map(|(time, frame)| read(*time, frame))
             .collect()
+    }
+
+    /// Writes everything as a capture file that tshark and Wireshark read.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let mut file = Vec::new();
+        for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_536, 1u32] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        for (time, frame) in &frames.all {
+            let length = u32::try_from(frame.len()).map_err(std::io::Error::other)?;
+            let seconds = u32::try_from(time.as_secs()).map_err(std::io::Error::other)?;
+            for word in [seconds, time.subsec_micros(), length, length] {
+                file.extend_from_slice(&word.to_le_bytes());
+            }
+            file.extend_from_slice(frame);
+        }
+        fs::write(path, file)
     }
 
     /// How many frames have been seen so far.
