@@ -195,11 +195,11 @@ fn link(sbc: &Namespace, peer: &Namespace, party: Party) -> Result<()> {
         let ipv6 = format!("{}/64", party.ipv6(side));
         namespace.run("ip", &["address", "add", &ipv4, "dev", device])?;
         namespace.run("ip", &["address", "add", &ipv6, "dev", device, "nodad"])?;
-        // A sender's partial checksum would not survive a rewrite; a redirect into a veth pair
-        // wants its far end to have GRO (or a program) to receive by.
+        namespace.run("ip", &["link", "set", device, "up"])?;
+        // A sender's partial checksum would not survive a rewrite. A redirect into a veth pair
+        // wants its far end to have GRO (or a program) to receive by, switched on while it is up.
         namespace.run("ethtool", &["-K", device, "tx", "off"])?;
         namespace.run("ethtool", &["-K", device, "gro", "on"])?;
-        namespace.run("ip", &["link", "set", device, "up"])?;
     }
     Ok(())
 }
