@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let length =
         usize::try_from(options.seconds + options.calls * 4 + 60).map_err(LabError::new)?;
-    let mut callees = Callees::start(&lab, &certificates, length)?;
+    let mut callees = Callees::start(&lab, &certificates, options.calls, length)?;
 
     let mut callers = Vec::new();
     for index in 0..options.calls {
@@ -165,12 +165,16 @@ fn watch(daemon: &Daemon, seconds: u32) -> Result<BTreeMap<String, CallView>> {
 }
 
 fn hang_up(callees: &mut Callees, callers: &mut [Caller]) {
+    let tell = |who: &str, done: Result<()>| {
+        if let Err(error) = done {
+            println!("demo: {who}: {error}");
+        }
+    };
+    tell("hanging up", callees.hang_up(ANSWER));
     for caller in callers.iter_mut() {
-        caller.hang_up(callees);
+        tell(&caller.number(), caller.hang_up());
     }
     for caller in callers {
-        if let Err(error) = caller.finish(ANSWER) {
-            println!("demo: {}: {error}", caller.number());
-        }
+        tell(&caller.number(), caller.finish(ANSWER));
     }
 }

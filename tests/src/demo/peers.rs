@@ -32,11 +32,18 @@ pub(super) struct Answering {
 }
 
 impl Callees {
-    /// `length`: seconds of sound that everybody has.
-    pub(super) fn start(lab: &Lab, certificates: &Certificates, length: usize) -> Result<Self> {
+    /// For so many calls of each kind; `length`: seconds of sound that everybody has.
+    pub(super) fn start(
+        lab: &Lab,
+        certificates: &Certificates,
+        calls: u32,
+        length: usize,
+    ) -> Result<Self> {
         let answering = |name: &str, kind: Kind, party, transport, seed| -> Result<Answering> {
             let melody = Melody::new(seed, length);
             let tls = transport == SipTransport::Tls;
+            let numbers: Vec<String> = (0..calls).map(|index| kind.number(index)).collect();
+            let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
             let port = if tls { TLS_PORT } else { SIP_PORT };
             let baresip = Baresip::start(
                 lab,
@@ -52,7 +59,7 @@ impl Callees {
                     },
                     media_port: 40_000,
                     control_port: if kind == Kind::CentreV6 { 4445 } else { 4444 },
-                    user: name,
+                    users: &numbers,
                     answers: true,
                     melody: &melody,
                     certificates: tls.then_some(certificates),
@@ -97,13 +104,12 @@ impl Callees {
         }
     }
 
-    fn of_mut(&mut self, kind: Kind) -> Option<&mut Answering> {
-        match kind {
-            Kind::Centre => Some(&mut self.centre),
-            Kind::CentreV6 => Some(&mut self.centre_v6),
-            Kind::Teams => Some(&mut self.teams),
-            Kind::FromTeams => None,
+    /// Ends every call that a baresip has answered.
+    pub(super) fn hang_up(&mut self, limit: Duration) -> Result<()> {
+        for answering in [&mut self.centre, &mut self.centre_v6, &mut self.teams] {
+            answering.baresip.quit(limit)?;
         }
+        Ok(())
     }
 
     /// What the callee of a kind plays.
@@ -170,7 +176,7 @@ impl Caller {
                         media: MediaEncryption::Sdes,
                         media_port: 42_000 + offset * 20,
                         control_port: 4_500 + offset,
-                        user: "+15550200",
+                        users: &["+15550200"],
                         answers: false,
                         melody: &melody,
                         certificates: Some(certificates),
@@ -215,16 +221,11 @@ impl Caller {
         self.kind.number(self.index)
     }
 
-    /// Ends the call from the side that a baresip is on.
-    pub(super) fn hang_up(&mut self, callees: &mut Callees) {
-        let done = match &mut self.peer {
+    /// Ends the call where a baresip is the caller; elsewhere the callee does.
+    pub(super) fn hang_up(&mut self) -> Result<()> {
+        match &mut self.peer {
             Peer::Baresip(baresip) => baresip.hang_up(),
-            Peer::Sipp(_) => callees
-                .of_mut(self.kind)
-                .map_or(Ok(()), |answering| answering.baresip.hang_up()),
-        };
-        if let Err(error) = done {
-            println!("demo: {}: {error}", self.number());
+            Peer::Sipp(_) => Ok(()),
         }
     }
 

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
+
 use crate::{
     lab::{Lab, LabError, Namespace, Party, Process, Result},
     peers::Certificates,
@@ -54,8 +56,8 @@ pub struct BaresipConfig<'a> {
     pub media_port: u16,
     /// The port of its control connection, on loopback.
     pub control_port: u16,
-    /// The user part of its address.
-    pub user: &'a str,
+    /// The user parts of its addresses: what it is called by. The first is what it calls as.
+    pub users: &'a [&'a str],
     /// Answers by itself.
     pub answers: bool,
     pub melody: &'a Melody,
@@ -87,7 +89,7 @@ impl Baresip {
         write_wav(&sound, config.melody.samples()).map_err(|error| failed(&sound, error))?;
         for (name, text) in [
             ("config", configuration(config, &directory)),
-            ("accounts", account(config)),
+            ("accounts", accounts(config)),
             ("contacts", String::new()),
         ] {
             let path = directory.join(name);
@@ -121,6 +123,15 @@ impl Baresip {
     /// When it no longer listens to commands.
     pub fn hang_up(&mut self) -> Result<()> {
         self.command("hangup", "")
+    }
+
+    /// Ends every call and itself.
+    ///
+    /// # Errors
+    /// When it has not within `limit`.
+    pub fn quit(&mut self, limit: Duration) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(limit).map(|_| ())
     }
 
     /// Waits until so many calls have been established since it was started.
@@ -248,16 +259,18 @@ snd_path {directory}/recordings
     text
 }
 
-fn account(config: &BaresipConfig<'_>) -> String {
+fn accounts(config: &BaresipConfig<'_>) -> String {
     let media = match config.media {
         MediaEncryption::None => "",
         MediaEncryption::Sdes => ";mediaenc=srtp-mand",
     };
     let answers = if config.answers { "auto" } else { "manual" };
-    format!(
-        "<sip:{}@{};transport={}>;regint=0;answermode={answers};audio_codecs=pcmu{media}\n",
-        config.user,
-        config.local,
-        config.transport.name(),
-    )
+    let account = |user: &&str| {
+        format!(
+            "<sip:{user}@{};transport={}>;regint=0;answermode={answers};audio_codecs=pcmu{media}\n",
+            config.local,
+            config.transport.name(),
+        )
+    };
+    config.users.iter().map(account).collect()
 }
