@@ -153,7 +153,7 @@ impl Scene {
                 media: MediaEncryption::Sdes,
                 media_port: 40_000,
                 control_port: 4_444,
-                users: &["+15550200", "+16660000"],
+                users: &[if answers { "+16660000" } else { "+15550200" }],
                 answers,
                 melody,
                 certificates: Some(&self.certificates),

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     lab::{Party, Side},
-    peers::{Certificates, SBC_NAME, TEAMS_NAME},
+    peers::{Certificates, TEAMS_NAME},
 };
 
 /// Where everybody listens for SIP over UDP and TCP.
@@ -82,7 +82,7 @@ impl DaemonSettings {
         trunk(&mut text, Party::Teams, "teams", Party::ipv4, "tls");
         let _ = write!(
             text,
-            "srtp = \"require\"\ndomain = \"{SBC_NAME}\"\n\n[trunk.tls]\ncertificate = \"{}\"\n\
+            "srtp = \"require\"\n\n[trunk.tls]\ncertificate = \"{}\"\n\
              key = \"{}\"\nroots = \"{}\"\nserver_name = \"{TEAMS_NAME}\"\n\n",
             certificates.sbc.display(),
             certificates.sbc_key.display(),
