@@ -339,3 +339,35 @@ async fn names_are_looked_up_and_kept_when_they_cannot_be() {
         .collect();
     assert_eq!(addresses, ["127.0.0.1:5070", "192.0.2.1:5060"]);
 }
+
+#[tokio::test]
+async fn ipv6_is_served_by_datagram_and_by_stream() {
+    let listen = free("::1");
+    let trunks = (trunk("a", "udp", listen, "[::1]:5060", "")
+        + &trunk("b", "tcp", listen, "[::1]:5060", ""))
+        .replace("127.0.0.2/32", "::1/128");
+    let (transports, mut events) = start(&settings("", &trunks));
+    let peer = UdpSocket::bind("[::1]:0").await.unwrap();
+    peer.send_to(OPTIONS, listen).await.unwrap();
+    let (flow, _) = message(&mut events).await;
+    assert_eq!(
+        (flow.local, flow.remote),
+        (listen, peer.local_addr().unwrap())
+    );
+    transports
+        .send(&flow, Bytes::from_static(b"answer"))
+        .unwrap();
+    let mut buffer = [0; 6];
+    peer.recv(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"answer");
+
+    let mut stream = TcpStream::connect(listen).await.unwrap();
+    stream.write_all(OPTIONS).await.unwrap();
+    let (flow, _) = message(&mut events).await;
+    assert_eq!(flow.remote, stream.local_addr().unwrap());
+    transports
+        .send(&flow, Bytes::from_static(b"answer"))
+        .unwrap();
+    stream.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"answer");
+}
