@@ -86,7 +86,10 @@ fn a_flow_in_change_is_never_half_of_two() {
             }
             datapath
         });
-        for _ in 0..40_000 {
+        // At least so many runs, and on until both lives were seen, however the threads take turns.
+        let mut runs = 0u32;
+        while runs < 40_000 || (seen.contains(&0) && runs < 20_000_000) {
+            runs += 1;
             let mut output = vec![0; input.len()];
             let result = program
                 .test_run(TestRunOptions {

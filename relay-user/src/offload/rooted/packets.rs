@@ -156,7 +156,12 @@ pub fn checksums_are_right(frame: &[u8]) -> Option<bool> {
     let header = udp.to_header();
     match sliced.net? {
         etherparse::NetSlice::Ipv4(ip) => {
+            let slice = ip.header().slice();
             let ip = ip.header().to_header();
+            // It has no place for the reserved flag, so it would judge another header.
+            if ip.to_bytes().as_slice() != slice {
+                return None;
+            }
             let udp_right = header.checksum == 0
                 || header.checksum == header.calc_checksum_ipv4(&ip, udp.payload()).ok()?;
             Some(ip.header_checksum == ip.calc_header_checksum() && udp_right)
