@@ -11,7 +11,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    lab::{Lab, LabError, Namespace, Party, Process, Result},
+    lab::{Lab, LabError, Namespace, Party, Process, Result, wait_until},
     peers::Certificates,
     sound::{Melody, read_wav, write_wav},
 };
@@ -149,9 +149,16 @@ impl Baresip {
     /// # Errors
     /// When they have not within `limit`.
     pub fn wait_closed(&self, calls: usize, limit: Duration) -> Result<()> {
-        self.process
-            .wait_for("session closed", calls, limit)
-            .map(|_| ())
+        // The first when the other side ended it, the second when this one did.
+        let ended =
+            || self.process.count("session closed") + self.process.count("terminated (duration");
+        if wait_until(limit, || ended() >= calls) {
+            return Ok(());
+        }
+        Err(LabError::new(format!(
+            "{calls} calls have not ended; baresip said:\n{}",
+            self.text()
+        )))
     }
 
     /// How many calls have been established since it was started.
@@ -199,7 +206,7 @@ impl Baresip {
 fn connect(namespace: &Namespace, port: u16) -> Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut last = None;
-    let connected = crate::lab::wait_until(START, || {
+    let connected = wait_until(START, || {
         match namespace.enter(|| TcpStream::connect(address)) {
             Ok(Ok(stream)) => last = Some(stream),
             _ => return false,
