@@ -126,7 +126,7 @@ impl Scene {
                 local: SocketAddr::new(address(party, Side::Peer), port),
                 remote: Some(SocketAddr::new(address(party, Side::Sbc), SIP_PORT)),
                 tcp: false,
-                media_port: 32_000,
+                media_port: 26_930 + port,
                 number,
                 scenario: part.scenario,
                 talk: part.talk,

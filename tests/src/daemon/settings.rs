@@ -27,6 +27,8 @@ pub struct DaemonSettings {
     pub centre_transport: &'static str,
     /// How long a call may ring, in seconds.
     pub ring_seconds: u32,
+    /// The codecs that the contact centre may use, as the configuration writes them.
+    pub centre_codecs: &'static str,
 }
 
 impl Default for DaemonSettings {
@@ -36,6 +38,7 @@ impl Default for DaemonSettings {
             ports: "20000-29999",
             centre_transport: "udp",
             ring_seconds: 60,
+            centre_codecs: "[]",
         }
     }
 }
@@ -78,6 +81,7 @@ impl DaemonSettings {
             Party::ipv4,
             self.centre_transport,
         );
+        let _ = writeln!(text, "codecs = {}", self.centre_codecs);
         trunk(&mut text, centre, "contact-centre-v6", Party::ipv6, "udp");
         trunk(&mut text, Party::Teams, "teams", Party::ipv4, "tls");
         let _ = write!(
@@ -120,14 +124,11 @@ fn trunk(
     let peer = address(party, Side::Peer);
     let _ = write!(
         text,
-        "[[trunk]]\nname = \"{name}\"\ninterface = \"{}\"\ntransport = \"{transport}\"\n\
+        "\n[[trunk]]\nname = \"{name}\"\ninterface = \"{}\"\ntransport = \"{transport}\"\n\
          listen = \"{}\"\naddresses = [\"{}\"]\nallowed_sources = [\"{peer}/{}\"]\n",
         party.interface(),
         SocketAddr::new(address(party, Side::Sbc), port),
         SocketAddr::new(peer, port),
         if peer.is_ipv4() { 32 } else { 128 },
     );
-    if transport != "tls" {
-        text.push('\n');
-    }
 }

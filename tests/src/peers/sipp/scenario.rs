@@ -21,6 +21,8 @@ pub enum Scenario {
     Answer,
     /// Is called: rings, answers, talks, hangs up.
     AnswerAndHangUp,
+    /// Is called: answers, agrees to being held and to being resumed, waits for the hang-up.
+    AnswerAndBeHeld,
     /// Is called: refuses with this status.
     Refuse(u16),
     /// Is called: rings until cancelled.
@@ -76,6 +78,13 @@ impl Scenario {
                 xml.answer();
                 xml.talk();
                 xml.hang_up_callee();
+            }
+            Self::AnswerAndBeHeld => {
+                xml.ring();
+                xml.answer();
+                xml.agree("recvonly");
+                xml.agree("sendrecv");
+                xml.hung_up();
             }
             Self::Refuse(status) => xml.refuse(status),
             Self::Ring => {
@@ -345,6 +354,30 @@ Allow: INVITE, ACK, CANCEL, BYE, OPTIONS
         self.receive("request=\"ACK\"");
         let play = self.play.clone();
         self.text.push_str(&play);
+    }
+
+    /// Answers a re-INVITE.
+    fn agree(&mut self, direction: &str) {
+        self.receive("request=\"INVITE\"");
+        let sdp = sdp("2", OFFER, direction);
+        self.send(
+            true,
+            &format!(
+                "SIP/2.0 200 OK
+[last_Via:]
+[last_Record-Route:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Contact: <sip:callee@[local_ip]:[local_port];transport=[transport]>
+Content-Type: application/sdp
+Content-Length: [len]
+
+{sdp}"
+            ),
+        );
+        self.receive("request=\"ACK\"");
     }
 
     fn hang_up_callee(&mut self) {
