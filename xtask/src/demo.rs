@@ -1,11 +1,6 @@
 //! `cargo xtask demo`.
 
-use std::{
-    env,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
 
 use crate::shell;
 
@@ -43,7 +38,7 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<(), String> {
         "--bin",
         "demo",
     ]))?;
-    let mut command = Command::new(built("demo")?);
+    let mut command = Command::new(shell::target()?.join("release/demo"));
     command.args(["--calls", &arguments.calls.to_string()]);
     command.args(["--seconds", &arguments.seconds.to_string()]);
     if let Some(file) = &arguments.json {
@@ -55,12 +50,4 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<(), String> {
     }
     // Takes this process's place, so that signals reach it and nothing else waits for it.
     Err(format!("starting the demo: {}", command.exec()))
-}
-
-/// A program of the release profile, beside this one's profile.
-fn built(name: &str) -> Result<PathBuf, String> {
-    let own = env::current_exe().map_err(|error| error.to_string())?;
-    let target = own.parent().and_then(Path::parent);
-    let target = target.ok_or("this program does not lie in cargo's target directory")?;
-    Ok(target.join("release").join(name))
 }

@@ -19,6 +19,15 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Cargo's target directory: this program lies in its profile's there.
+pub(crate) fn target() -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    own.parent()
+        .and_then(Path::parent)
+        .map(Path::to_owned)
+        .ok_or_else(|| "this program does not lie in cargo's target directory".to_owned())
+}
+
 /// Whether the effective user is root.
 pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_some_and(|user| user.trim() == "0")

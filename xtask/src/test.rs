@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -19,6 +20,12 @@ struct Told {
 
 pub(crate) fn test() -> Result<(), String> {
     let root = shell::is_root();
+    eprintln!("test: building");
+    // The end-to-end tests run the binary itself, and find it beside themselves.
+    let mut build = shell::cargo();
+    build.args(["build", "--workspace", "--exclude", "relay-ebpf", "--bins"]);
+    shell::run(&mut build)?;
+    let binary = shell::target()?.join("debug/trunkline");
     let mut stages = vec![("without root", vec!["--skip", "rooted"])];
     if root {
         // They share the machine's cores with real peers that keep real time.
@@ -29,7 +36,7 @@ pub(crate) fn test() -> Result<(), String> {
     for (name, arguments) in stages {
         eprintln!("test: {name}");
         let began = Instant::now();
-        let (told, succeeded) = stage(&arguments)?;
+        let (told, succeeded) = stage(&arguments, &binary)?;
         lines.push(format!(
             "test: {name}: {} passed, {} failed, {} ignored in {} s{}",
             told.passed,
@@ -69,7 +76,7 @@ pub(crate) fn test() -> Result<(), String> {
 }
 
 /// Runs one stage, passing its output on as it comes.
-fn stage(arguments: &[&str]) -> Result<(Told, bool), String> {
+fn stage(arguments: &[&str], binary: &Path) -> Result<(Told, bool), String> {
     let mut command: Command = shell::cargo();
     command
         .args([
@@ -81,6 +88,7 @@ fn stage(arguments: &[&str]) -> Result<(Told, bool), String> {
             "--",
         ])
         .args(arguments)
+        .env("TRUNKLINE", binary)
         .stdout(Stdio::piped());
     let mut child = command
         .spawn()

@@ -1,5 +1,7 @@
 //! Calls, as the admin socket tells of them.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 
 use crate::lab::{LabError, Result};
@@ -13,6 +15,8 @@ pub struct CallView {
     pub number: String,
     /// The caller's trunk, then the callee's.
     pub trunks: [String; 2],
+    /// Our addresses and ports for the legs' RTP.
+    pub media: Vec<SocketAddr>,
     pub codec: String,
     pub held: bool,
     pub answered: bool,
@@ -61,6 +65,10 @@ fn call(call: &Value) -> Result<CallView> {
             plain(field(&["caller", "trunk"])?),
             plain(field(&["callee", "trunk"])?),
         ],
+        media: [["caller", "media"], ["callee", "media"]]
+            .iter()
+            .filter_map(|path| plain(field(path).ok()?).parse().ok())
+            .collect(),
         codec: plain(field(&["codec"])?),
         held: field(&["held"])?.as_bool().unwrap_or(false),
         answered: !field(&["answered"])?.is_null(),
