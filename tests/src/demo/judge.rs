@@ -10,7 +10,7 @@ use crate::{
     daemon::{CallView, StreamView},
     lab::Party,
     sound::{Comparison, Melody, compare},
-    wire::{Datagram, PlainCount, PlainSound, sightings, stream_to},
+    wire::{Datagram, PlainCount, PlainSound, Sighting, sightings, streams},
 };
 
 /// What the parties' wires carried.
@@ -106,7 +106,7 @@ fn best(sent: &Melody, recordings: impl IntoIterator<Item = Vec<i16>>) -> Option
         .max_by_key(|comparison| (comparison.agreeing, comparison.windows))
 }
 
-fn call_id(seen: &[crate::wire::Sighting], number: &str) -> Option<String> {
+fn call_id(seen: &[Sighting], number: &str) -> Option<String> {
     let start = format!("INVITE sip:{number}@");
     seen.iter()
         .find(|message| message.start_line().starts_with(&start))
@@ -114,23 +114,31 @@ fn call_id(seen: &[crate::wire::Sighting], number: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The sound on the carrier's wire for the call of that number: towards the address that the
-/// carrier's own SDP names, which is in the INVITE when it calls, else in the 200.
+/// The sound on the carrier's wire for the call of that number: from the address that our SDP
+/// names to the one that the carrier's names. One is in the INVITE, the other in the 200; SIPp has
+/// one port for all the calls that it answers.
 fn heard_at_carrier(datagrams: &[Datagram], number: &str, calls: bool) -> Option<Vec<i16>> {
     let seen = sightings(datagrams);
     let call = call_id(&seen, number)?;
-    let wanted = seen
-        .iter()
-        .filter(|message| message.header("Call-ID") == Some(&call))
-        .filter(|message| {
-            if calls {
-                message.start_line().starts_with("INVITE ")
-            } else {
-                message.status() == Some(200) && message.method() == "INVITE"
-            }
-        })
-        .find_map(crate::wire::Sighting::audio)?;
-    stream_to(datagrams, wanted).map(|stream| stream.sound())
+    let of_call = || {
+        seen.iter()
+            .filter(|message| message.header("Call-ID") == Some(&call))
+    };
+    let offer = of_call()
+        .filter(|message| message.start_line().starts_with("INVITE "))
+        .find_map(Sighting::audio)?;
+    let answer = of_call()
+        .filter(|message| message.status() == Some(200) && message.method() == "INVITE")
+        .find_map(Sighting::audio)?;
+    let (from, to) = if calls {
+        (answer, offer)
+    } else {
+        (offer, answer)
+    };
+    streams(datagrams)
+        .into_iter()
+        .find(|stream| (stream.source, stream.destination) == (from, to))
+        .map(|stream| stream.sound())
 }
 
 /// How much lay bare on two wires: on the carrier's everything should, towards Teams nothing.
