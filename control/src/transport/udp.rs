@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{net::UdpSocket, sync::mpsc::error::TrySendError};
 
 use super::{Discard, Discards, SendError, Shared, TransportEvent};
@@ -11,6 +12,11 @@ use crate::sip::{Target, Transport};
 /// No UDP payload is longer.
 const DATAGRAM: usize = 65_535;
 
+/// What the kernel is asked to hold for a socket in each direction, in octets. Its default holds
+/// fewer than a hundred messages, which a burst of calls fills in milliseconds; it gives no more
+/// than `net.core.rmem_max` and `wmem_max` allow.
+const BUFFER: usize = 4 << 20;
+
 #[derive(Clone)]
 pub(super) struct UdpEdge(Arc<UdpSocket>);
 
@@ -18,6 +24,13 @@ impl UdpEdge {
     pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
+        let options = SockRef::from(&socket);
+        let sized = options
+            .set_recv_buffer_size(BUFFER)
+            .and_then(|()| options.set_send_buffer_size(BUFFER));
+        if let Err(error) = sized {
+            tracing::warn!(%address, %error, "the socket's buffers stay at the system's default");
+        }
         Ok(Self(Arc::new(UdpSocket::from_std(socket)?)))
     }
 
