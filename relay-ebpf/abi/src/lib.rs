@@ -25,6 +25,7 @@ pub mod relay;
 pub mod rtp;
 pub mod seal;
 pub mod settings;
+pub mod srtp;
 pub mod tables;
 pub mod verdict;
 

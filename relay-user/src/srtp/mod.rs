@@ -5,6 +5,8 @@
 //! rollover counter and replay window of 128 packets. A key that a leg names again keeps its
 //! context and so its ROC ([`Inbound::uses`]); a new key begins a new context, at ROC 0.
 
+#[cfg(test)]
+mod agreement;
 mod error;
 mod session;
 #[cfg(test)]

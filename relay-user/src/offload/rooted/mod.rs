@@ -7,3 +7,4 @@ mod lab;
 mod loading;
 mod namespaces;
 mod packets;
+mod srtp;

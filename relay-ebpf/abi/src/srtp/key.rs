@@ -1,0 +1,76 @@
+//! A key made ready: everything that does not depend on the packet.
+
+use core::{fmt, mem::size_of};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{aes, derivation, sha1};
+
+/// The longest master key identifier (RFC 4568, section 6.1).
+pub const LONGEST_MKI: usize = 128;
+
+/// How many octets of the tag a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// Ten octets, of AES_CM_128_HMAC_SHA1_80.
+    Long,
+    /// Four octets, of AES_CM_128_HMAC_SHA1_32.
+    Short,
+}
+
+/// A key as the kernel's table holds it. Its `Debug` form shows nothing of it.
+#[derive(Clone, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct PreparedKey {
+    pub(super) round_keys: [u32; aes::ROUND_KEY_WORDS],
+    /// The session salt as the columns of a counter block.
+    pub(super) salt: [u32; 4],
+    /// HMAC's states after the key's blocks.
+    pub(super) inner: [u32; 5],
+    pub(super) outer: [u32; 5],
+    /// 10 or 4.
+    pub(super) tag_length: u32,
+    pub(super) mki_length: u32,
+    pub(super) mki: [u8; LONGEST_MKI],
+}
+
+const _: () = assert!(size_of::<PreparedKey>() == 368);
+
+impl PreparedKey {
+    /// Makes an SDES master key and salt ready (RFC 4568, section 6.1). `None` if the MKI is longer
+    /// than [`LONGEST_MKI`].
+    #[must_use]
+    pub fn new(master: &[u8; 16], salt: &[u8; 14], tag: Tag, mki: &[u8]) -> Option<Self> {
+        let mut octets = [0; LONGEST_MKI];
+        octets.get_mut(..mki.len())?.copy_from_slice(mki);
+        let keys = derivation::SessionKeys::derive(master, salt);
+        let [inner, outer] = sha1::prepare(&keys.authentication);
+        Some(Self {
+            round_keys: aes::expand(&keys.encryption),
+            salt: derivation::counter(&keys.salt),
+            inner,
+            outer,
+            tag_length: match tag {
+                Tag::Long => 10,
+                Tag::Short => 4,
+            },
+            mki_length: mki.len() as u32,
+            mki: octets,
+        })
+    }
+
+    /// The octets that protecting adds.
+    #[inline(always)]
+    #[must_use]
+    pub fn trailer(&self) -> usize {
+        (self.mki_length as usize & 0xff) + (self.tag_length as usize & 0xf)
+    }
+}
+
+impl fmt::Debug for PreparedKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PreparedKey")
+            .finish_non_exhaustive()
+    }
+}

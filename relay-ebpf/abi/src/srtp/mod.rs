@@ -1,0 +1,17 @@
+//! SRTP (RFC 3711) with AES_CM_128_HMAC_SHA1_80 and AES_CM_128_HMAC_SHA1_32 (RFC 4568), in a form
+//! that the kernel's verifier can follow: bounded loops, fixed buffers, working memory from the
+//! caller.
+//!
+//! AES is by tables: in plain BPF instructions a bitsliced AES needs more of them for each block
+//! than 16 look-ups a round do. What that means for a cache-timing attacker is said in
+//! `docs/srtp-in-xdp.md`.
+
+pub mod aes;
+pub mod derivation;
+pub mod index;
+pub mod key;
+pub mod packet;
+pub mod sha1;
+
+#[cfg(test)]
+mod tests;

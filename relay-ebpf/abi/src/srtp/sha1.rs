@@ -1,0 +1,122 @@
+//! SHA-1 (FIPS 180-4, section 6.1.2) and the prepared states of HMAC (RFC 2104).
+
+use zerocopy::transmute_ref;
+
+/// The state of an empty message.
+pub const INITIAL: [u32; 5] = [
+    0x6745_2301,
+    0xefcd_ab89,
+    0x98ba_dcfe,
+    0x1032_5476,
+    0xc3d2_e1f0,
+];
+
+/// The words of a message block.
+pub const BLOCK: usize = 16;
+
+/// The message schedule: 80 words, two in each, the even one in the lower half.
+pub type Schedule = [u64; 40];
+
+/// Takes a block of the message, in words as they lie in memory, into `state`. `schedule` is
+/// working memory.
+#[inline(always)]
+pub fn compress(state: &mut [u32; 5], block: &[u32; BLOCK], schedule: &mut Schedule) {
+    expand(block, schedule);
+    rounds(state, schedule);
+}
+
+/// Two words as the rounds find them in memory.
+#[inline(always)]
+const fn in_memory(pair: u64) -> u64 {
+    if cfg!(target_endian = "big") {
+        pair.rotate_left(32)
+    } else {
+        pair
+    }
+}
+
+/// Makes the schedule of a block, two words at a time: no word depends on the one before it.
+// By itself, as `rounds`: as one function the compiler keeps the whole schedule on the stack, for
+// which the kernel's has no room.
+#[inline(never)]
+fn expand(block: &[u32; BLOCK], schedule: &mut Schedule) {
+    let (mut before, mut last) = (0, 0);
+    let mut index = 0;
+    while index < 8 {
+        let even = u32::from_be(block[2 * index]) as u64;
+        let odd = u32::from_be(block[2 * index + 1]) as u64;
+        before = last;
+        last = even | (odd << 32);
+        schedule[index] = in_memory(last);
+        index += 1;
+    }
+    while index < 40 {
+        let mixed = in_memory(schedule[index - 8])
+            ^ in_memory(schedule[index - 7])
+            ^ in_memory(schedule[index - 4])
+            ^ ((before >> 32) | (last << 32));
+        before = last;
+        last = ((mixed << 1) & 0xffff_fffe_ffff_fffe) | ((mixed >> 31) & 0x0000_0001_0000_0001);
+        schedule[index] = in_memory(last);
+        index += 1;
+    }
+}
+
+#[inline(never)]
+fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
+    let words: &[u32; 80] = transmute_ref!(schedule);
+    let [mut a, mut b, mut c, mut d, mut e] = *state;
+    macro_rules! round {
+        ($function:expr, $constant:literal, $a:ident $b:ident $e:ident, $index:expr) => {
+            $e = $e
+                .wrapping_add(words[$index])
+                .wrapping_add($constant)
+                .wrapping_add($function)
+                .wrapping_add($a.rotate_left(5));
+            $b = $b.rotate_left(30);
+        };
+    }
+    macro_rules! function {
+        (choose, $b:ident $c:ident $d:ident) => {
+            $d ^ ($b & ($c ^ $d))
+        };
+        (parity, $b:ident $c:ident $d:ident) => {
+            $b ^ $c ^ $d
+        };
+        (majority, $b:ident $c:ident $d:ident) => {
+            ($b & $c).wrapping_add($d & ($b ^ $c))
+        };
+    }
+    macro_rules! five {
+        ($kind:ident $constant:literal: $($index:literal)*) => {$(
+            round!(function!($kind, b c d), $constant, a b e, $index);
+            round!(function!($kind, a b c), $constant, e a d, $index + 1);
+            round!(function!($kind, e a b), $constant, d e c, $index + 2);
+            round!(function!($kind, d e a), $constant, c d b, $index + 3);
+            round!(function!($kind, c d e), $constant, b c a, $index + 4);
+        )*};
+    }
+    five!(choose 0x5a82_7999: 0 5 10 15);
+    five!(parity 0x6ed9_eba1: 20 25 30 35);
+    five!(majority 0x8f1b_bcdc: 40 45 50 55);
+    five!(parity 0xca62_c1d6: 60 65 70 75);
+    state[0] = state[0].wrapping_add(a);
+    state[1] = state[1].wrapping_add(b);
+    state[2] = state[2].wrapping_add(c);
+    state[3] = state[3].wrapping_add(d);
+    state[4] = state[4].wrapping_add(e);
+}
+
+/// The states after the key's inner and outer blocks of HMAC-SHA1, for a key of 20 octets.
+#[must_use]
+pub fn prepare(key: &[u8; 20]) -> [[u32; 5]; 2] {
+    [0x36, 0x5c].map(|pad| {
+        let mut block = [u32::from_ne_bytes([pad; 4]); BLOCK];
+        for (word, octets) in block.iter_mut().zip(key.as_chunks::<4>().0) {
+            *word ^= u32::from_ne_bytes(*octets);
+        }
+        let mut state = INITIAL;
+        compress(&mut state, &block, &mut [0; 40]);
+        state
+    })
+}
