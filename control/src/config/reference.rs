@@ -222,4 +222,16 @@ mod tests {
             ["no certificate in /etc/trunkline/sbc.pem (No such file or directory (os error 2))"]
         );
     }
+
+    #[test]
+    fn the_readme_s_configuration_is_sound() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let example = text
+            .split_once("```toml\n")
+            .and_then(|(_, rest)| rest.split_once("```"))
+            .map(|(example, _)| example)
+            .unwrap();
+        super::super::parse(example, &file).unwrap();
+    }
 }
