@@ -1,0 +1,5 @@
+mod damage;
+mod fast_path;
+mod peers;
+mod signalling;
+mod teams;
