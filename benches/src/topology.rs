@@ -1,9 +1,17 @@
 //! Two namespaces joined by two veth pairs: the load's, with the generator's and the sink's ends,
 //! and the relay's, with the ends between which it forwards.
 
-use std::fs;
+use std::{
+    error::Error,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
+use nix::{sched::CpuSet, unistd::Pid};
 use tests::lab::{LabError, Namespace};
+
+/// What any part of the harness may fail with; the text goes to the user.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The generator's end.
 pub const GENERATOR: &str = "gen0";
@@ -19,6 +27,55 @@ pub const GENERATOR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const INGRESS_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const EGRESS_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
 pub const SINK_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
+
+/// The CPU of the generator, and of the whole chain where that is one CPU's.
+pub const GENERATOR_CPU: usize = 0;
+/// The CPU of the relay in userspace, to itself, its receive processing included.
+pub const RELAY_CPU: usize = 1;
+/// The CPU of the sink where it is not the generator's.
+pub const SINK_CPU: usize = 2;
+
+/// The family of a load's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Where the generated packets come from.
+    pub const fn caller(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2)),
+        }
+    }
+
+    /// The relay's first address towards the caller. Flows beyond one address's ports are of the
+    /// ones above it.
+    pub const fn ours_to_caller(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
+        }
+    }
+
+    /// The relay's address towards the callee.
+    pub const fn ours_to_callee(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1)),
+        }
+    }
+
+    /// Where the relayed packets go.
+    pub const fn callee(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)),
+            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2)),
+        }
+    }
+}
 
 /// The namespaces; dropping it removes them.
 pub struct Topology {
@@ -42,8 +99,112 @@ impl Topology {
             (INGRESS, INGRESS_MAC),
         )?;
         join(&load, (SINK, SINK_MAC), &relay, (EGRESS, EGRESS_MAC))?;
-        Ok(Self { load, relay })
+        let topology = Self { load, relay };
+        topology.address()?;
+        Ok(topology)
     }
+
+    /// Gives the relay's side addresses and neighbours that need no discovery.
+    fn address(&self) -> Result<(), LabError> {
+        for (interface, ours, theirs, mac) in [
+            (
+                INGRESS,
+                Family::ours_to_caller as fn(Family) -> IpAddr,
+                Family::caller as fn(Family) -> IpAddr,
+                GENERATOR_MAC,
+            ),
+            (EGRESS, Family::ours_to_callee, Family::callee, SINK_MAC),
+        ] {
+            for (family, length) in [(Family::V4, 24), (Family::V6, 64)] {
+                let address = format!("{}/{length}", ours(family));
+                let mut add = vec!["address", "add", &address, "dev", interface];
+                if family == Family::V6 {
+                    add.push("nodad");
+                }
+                self.relay.run("ip", &add)?;
+                let neighbour = theirs(family).to_string();
+                let mac = text(mac);
+                self.relay.run(
+                    "ip",
+                    &[
+                        "neighbour",
+                        "add",
+                        &neighbour,
+                        "lladdr",
+                        &mac,
+                        "nud",
+                        "permanent",
+                        "dev",
+                        interface,
+                    ],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the receive processing of every interface to the CPU that sends to it, so that a
+    /// chain is one CPU's, or takes it to the CPU of the relay in userspace and the sink's to a
+    /// third.
+    ///
+    /// # Errors
+    /// When the kernel has no receive packet steering or no threaded NAPI.
+    pub fn spread(&self, spread: bool) -> Result<(), Failure> {
+        let mask = if spread { 1 << RELAY_CPU } else { 0 };
+        self.relay.run(
+            "sh",
+            &[
+                "-c",
+                &format!("echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"),
+            ],
+        )?;
+        let threaded = u8::from(spread);
+        self.load.run(
+            "sh",
+            &[
+                "-c",
+                &format!("echo {threaded} > /sys/class/net/{SINK}/threaded"),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Puts the sink's receive thread, which is there once a program is attached, on its CPU.
+    ///
+    /// # Errors
+    /// When the thread is not there.
+    pub fn place_sink(&self) -> Result<(), Failure> {
+        let mut placed = 0;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let Some(process) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if name.starts_with(&format!("napi/{SINK}")) {
+                pin(Pid::from_raw(process), SINK_CPU)?;
+                placed += 1;
+            }
+        }
+        if placed == 0 {
+            return Err("the sink's interface has no receive thread of its own".into());
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a thread, or the calling one (`Pid::from_raw(0)`), on one CPU.
+///
+/// # Errors
+/// When there is no such CPU or thread.
+pub fn pin(thread: Pid, cpu: usize) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(thread, &set)
+        .map_err(|error| format!("keeping a thread on CPU {cpu}: {error}").into())
 }
 
 fn join(
@@ -73,15 +234,27 @@ fn join(
             relay.name(),
         ],
     )?;
+    // The kernel's own neighbour and router discovery would join the packets counted.
+    load.run(
+        "sysctl",
+        &["-qw", &format!("net.ipv6.conf.{near}.disable_ipv6=1")],
+    )?;
+    relay.run(
+        "sysctl",
+        &[
+            "-qw",
+            &format!("net.ipv6.conf.{far}.accept_ra=0"),
+            &format!("net.ipv6.conf.{far}.router_solicitations=0"),
+            &format!("net.ipv6.conf.{far}.addr_gen_mode=1"),
+            &format!("net.ipv6.conf.{far}.accept_dad=0"),
+        ],
+    )?;
     for (namespace, interface) in [(load, near), (relay, far)] {
-        // Without this the kernel's own neighbour and router discovery joins the packets counted.
-        namespace.run(
-            "sysctl",
-            &["-qw", &format!("net.ipv6.conf.{interface}.disable_ipv6=1")],
-        )?;
         namespace.run("ip", &["link", "set", interface, "up"])?;
         // A veth takes redirected frames only if its peer polls, which GRO makes it do.
         namespace.run("ethtool", &["-K", interface, "gro", "on"])?;
+        // Only the software of both sides could make good what was left undone.
+        namespace.run("ethtool", &["-K", interface, "tx", "off"])?;
     }
     Ok(())
 }
@@ -90,14 +263,28 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
-/// The processor's name, for the report.
-pub fn processor() -> String {
-    fs::read_to_string("/proc/cpuinfo")
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or_else(
-            || "unknown".to_owned(),
-            |name| name.trim_start_matches([' ', '\t', ':']).to_owned(),
-        )
+/// What the report says of the machine.
+pub struct Machine {
+    pub processor: String,
+    pub cpus: usize,
+    pub kernel: String,
+}
+
+impl Machine {
+    pub fn here() -> Self {
+        let processor = fs::read_to_string("/proc/cpuinfo")
+            .unwrap_or_default()
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"))
+            .map_or_else(
+                || "unknown".to_owned(),
+                |name| name.trim_start_matches([' ', '\t', ':']).to_owned(),
+            );
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            processor,
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: kernel.trim().to_owned(),
+        }
+    }
 }

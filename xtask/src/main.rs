@@ -1,5 +1,6 @@
 //! `cargo xtask`: the developer's one door.
 
+mod bench;
 mod demo;
 mod setup;
 mod shell;
@@ -22,6 +23,8 @@ enum Task {
     Setup,
     /// Make real calls through Trunkline between network namespaces, and say what was heard.
     Demo(demo::Arguments),
+    /// Measure packets per second, latency and recovery, beside the bare redirect and rtpengine.
+    Bench(bench::Arguments),
     /// Run every test; without root, those that do without it.
     Test,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Task::Setup => setup::setup(),
         Task::Demo(arguments) => setup::setup().and_then(|()| demo::demo(&arguments)),
+        Task::Bench(arguments) => setup::setup().and_then(|()| bench::bench(&arguments)),
         Task::Test => setup::setup().and_then(|()| test::test()),
     };
     match done {

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::shell;
 
 /// Debian's and Ubuntu's packages, with what each is for.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
     ("make", "builds libsrtp"),
@@ -18,6 +18,7 @@ const PACKAGES: [(&str, &str); 12] = [
     ("procps", "looks at processes"),
     ("sip-tester", "SIPp, a peer in the demo and the tests"),
     ("baresip-core", "a peer in the demo and the tests"),
+    ("rtpengine-daemon", "what the benchmarks measure beside"),
 ];
 
 /// The version that goes with the pinned compiler.

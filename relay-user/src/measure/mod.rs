@@ -5,6 +5,7 @@
 //! the calling thread.
 
 mod load;
+mod sender;
 mod sink;
 
 use std::{error::Error, fmt, time::Duration};
@@ -14,9 +15,10 @@ use aya::{
     maps::{Array, DevMap, MapData, PerCpuArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
-use zerocopy::transmute;
+use zerocopy::{FromZeros as _, transmute};
 
 pub use load::{LoadDescription, Source};
+pub use sender::{BURST, Sender, now};
 pub use sink::{Latencies, SinkCounts};
 
 /// The object that the build script compiled.
@@ -79,14 +81,28 @@ impl Measure {
     /// When the map cannot be written.
     pub fn set_load(&mut self, load: &LoadDescription) -> Result<(), MeasureError> {
         self.frame = load.frame();
-        let value: [u64; size_of::<relay_abi::measure::Load>() / 8] = transmute!(load.to_abi());
-        let mut map: Array<&mut MapData, [u64; size_of::<relay_abi::measure::Load>() / 8]> =
-            self.map_mut("LOAD")?;
-        map.set(0, value, 0).map_err(refused("write the load"))?;
+        self.write_load(load.to_abi())?;
         let cpus = cpus()?;
         let mut made: PerCpuArray<&mut MapData, u32> = self.map_mut("MADE")?;
         made.set(0, zeros(cpus)?, 0)
             .map_err(refused("reset the generator"))
+    }
+
+    /// Tells the sink of a load that others make: whether it carries the time of sending.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn expect_time(&mut self, timed: bool) -> Result<(), MeasureError> {
+        let mut load = relay_abi::measure::Load::new_zeroed();
+        load.timed = u8::from(timed);
+        self.write_load(load)
+    }
+
+    fn write_load(&mut self, load: relay_abi::measure::Load) -> Result<(), MeasureError> {
+        let value: [u64; size_of::<relay_abi::measure::Load>() / 8] = transmute!(load);
+        let mut map: Array<&mut MapData, [u64; size_of::<relay_abi::measure::Load>() / 8]> =
+            self.map_mut("LOAD")?;
+        map.set(0, value, 0).map_err(refused("write the load"))
     }
 
     /// Chooses the interface that the generator and the bare redirect send by.
@@ -115,6 +131,20 @@ impl Measure {
     /// When the driver refuses it.
     pub fn attach_limit(&mut self, interface: &str) -> Result<(), MeasureError> {
         self.attach("limit", interface)
+    }
+
+    /// Lets short runs of the generator begin without delay. The kernel patches its dispatcher when
+    /// a program comes into use or goes out of it, which takes milliseconds; attached somewhere,
+    /// here to the loopback interface of a namespace where nothing uses it, it stays in use.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn keep_generator_ready(&mut self) -> Result<(), MeasureError> {
+        let index = index_of("lo")?;
+        program(&mut self.bpf, "generate")?
+            .attach_to_if_index(index, XdpMode::Skb)
+            .map(|_| ())
+            .map_err(refused("attach the generator"))
     }
 
     /// Makes `packets` packets as fast as one CPU, the calling thread's, can push them through,
