@@ -23,7 +23,7 @@ const FIRST_PORT: u16 = 20_000;
 /// A running worker with its calls.
 pub struct Ours {
     pub calls: Vec<Call>,
-    _workers: Workers,
+    workers: Workers,
     _steering: Steering,
 }
 
@@ -63,10 +63,22 @@ impl Ours {
                 .collect::<Result<_, _>>()?;
             Ok(Self {
                 calls,
-                _workers: workers,
+                workers,
                 _steering: steering,
             })
         })?
+    }
+
+    /// What the worker did not send on, and why, since it was started.
+    pub fn losses(&self) -> String {
+        let snapshot = self.workers.snapshot();
+        let mut text = format!("{} overflowed the socket", snapshot.socket_overflows);
+        for (discard, counters) in snapshot.discarded {
+            if counters.packets > 0 {
+                text.push_str(&format!(", {} {discard:?}", counters.packets));
+            }
+        }
+        text
     }
 }
 

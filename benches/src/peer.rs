@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::tests::lab::Process;
 use relay_user::media::{SrtpKey, SrtpSuite};
-use tests::lab::Process;
 
 use crate::{
     bencode::Value,

@@ -169,7 +169,9 @@ impl Topology {
         Ok(())
     }
 
-    /// Puts the sink's receive thread, which is there once a program is attached, on its CPU.
+    /// Puts the sink's receive thread, which is there once a program is attached, on its CPU, and
+    /// before everything else there: what the sink has no time for would look like the relay's
+    /// loss.
     ///
     /// # Errors
     /// When the thread is not there.
@@ -186,6 +188,8 @@ impl Topology {
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             if name.starts_with(&format!("napi/{SINK}")) {
                 pin(Pid::from_raw(process), SINK_CPU)?;
+                self.load
+                    .run("chrt", &["--fifo", "--pid", "50", &process.to_string()])?;
                 placed += 1;
             }
         }

@@ -61,7 +61,7 @@ impl Relay {
 /// A relay, its talkers and the sink.
 pub struct Bench<'a> {
     topology: &'a Topology,
-    _relay: Relay,
+    relay: Relay,
     talkers: Talkers,
     sender: Sender,
     sink: Measure,
@@ -106,7 +106,7 @@ impl<'a> Bench<'a> {
         }
         let mut bench = Self {
             topology,
-            _relay: relay,
+            relay,
             talkers,
             sender,
             sink,
@@ -216,6 +216,14 @@ pub fn highest_rate(
             }
         } else {
             refused = rate;
+            if let Relay::Ours(ours) = &bench.relay {
+                eprintln!(
+                    "bench: {} of {rate:.0}: lost {:.2}%: {}",
+                    who.name(),
+                    trial.loss * 100.0,
+                    ours.losses()
+                );
+            }
             // A relay may not be what it was after an overload; the next trial has a fresh one.
             drop(bench);
             bench = Bench::new(topology, who, kind, payload, false)?;
