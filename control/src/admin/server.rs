@@ -20,7 +20,7 @@ use super::{
     protocol::{Answer, REQUEST_OCTETS, Request, Response},
     report,
 };
-use crate::daemon::Handle;
+use crate::{daemon::Handle, transport::Discard};
 
 /// How many clients are served at one time.
 const CLIENTS: usize = 16;
@@ -143,7 +143,11 @@ async fn serve(stream: UnixStream, handle: &Handle) -> io::Result<()> {
     loop {
         line.clear();
         let mut limited = (&mut reader).take(REQUEST_OCTETS as u64);
-        let length = timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await??;
+        let read = timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await;
+        if !matches!(read, Ok(Ok(_))) && !line.is_empty() {
+            handle.discards().count(Discard::AdminRequest);
+        }
+        let length = read??;
         if length == 0 {
             return Ok(());
         }
@@ -151,6 +155,7 @@ async fn serve(stream: UnixStream, handle: &Handle) -> io::Result<()> {
         let answer = if whole {
             answer(&line, handle).await
         } else {
+            handle.discards().count(Discard::AdminRequest);
             Answer::Error(format!(
                 "a request is one line of at most {REQUEST_OCTETS} octets"
             ))
@@ -168,7 +173,10 @@ async fn answer(line: &[u8], handle: &Handle) -> Answer {
     let ended = || Answer::Error("the daemon is ending".to_owned());
     let request = match serde_json::from_slice(line) {
         Ok(request) => request,
-        Err(error) => return Answer::Error(format!("not a request: {error}")),
+        Err(error) => {
+            handle.discards().count(Discard::AdminRequest);
+            return Answer::Error(format!("not a request: {error}"));
+        }
     };
     match request {
         Request::Calls => match handle.calls().await {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{table::octets, *};
-use crate::daemon::testing;
+use crate::{daemon::testing, transport::Discard};
 
 fn socket(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!(
@@ -90,6 +90,8 @@ async fn questions_are_answered_and_nonsense_is_refused() {
         say(&[b'x'; 5_000]).await,
         "{\"error\":\"a request is one line of at most 4096 octets\"}\n"
     );
+    let discards = running.handle.discards();
+    assert_eq!(discards.get(Discard::AdminRequest), 3);
 
     running.end().await;
     let error = ask_for(Request::Calls).await.unwrap_err();

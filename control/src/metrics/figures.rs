@@ -373,6 +373,11 @@ impl Figures<'_> {
             metrics.push(gauge(name, help, one(value)));
         }
         metrics.push(counter(
+            "socket_overflows",
+            "Media packets that the kernel dropped because a worker's socket was full",
+            vec![(Labels::new(), media.socket_overflows)],
+        ));
+        metrics.push(counter(
             "events_lost",
             "Events of the kernel and the workers that found no room in their queue",
             vec![(Labels::new(), media.events_lost)],

@@ -1,5 +1,6 @@
 //! Metrics in OpenMetrics text, and the HTTP server that shows them.
 
+mod connection;
 mod exposition;
 mod figures;
 mod server;

@@ -1,34 +1,26 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, io, net::SocketAddr};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{ConnectInfo, Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
-    serve::Listener,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::TcpListener;
 
-use super::{exposition, figures::Figures};
+use super::{
+    connection::{Bounded, Unserved},
+    exposition,
+    figures::Figures,
+};
 use crate::daemon::{Handle, Phase};
 
 /// What OpenMetrics 1.0 asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How many clients may be connected at one time; more wait in the kernel's queue.
-const CLIENTS: usize = 64;
 
 /// Why the address could not be listened on.
 #[derive(Debug)]
@@ -81,15 +73,27 @@ impl MetricsServer {
             .route("/metrics", get(metrics))
             .route("/healthz", get(health))
             .route("/readyz", get(readiness))
-            .with_state(handle);
-        let listener = Bounded {
-            listener: self.listener,
-            places: Arc::new(Semaphore::new(CLIENTS)),
-        };
-        if let Err(error) = axum::serve(listener, router).await {
+            .layer(middleware::from_fn(served))
+            .with_state(handle.clone());
+        let listener = Bounded::new(self.listener, handle.discards());
+        let service = router.into_make_service_with_connect_info::<Unserved>();
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "metrics are served no more");
         }
     }
+}
+
+/// Notes that a connection's octets were a request that is served here.
+async fn served(
+    ConnectInfo(unserved): ConnectInfo<Unserved>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = next.run(request).await;
+    if !response.status().is_client_error() {
+        unserved.clear();
+    }
+    response
 }
 
 async fn metrics(State(handle): State<Handle>) -> Response {
@@ -134,66 +138,4 @@ async fn readiness(State(handle): State<Handle>) -> Response {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, format!("{}\n", phase.name())).into_response()
-}
-
-/// A listener that has no more than so many connections open.
-struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Placed;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Placed, SocketAddr) {
-        // The semaphore is never closed; without a place the connection would only be uncounted.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        (
-            Placed {
-                stream,
-                _place: place,
-            },
-            address,
-        )
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection with its place.
-struct Placed {
-    stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        octets: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, octets)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

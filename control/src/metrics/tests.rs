@@ -17,7 +17,7 @@ use crate::{
     call::{CallState, CoreStatistics, Direction},
     config,
     daemon::{Phase, testing},
-    transport::Discards,
+    transport::{Discard, Discards},
 };
 
 /// Reads a text as OpenMetrics 1.0 asks for, and gives the samples. Panics at the first fault.
@@ -226,7 +226,22 @@ async fn the_server_shows_metrics_health_and_readiness() {
     let (head, body) = fetch("/readyz").await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(body, "ready\n");
+    let discards = running.handle.discards();
+    assert_eq!(discards.get(Discard::MetricsRequest), 0);
     assert!(fetch("/other").await.0.starts_with("HTTP/1.1 404 "));
+    for garbage in [&b"\xff\r\n\r\n"[..], b"GET /metrics HTTP/1.1\r\nHo"] {
+        tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(garbage).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        })
+        .await
+        .unwrap();
+    }
+    while discards.get(Discard::MetricsRequest) < 3 {
+        tokio::task::yield_now().await;
+    }
 
     running.end().await;
     let (head, body) = fetch("/readyz").await;

@@ -313,8 +313,18 @@ async fn read<R: AsyncRead>(
         let idle = Duration::from_secs(shared.view().limits().idle_seconds);
         let until = unfinished.map_or_else(|| activity.last() + idle, |since| since + MESSAGE);
         let length = match timeout_at(until, reader.read(&mut buffer)).await {
-            Ok(Ok(0)) => return End::Closed,
+            Ok(Ok(0)) if framer.pending() == 0 => return End::Closed,
+            Ok(Ok(0)) => {
+                return End::Discarded(Discard::Unfinished, "it ended within a message");
+            }
             Ok(Ok(length)) => length,
+            // What rustls calls records that are none.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                return End::Discarded(Discard::Malformed, "what came is not TLS");
+            }
+            Ok(Err(_)) if framer.pending() > 0 => {
+                return End::Discarded(Discard::Unfinished, "it broke within a message");
+            }
             Ok(Err(error)) => return End::Broken(error),
             Err(_) if unfinished.is_some() => {
                 return End::Discarded(Discard::Unfinished, "no whole message came in time");

@@ -24,7 +24,8 @@ macro_rules! discards {
 discards! {
     /// A datagram or a message longer than `message_octets`.
     Oversized = "oversized";
-    /// A stream whose messages cannot be told apart. Its connection was closed.
+    /// A stream whose messages cannot be told apart, or whose TLS records are none. Its connection
+    /// was closed.
     Malformed = "malformed";
     /// From a host that no trunk on that address admits.
     ForeignSource = "foreign-source";
@@ -36,12 +37,16 @@ discards! {
     Handshakes = "handshakes";
     /// A TLS handshake that failed or took too long.
     HandshakeFailed = "handshake-failed";
-    /// A connection on which a message did not come to its end in time.
+    /// A connection on which a message did not come to its end, in time or at all.
     Unfinished = "unfinished";
     /// A connection closed because its peer did not read what was sent to it.
     SlowReader = "slow-reader";
     /// A datagram that could not be sent.
     SendFailed = "send-failed";
+    /// A line on the admin socket that is no request.
+    AdminRequest = "admin-request";
+    /// A connection to the metrics' address whose last octets were no request that is served.
+    MetricsRequest = "metrics-request";
 }
 
 /// How often each reason occurred.
@@ -55,7 +60,7 @@ impl Default for Discards {
 }
 
 impl Discards {
-    pub(super) fn count(&self, reason: Discard) {
+    pub(crate) fn count(&self, reason: Discard) {
         if let Some(counter) = self.0.get(reason as usize) {
             counter.fetch_add(1, Relaxed);
         }

@@ -21,6 +21,8 @@ pub struct MediaSnapshot {
     pub workers_relayed: ReasonCounters,
     /// What the workers discarded, by reason.
     pub workers_discarded: Vec<(Discard, ReasonCounters)>,
+    /// Packets that the kernel dropped because a worker's socket was full.
+    pub socket_overflows: u64,
     /// SRTP and SRTCP packets that were refused.
     pub srtp_failures: u64,
     /// RTP packets that sources sent and that did not come (RFC 3550, section A.3).

@@ -172,6 +172,29 @@ async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
 }
 
 #[tokio::test]
+async fn a_message_that_its_peer_does_not_finish_is_counted() {
+    let listen = free("127.0.0.1");
+    let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
+    let (transports, mut events) = start(&settings);
+    let discards = transports.discards();
+    let mut peer = connect_from("127.0.0.2", listen).await;
+    peer.write_all(&[OPTIONS, &OPTIONS[..40]].concat())
+        .await
+        .unwrap();
+    message(&mut events).await;
+    peer.shutdown().await.unwrap();
+    closed(&mut peer).await;
+    assert_eq!(discards.get(Discard::Unfinished), 1);
+
+    let mut peer = connect_from("127.0.0.2", listen).await;
+    peer.write_all(OPTIONS).await.unwrap();
+    message(&mut events).await;
+    peer.shutdown().await.unwrap();
+    closed(&mut peer).await;
+    assert_eq!(discards.iter().map(|(_, count)| count).sum::<u64>(), 1);
+}
+
+#[tokio::test]
 async fn strangers_and_connections_beyond_the_limits_are_closed() {
     let listen = free("127.0.0.1");
     let settings = settings(
