@@ -2,6 +2,7 @@
 //! peers in them, sound to send, and the means to say what arrived.
 
 pub mod daemon;
+pub mod damage;
 pub mod demo;
 pub mod lab;
 pub mod peers;
