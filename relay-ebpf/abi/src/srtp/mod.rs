@@ -2,9 +2,8 @@
 //! that the kernel's verifier can follow: bounded loops, fixed buffers, working memory from the
 //! caller.
 //!
-//! AES is by tables: in plain BPF instructions a bitsliced AES needs more of them for each block
-//! than 16 look-ups a round do. What that means for a cache-timing attacker is said in
-//! `docs/srtp-in-xdp.md`.
+//! AES is by tables, which by our count take fewer BPF instructions for a block than a bitsliced
+//! form. What that means for a cache-timing attacker is said in `docs/srtp-in-xdp.md`.
 
 pub mod aes;
 pub mod derivation;

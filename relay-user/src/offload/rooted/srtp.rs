@@ -191,7 +191,12 @@ fn the_cost_of_a_packet_is_told() {
     let words: [u64; 128] = transmute!(saved);
     set(&mut kernel.bpf, "SAVED", words);
 
-    for _ in 0..3 {
+    for name in ["protect", "unprotect"] {
+        let information = program(&mut kernel.bpf, name).info().expect("loaded");
+        let followed = information.verified_instruction_count();
+        println!("{name}: the verifier followed {followed:?} instructions");
+    }
+    for _ in 0..5 {
         let protect = kernel.time("time_protect", &frame(false, &plain));
         let unprotect = kernel.time("time_unprotect", &frame(false, &protected));
         let [theirs_protect, theirs_unprotect] = libsrtp(&kernel.key);
