@@ -55,16 +55,16 @@ impl<M: MediaPlane> Core<M> {
         let due = Due::Unacknowledged(side);
         let timer = self.timers.set(retransmission.next_timeout(), call.id, due);
         self.clear_accepted(call, side);
-        call.leg_mut(side).accepted = Some(Accepted {
+        call.leg_mut(side).accepted = Some(Box::new(Accepted {
             sequence: acceptance.sequence,
             retransmission,
             timer: Some(timer),
             wants_answer: acceptance.wants_answer,
             is_first: acceptance.is_first,
-        });
+        }));
     }
 
-    pub(super) fn clear_accepted(&mut self, call: &mut Call, side: Side) -> Option<Accepted> {
+    pub(super) fn clear_accepted(&mut self, call: &mut Call, side: Side) -> Option<Box<Accepted>> {
         let accepted = call.leg_mut(side).accepted.take();
         if let Some(accepted) = &accepted {
             self.timers.clear(accepted.timer);

@@ -165,12 +165,24 @@ impl<M: MediaPlane> Core<M> {
     /// Every call, the oldest first.
     #[must_use]
     pub fn calls(&self) -> Vec<CallSnapshot> {
-        let mut calls: Vec<&Call> = self.calls.values().map(Box::as_ref).collect();
+        let mut calls = self.calls_without_streams();
+        for call in &mut calls {
+            call.streams = self.media.statistics(call.id);
+        }
+        calls
+    }
+
+    /// As [`Core::calls`], with the streams left out: those are read from the kernel, which takes
+    /// a system call for each and would hold signalling up.
+    #[must_use]
+    pub fn calls_without_streams(&self) -> Vec<CallSnapshot> {
+        let mut calls: Vec<CallSnapshot> = self
+            .calls
+            .values()
+            .map(|call| snapshot::of(call, None))
+            .collect();
         calls.sort_unstable_by_key(|call| call.id);
         calls
-            .into_iter()
-            .map(|call| snapshot::of(call, self.media.statistics(call.id)))
-            .collect()
     }
 
     /// One call.

@@ -196,7 +196,7 @@ impl<M: MediaPlane> Core<M> {
             state: CallState::Calling,
             legs,
             negotiation,
-            setup: Some(Setup {
+            setup: Some(Box::new(Setup {
                 server: Some(server),
                 request: request.clone(),
                 flow: flow.clone(),
@@ -209,7 +209,7 @@ impl<M: MediaPlane> Core<M> {
                 cancelled: false,
                 forks: Vec::new(),
                 no_answer: None,
-            }),
+            })),
             exchange: None,
             infos: 0,
             why: None,

@@ -16,6 +16,7 @@ pub(super) const EARLY_DIALOGS: usize = 128;
 /// The most INFOs of one call that wait for an answer.
 pub(super) const INFOS: usize = 8;
 
+// What a call has only at times is boxed: most calls are up and have none of it.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: CallId,
@@ -28,9 +29,9 @@ pub(super) struct Call {
     pub(super) legs: [Leg; 2],
     pub(super) negotiation: Negotiation,
     /// Until the callee has answered or the caller has been refused and the callee is done with.
-    pub(super) setup: Option<Setup>,
+    pub(super) setup: Option<Box<Setup>>,
     /// A re-INVITE on its way.
-    pub(super) exchange: Option<Exchange>,
+    pub(super) exchange: Option<Box<Exchange>>,
     /// INFOs that wait for an answer.
     pub(super) infos: usize,
     pub(super) why: Option<EndReason>,
@@ -46,7 +47,7 @@ pub(super) struct Leg {
     /// Once confirmed.
     pub(super) dialog: Option<Dialog>,
     /// Our 2xx that waits for its ACK.
-    pub(super) accepted: Option<Accepted>,
+    pub(super) accepted: Option<Box<Accepted>>,
     /// The number of our INVITE whose 2xx came and whose ACK waits for an answer of the other
     /// side.
     pub(super) owes_ack: Option<u32>,

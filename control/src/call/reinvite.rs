@@ -87,7 +87,7 @@ impl<M: MediaPlane> Core<M> {
             None => Bytes::new(),
         };
         let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
-        call.exchange = Some(Exchange {
+        call.exchange = Some(Box::new(Exchange {
             by: side,
             server: Some(server),
             request: request.clone(),
@@ -98,7 +98,7 @@ impl<M: MediaPlane> Core<M> {
             attempts: 0,
             retry: None,
             no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
-        });
+        }));
         self.servers.insert(server, (call.id, side));
         self.ask(now, call);
         Ok(())

@@ -12,7 +12,9 @@ use control::{
     daemon::{Command, Daemon, MediaObserver, warn},
     metrics::MetricsServer,
 };
-use relay_user::media::{FlowSnapshot, MediaSnapshot, Relay};
+use relay_user::media::{
+    CallId, FlowSnapshot, MediaPlane as _, MediaSnapshot, Relay, StreamStatistics,
+};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -95,6 +97,10 @@ impl MediaObserver for Observer {
 
     fn flows(&self) -> Vec<FlowSnapshot> {
         self.0.flows()
+    }
+
+    fn streams(&self, call: CallId) -> Option<[StreamStatistics; 2]> {
+        self.0.statistics(call)
     }
 }
 

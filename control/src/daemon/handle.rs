@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use relay_user::media::{CallId, FlowSnapshot, MediaSnapshot};
+use relay_user::media::{CallId, FlowSnapshot, MediaSnapshot, StreamStatistics};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -38,6 +38,8 @@ impl Phase {
 pub trait MediaObserver: Send + Sync {
     fn snapshot(&self) -> MediaSnapshot;
     fn flows(&self) -> Vec<FlowSnapshot>;
+    /// What a call's streams have carried; `None` for a call without media.
+    fn streams(&self, call: CallId) -> Option<[StreamStatistics; 2]>;
 }
 
 /// A question to the task that owns the calls.
@@ -61,7 +63,17 @@ pub struct Handle {
 impl Handle {
     /// Every call, the oldest first; `None` once the daemon has ended.
     pub async fn calls(&self) -> Option<Vec<CallSnapshot>> {
-        self.ask(Query::Calls).await
+        let mut calls = self.ask(Query::Calls).await?;
+        let media = Arc::clone(&self.media);
+        // The kernel's counters are read on a thread of their own: calls are not held up.
+        tokio::task::spawn_blocking(move || {
+            for call in &mut calls {
+                call.streams = media.streams(call.id);
+            }
+            calls
+        })
+        .await
+        .ok()
     }
 
     /// One call; the outer `None` once the daemon has ended.

@@ -235,7 +235,7 @@ impl<M: MediaPlane> Daemon<M> {
         // Who asked may be gone.
         match query {
             Query::Calls(answer) => {
-                let _ = answer.send(self.core.calls());
+                let _ = answer.send(self.core.calls_without_streams());
             }
             Query::Call(id, answer) => {
                 let _ = answer.send(self.core.call(id));

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use relay_user::media::{FlowSnapshot, MediaSnapshot, MemoryMedia};
+use relay_user::media::{CallId, FlowSnapshot, MediaSnapshot, MemoryMedia, StreamStatistics};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Command, Daemon, Handle, MediaObserver, Phase};
@@ -18,6 +18,10 @@ impl MediaObserver for Nothing {
 
     fn flows(&self) -> Vec<FlowSnapshot> {
         Vec::new()
+    }
+
+    fn streams(&self, _call: CallId) -> Option<[StreamStatistics; 2]> {
+        None
     }
 }
 

@@ -30,7 +30,8 @@ use crate::config::Hold;
 #[derive(Debug)]
 pub struct Negotiation {
     legs: [LegState; 2],
-    exchange: Option<Exchange>,
+    /// Boxed: most calls are up and have none.
+    exchange: Option<Box<Exchange>>,
     agreed: Option<Agreement>,
 }
 
@@ -176,7 +177,7 @@ impl Negotiation {
             .map(|(tag, suite)| Crypto::new(tag, self.leg_mut(to).key(suite, random)))
             .collect();
         let body = self.leg_mut(to).write(offered.clone());
-        self.exchange = Some(Exchange {
+        self.exchange = Some(Box::new(Exchange {
             offerer: from,
             audio,
             layout,
@@ -184,7 +185,7 @@ impl Negotiation {
             offered,
             origins,
             answer: None,
-        });
+        }));
         Ok(body)
     }
 
@@ -240,19 +241,12 @@ impl Negotiation {
     /// [`SdpError::NotPending`] when there is no answer to an offer; an unanswered offer stays
     /// pending.
     pub fn commit(&mut self) -> Result<(), SdpError> {
-        match self.exchange.take() {
-            Some(Exchange {
-                answer: Some(answer),
-                ..
-            }) => {
-                self.agreed = Some(answer.agreement);
-                Ok(())
-            }
-            unanswered => {
-                self.exchange = unanswered;
-                Err(SdpError::NotPending)
-            }
-        }
+        let answered = self
+            .exchange
+            .take_if(|exchange| exchange.answer.is_some())
+            .and_then(|exchange| exchange.answer);
+        self.agreed = Some(answered.ok_or(SdpError::NotPending)?.agreement);
+        Ok(())
     }
 
     /// The exchange has failed: what was agreed before holds again (RFC 3261, section 14.1).

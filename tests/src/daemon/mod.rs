@@ -47,13 +47,33 @@ impl Daemon {
         settings: &DaemonSettings,
         certificates: &Certificates,
     ) -> Result<Self> {
+        let socket = lab.directory().join("admin.sock");
+        let text = settings.toml(METRICS, &socket, certificates);
+        Self::start_with(lab, &text, None)
+    }
+
+    /// As [`Daemon::start`], with the text of a configuration whose metrics are at [`METRICS`] and
+    /// whose admin socket is `admin.sock` in the laboratory's directory. `descriptors` limits those
+    /// of the process.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_with(lab: &Lab, text: &str, descriptors: Option<u32>) -> Result<Self> {
         let binary = binary::trunkline()?;
         let socket = lab.directory().join("admin.sock");
         let configuration = lab.directory().join("trunkline.toml");
-        let text = settings.toml(METRICS, &socket, certificates);
         fs::write(&configuration, text)
             .map_err(|error| LabError::new(format!("{}: {error}", configuration.display())))?;
-        let mut command = lab.sbc().command(&binary.to_string_lossy());
+        let mut command = match descriptors {
+            None => lab.sbc().command(&binary.to_string_lossy()),
+            Some(limit) => {
+                let mut command = lab.sbc().command("prlimit");
+                command
+                    .arg(format!("--nofile={limit}:{limit}"))
+                    .arg(&binary);
+                command
+            }
+        };
         command.arg("run").arg("--config").arg(&configuration);
         let mut daemon = Self {
             process: Process::start("trunkline", command, lab.directory())?,
@@ -155,6 +175,15 @@ impl Daemon {
             .and_then(|value| value.trim().parse::<u64>().ok())
             .map(|kilobytes| kilobytes * 1024)
             .ok_or_else(|| LabError::new(format!("{path} has no VmRSS")))
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Errors
+    /// When it does not run any more.
+    pub fn descriptors(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.process.id());
+        Ok(fs::read_dir(path).map_err(LabError::new)?.count())
     }
 
     /// Whether it still runs.

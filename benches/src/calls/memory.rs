@@ -1,0 +1,75 @@
+//! Calls that are held: how many at once, with how many descriptors, and what each takes.
+
+use std::time::Duration;
+
+use tests::lab::wait_until;
+
+use super::{
+    Failure, Media,
+    load::Load,
+    stage::{Stage, StageSettings},
+};
+
+/// How long transactions that are over are remembered (RFC 3261, 64 times T1), and some.
+const SETTLE: Duration = Duration::from_secs(36);
+/// How fast calls are set up.
+const RATE: u32 = 1_500;
+/// How long SIPp holds them, in milliseconds: longer than anybody looks.
+const FOREVER: u32 = 3_600_000;
+
+/// What holding calls takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Calls that were up at once.
+    pub calls: u32,
+    /// Resident memory that came with them, in octets for each call.
+    pub resident_per_call: f64,
+    /// Kernel map memory in octets for each call that there is room for.
+    pub map_per_call: f64,
+    /// Descriptors that the process had open.
+    pub descriptors: usize,
+}
+
+/// Holds `calls` calls with a limit of `descriptors` on Trunkline, media offloaded.
+///
+/// # Errors
+/// When something does not start, or when not all calls come up.
+pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
+    let stage = Stage::new(&StageSettings {
+        calls,
+        descriptors,
+        ..StageSettings::of(Media::Offloaded)
+    })?;
+    let daemon = stage.daemon.as_ref().ok_or("there is no Trunkline")?;
+    let before = daemon.resident()?;
+    let (_caller, _callee) = Load {
+        rate: RATE,
+        calls,
+        media: Media::None,
+    }
+    .start(&stage, FOREVER)?;
+    let established = || {
+        let labels = [("trunk", "carrier"), ("state", "established")];
+        stage.metric("trunkline_calls", &labels).unwrap_or(0.0) as u32
+    };
+    let limit = Duration::from_secs(u64::from(calls / RATE + 45));
+    if !wait_until(limit, || {
+        std::thread::sleep(Duration::from_secs(1));
+        established() >= calls
+    }) {
+        return Err(format!("of {calls} calls {} are up", established()).into());
+    }
+    std::thread::sleep(SETTLE);
+    let up = established();
+    if up < calls {
+        return Err(format!("of {calls} calls {up} are still up").into());
+    }
+    let resident = daemon.resident()?.saturating_sub(before);
+    let maps = stage.metric("trunkline_map_memory_octets", &[])?;
+    Ok(Held {
+        calls: up,
+        resident_per_call: resident as f64 / f64::from(up),
+        map_per_call: maps / f64::from(calls),
+        descriptors: daemon.descriptors()?,
+    })
+}
