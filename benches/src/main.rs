@@ -9,6 +9,7 @@ mod judge;
 mod ours;
 mod peer;
 mod report;
+mod signalling;
 mod topology;
 mod trial;
 
@@ -51,6 +52,8 @@ enum Part {
     Slow,
     /// What is lost after an overload.
     Overload,
+    /// Calls set up and torn down, and held.
+    Calls,
 }
 
 /// How long and how often to measure.
@@ -95,6 +98,19 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     }
     if wanted(Part::Overload) {
         overload(&topology, plan, &mut report)?;
+    }
+    if wanted(Part::Calls) {
+        for rows in [
+            signalling::direct_rows,
+            signalling::signalling_rows,
+            signalling::media_rows,
+            signalling::memory_rows,
+        ] {
+            for row in rows(arguments.quick)? {
+                report.note(row.name, row.unit, row.value);
+                report.figures.insert(row.name, row.value);
+            }
+        }
     }
     report.close();
     if let Some(file) = &arguments.json {

@@ -1,7 +1,7 @@
 //! `call-rates`: the part of the benchmarks that is about calls, by itself.
 
 #[path = "mod.rs"]
-mod calls;
+mod signalling;
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ struct Arguments {
 }
 
 /// Measures one part; the argument is whether to be quick.
-type Measure = fn(bool) -> calls::Rows;
+type Measure = fn(bool) -> signalling::Rows;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -37,10 +37,10 @@ fn main() -> ExitCode {
     let wanted = |what| arguments.what.is_empty() || arguments.what.contains(&what);
     let mut failed = false;
     let parts: [(What, Measure); 4] = [
-        (What::Direct, calls::direct_rows),
-        (What::Signalling, calls::signalling_rows),
-        (What::Media, calls::media_rows),
-        (What::Memory, calls::memory_rows),
+        (What::Direct, signalling::direct_rows),
+        (What::Signalling, signalling::signalling_rows),
+        (What::Media, signalling::media_rows),
+        (What::Memory, signalling::memory_rows),
     ];
     for (what, measure) in parts.into_iter().filter(|(what, _)| wanted(*what)) {
         match measure(arguments.quick) {
