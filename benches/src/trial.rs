@@ -44,7 +44,7 @@ impl Who {
 
 enum Relay {
     Ours(Ours),
-    Fast(FastCalls),
+    Fast(Box<FastCalls>),
     Rtpengine(Rtpengine),
 }
 
@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, Failure> {
         let relay = match who {
             Who::Slow => Relay::Ours(Ours::start(topology, kind)?),
-            Who::Fast => Relay::Fast(FastCalls::start(topology)?),
+            Who::Fast => Relay::Fast(Box::new(FastCalls::start(topology)?)),
             Who::Rtpengine => Relay::Rtpengine(Rtpengine::start(topology, kind)?),
         };
         topology.spread(who != Who::Fast)?;
