@@ -8,6 +8,7 @@ mod fast_calls;
 mod judge;
 mod ours;
 mod peer;
+mod priority;
 mod report;
 mod signalling;
 mod topology;
@@ -18,6 +19,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 use calls::Kind;
 use clap::Parser;
 use fast::{Chain, Relay};
+use priority::Priority;
 use relay_user::measure::Latencies;
 use report::Report;
 use topology::{Failure, Family, Machine, Topology};
@@ -86,6 +88,7 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
         payload: usize::from(arguments.payload),
         trial: Duration::from_millis(if arguments.quick { 700 } else { 2000 }),
     };
+    let _priority = Priority::take();
     let topology = Topology::new()?;
     let mut report = Report::default();
     let wanted = |part| arguments.only.is_none_or(|only| only == part);

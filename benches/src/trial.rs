@@ -18,7 +18,7 @@ use crate::{
 const LOSS: f64 = 0.001;
 /// What a relay in userspace is sure to serve, and sure not to, in packets each second.
 const LEAST: f64 = 10_000.0;
-const MOST: f64 = 500_000.0;
+const MOST: f64 = 1_000_000.0;
 /// How many trials a search has: each halves what lies between, as a ratio.
 const TRIALS: u32 = 8;
 
