@@ -150,7 +150,7 @@ const HOW: &str = "\
 - Fast path and limit: one CPU makes the packets (live test-run frames, every header written afresh), relays them and counts them. The limit is a bare redirect by device map, which looks nothing up and rewrites nothing. Ours and the limit take turns; 2^21 packets a round.
 - Slow path and rtpengine: 500 calls, the generator on CPU 0, the relay with its receive processing (receive packet steering) on CPU 1, the sink on CPU 2. The highest rate under 0.1% loss is searched for by bisection; a relay that was overloaded is started afresh. rtpengine is Debian's, in userspace, one thread, its calls set up by its own control protocol.
 - Latency is from the generator's clock in the payload to the sink's, at half of each one's rate.
-- Overload: 500 calls at 20,000 packets a second, ten times that for three seconds, then 20,000 again; from one second later on losses are counted.
+- Overload: 500 calls at 20,000 packets a second, ten times that for three seconds, or twice the rate that the relay serves if that is more, then 20,000 again; from one second later on losses are counted.
 - The sink hands one frame in 4096 over whole. Addresses, ports, checksums (by a parser that is not ours), RTP fields and payload are compared with what they should be, SRTP is authenticated and decrypted, and a wrong packet ends the run as a failure.
 ";
 

@@ -97,6 +97,8 @@ impl Chain {
         payload: usize,
         timed: bool,
     ) -> Result<Self, Failure> {
+        topology.spread(false)?;
+        topology.moderate_sink(false)?;
         let load = load(family, flows, payload, timed);
         let measure = topology.load.enter(|| {
             let mut measure = Measure::load()?;

@@ -8,7 +8,6 @@ mod fast_calls;
 mod judge;
 mod ours;
 mod peer;
-mod priority;
 mod report;
 mod signalling;
 mod topology;
@@ -19,7 +18,6 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 use calls::Kind;
 use clap::Parser;
 use fast::{Chain, Relay};
-use priority::Priority;
 use relay_user::measure::Latencies;
 use report::Report;
 use topology::{Failure, Family, Machine, Topology};
@@ -88,7 +86,6 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
         payload: usize::from(arguments.payload),
         trial: Duration::from_millis(if arguments.quick { 700 } else { 2000 }),
     };
-    let _priority = Priority::take();
     let topology = Topology::new()?;
     let mut report = Report::default();
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
@@ -248,7 +245,9 @@ fn overload(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), 
         (Who::Rtpengine, Kind::Rtp),
     ] {
         let mut bench = Bench::new(topology, who, kind, plan.payload, false)?;
-        let lost = bench.recovered()?;
+        // Ten times the load is no overload where the machine serves it.
+        let served = report.median(&format!("{}_{}", who.name(), kind.name()));
+        let lost = bench.recovered(served.unwrap_or(0.0))?;
         report.note(
             &format!("{}_{}_recovered_loss", who.name(), kind.name()),
             "%",

@@ -169,6 +169,26 @@ impl Topology {
         Ok(())
     }
 
+    /// Lets the sink look for packets every 20 µs, as a NIC with moderated interrupts does, or at
+    /// once. Waking it for each packet costs whoever sends, and is no part of relaying.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn moderate_sink(&self, moderate: bool) -> Result<(), Failure> {
+        let (defer, timeout) = if moderate { (1, 20_000) } else { (0, 0) };
+        self.load.run(
+            "sh",
+            &[
+                "-c",
+                &format!(
+                    "echo {defer} > /sys/class/net/{SINK}/napi_defer_hard_irqs && \
+                     echo {timeout} > /sys/class/net/{SINK}/gro_flush_timeout"
+                ),
+            ],
+        )?;
+        Ok(())
+    }
+
     /// Puts the sink's receive thread, which is there once a program is attached, on its CPU, and
     /// before everything else there: what the sink has no time for would look like the relay's
     /// loss.

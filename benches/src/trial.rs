@@ -92,6 +92,7 @@ impl<'a> Bench<'a> {
             Who::Rtpengine => Relay::Rtpengine(Rtpengine::start(topology, kind)?),
         };
         topology.spread(who != Who::Fast)?;
+        topology.moderate_sink(who != Who::Fast && !timed)?;
         let talkers = Talkers::new(kind, relay.calls(), payload, timed)?;
         let (sender, sink) = topology.load.enter(|| {
             let mut sink = Measure::load()?;
@@ -171,13 +172,13 @@ impl<'a> Bench<'a> {
     }
 
     /// The loss, in percent, of 20,000 packets each second from one second after the end of three
-    /// seconds of ten times that.
+    /// seconds of ten times that, or of twice what is `served` if that is more.
     ///
     /// # Errors
     /// Those of [`Bench::load`].
-    pub fn recovered(&mut self) -> Result<f64, Failure> {
+    pub fn recovered(&mut self, served: f64) -> Result<f64, Failure> {
         self.load(20_000.0, Duration::from_secs(1))?;
-        self.offer(200_000.0, Duration::from_secs(3))?;
+        self.offer((served * 2.0).max(200_000.0), Duration::from_secs(3))?;
         self.offer(20_000.0, Duration::from_secs(1))?;
         self.sink.reset_sink()?;
         let trial = self.load(20_000.0, Duration::from_secs(2))?;
