@@ -1,7 +1,12 @@
 //! SRTP in the kernel against libsrtp: the verifier takes it, the bytes are the same, and what a
 //! packet costs.
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Instant,
+};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, include_bytes_aligned,
@@ -175,6 +180,51 @@ fn the_kernels_srtp_is_libsrtps_octet_for_octet() {
         let long = rtp(0x80, 0, 1, 1, 7, &[0; 488]);
         let input = frame(false, &long);
         assert_eq!(kernel.run("protect", &input), (XDP_PASS, input));
+    }
+}
+
+/// Four threads give the kernel the same packets, each all of them: each packet is taken once.
+#[test]
+fn of_equal_packets_on_many_cpus_the_kernel_takes_one() {
+    const PACKETS: usize = 2000;
+    let mut kernel = Kernel::new(SrtpSuite::AesCm128HmacSha1_80, &[]);
+    let mut context = Outbound::new(&kernel.key).expect("a key");
+    let frames: Vec<_> = (0..PACKETS)
+        .map(|number| {
+            let plain = rtp(
+                0x80,
+                0,
+                65_000_u16.wrapping_add(number as u16),
+                1,
+                7,
+                &[3; 20],
+            );
+            frame(false, &sealed(&mut context, &plain))
+        })
+        .collect();
+    let program: &Xdp = program(&mut kernel.bpf, "unprotect");
+    let taken: Vec<AtomicU32> = frames.iter().map(|_| AtomicU32::new(0)).collect();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for (frame, taken) in frames.iter().zip(&taken) {
+                    let mut output = vec![0; 512];
+                    let result = program
+                        .test_run(TestRunOptions {
+                            data_in: Some(frame),
+                            data_out: Some(&mut output),
+                            ..TestRunOptions::default()
+                        })
+                        .expect("a test run");
+                    if result.return_value == XDP_TX {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    for (number, taken) in taken.iter().enumerate() {
+        assert_eq!(taken.load(Ordering::Relaxed), 1, "packet {number}");
     }
 }
 
