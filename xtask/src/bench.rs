@@ -25,7 +25,19 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<(), String> {
         );
     }
     eprintln!("bench: building");
-    shell::run(shell::cargo().args(["build", "--release", "-p", "benches", "--bin", "bench"]))?;
+    // The harness starts the daemon that lies beside it.
+    shell::run(shell::cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "benches",
+        "-p",
+        "control",
+        "--bin",
+        "bench",
+        "--bin",
+        "trunkline",
+    ]))?;
     let mut command = Command::new(shell::target()?.join("release/bench"));
     if arguments.quick {
         command.arg("--quick");

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Task::Setup => setup::setup(),
         Task::Demo(arguments) => setup::setup().and_then(|()| demo::demo(&arguments)),
-        Task::Bench(arguments) => setup::setup().and_then(|()| bench::bench(&arguments)),
+        Task::Bench(arguments) => setup::setup()
+            .and_then(|()| setup::peer())
+            .and_then(|()| bench::bench(&arguments)),
         Task::Test => setup::setup().and_then(|()| test::test()),
     };
     match done {

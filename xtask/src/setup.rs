@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::shell;
 
 /// Debian's and Ubuntu's packages, with what each is for.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
     ("make", "builds libsrtp"),
@@ -18,8 +18,11 @@ const PACKAGES: [(&str, &str); 13] = [
     ("procps", "looks at processes"),
     ("sip-tester", "SIPp, a peer in the demo and the tests"),
     ("baresip-core", "a peer in the demo and the tests"),
-    ("rtpengine-daemon", "what the benchmarks measure beside"),
 ];
+
+/// The peer of the benchmarks. Only they install it: on a machine with systemd its service starts
+/// with that.
+const PEER: [(&str, &str); 1] = [("rtpengine-daemon", "what the benchmarks measure beside")];
 
 /// The version that goes with the pinned compiler.
 const BPF_LINKER: &str = "0.10.4";
@@ -28,13 +31,18 @@ const BPF_LINKER: &str = "0.10.4";
 const COMPONENTS: [&str; 3] = ["rust-src", "rustfmt", "clippy"];
 
 pub(crate) fn setup() -> Result<(), String> {
-    packages()?;
+    packages(&PACKAGES)?;
     components()?;
     bpf_linker()
 }
 
-fn packages() -> Result<(), String> {
-    let missing: Vec<_> = PACKAGES
+/// What the benchmarks need besides.
+pub(crate) fn peer() -> Result<(), String> {
+    packages(&PEER)
+}
+
+fn packages(wanted: &[(&str, &str)]) -> Result<(), String> {
+    let missing: Vec<_> = wanted
         .iter()
         .filter(|(package, _)| !is_installed(package))
         .collect();
