@@ -89,6 +89,35 @@ impl IndexState {
     }
 }
 
+#[cfg(target_has_atomic = "64")]
+impl IndexState {
+    /// A stream that goes on after `highest`, all of whose earlier packets count as taken: for one
+    /// that is taken up again when its window is no more.
+    #[must_use]
+    pub fn after(highest: u64) -> Self {
+        let state = Self::starting(highest);
+        let last = highest >> BITS.ilog2();
+        for upper in last.saturating_sub(WINDOW / BITS as u64)..=last {
+            let taken = match upper == last {
+                true => u64::MAX >> (63 - (highest & (BITS as u64 - 1))),
+                false => (1 << BITS) - 1,
+            };
+            state
+                .word(upper << BITS.ilog2())
+                .store((upper << BITS) | taken, Relaxed);
+        }
+        state
+    }
+
+    /// Becomes what `other` is. Nobody may take indices of this one meanwhile.
+    pub fn set(&self, other: &Self) {
+        self.highest.store(other.highest(), Relaxed);
+        for (word, from) in self.window.iter().zip(&other.window) {
+            word.store(from.load(Relaxed), Relaxed);
+        }
+    }
+}
+
 impl<W: SharedWord> IndexState<W> {
     /// The highest index that was taken.
     #[inline(always)]

@@ -59,6 +59,13 @@ impl PreparedKey {
         })
     }
 
+    /// The master key identifier that packets carry; empty if there is none.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn mki(&self) -> &[u8] {
+        self.mki.get(..self.mki_length as usize).unwrap_or_default()
+    }
+
     /// The octets that protecting adds.
     #[inline(always)]
     #[must_use]

@@ -6,6 +6,8 @@
 //! form. What that means for a cache-timing attacker is said in `docs/srtp-in-xdp.md`.
 
 pub mod aes;
+#[cfg(not(target_arch = "bpf"))]
+pub mod buffer;
 pub mod derivation;
 pub mod index;
 pub mod key;

@@ -218,6 +218,27 @@ fn a_sequence_number_is_protected_once() {
     );
 }
 
+/// A stream taken up again takes nothing from before, and everything after.
+#[test]
+fn after_an_index_none_before_it_is_taken() {
+    for highest in [0, 1, 15, 16, 127, 128, 1000, 0xffff, 0x1_0000, 0x5_1234] {
+        let state = IndexState::after(highest);
+        for index in highest.saturating_sub(2 * WINDOW)..=highest {
+            assert!(state.check(index).is_err(), "{index} of {highest}");
+        }
+        for index in highest + 1..highest + 3 * WINDOW {
+            assert_eq!(state.take(index), Ok(()), "{index} of {highest}");
+        }
+        let other = IndexState::default();
+        other.set(&state);
+        assert_eq!(other.highest(), state.highest());
+        assert_eq!(
+            other.check(highest + WINDOW * 3 - 1),
+            Err(IndexError::Replay)
+        );
+    }
+}
+
 #[test]
 fn the_window_takes_late_packets_once_and_old_ones_never() {
     let state = IndexState::default();

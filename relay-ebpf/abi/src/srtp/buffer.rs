@@ -1,0 +1,165 @@
+//! Protecting and unprotecting in a caller's buffer, whatever the packet's length: what userspace
+//! does to packets of a stream whose indices the kernel takes too. The octets and the refusals are
+//! those of [`super::packet`].
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{aes, index::IndexState, key::PreparedKey, packet::CryptError, sha1};
+use crate::rtp::{self, RtpHeader};
+
+/// The octets that SHA-1 takes at a time, and those at the end of its last block that hold the
+/// message's length.
+const BLOCK: usize = 4 * sha1::BLOCK;
+const LENGTH: usize = 8;
+
+/// How many blocks of keystream share a counter's last octet but one.
+const NUMBERS: usize = 256;
+
+/// Where the payload of an RTP packet begins, and its sequence number.
+fn begin(packet: &[u8]) -> Option<(usize, RtpHeader)> {
+    let (header, _) = RtpHeader::read_from_prefix(packet).ok()?;
+    let mut begin = rtp::HEADER + 4 * usize::from(header.first & 0x0f);
+    if header.first & 0x10 != 0 {
+        let [high, low] = *packet.get(begin + 2..)?.first_chunk()?;
+        begin += 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+    }
+    (header.version() == 2 && begin <= packet.len()).then_some((begin, header))
+}
+
+/// Makes an SRTP packet of the RTP packet in the first `length` octets of `buffer`, behind which
+/// there is room for the key's trailer, and says how long it is. After an error the content is as
+/// it was.
+///
+/// # Errors
+/// [`CryptError::TooLong`] without the room, [`CryptError::Malformed`], and [`CryptError::Index`]
+/// for a sequence number that was protected before, whose keystream must not be used again.
+pub fn protect(
+    key: &PreparedKey,
+    state: &IndexState,
+    buffer: &mut [u8],
+    length: usize,
+) -> Result<usize, CryptError> {
+    let end = length + key.trailer();
+    let buffer = buffer.get_mut(..end).ok_or(CryptError::TooLong)?;
+    let (packet, trailer) = buffer.split_at_mut(length);
+    let (begin, header) = begin(packet).ok_or(CryptError::Malformed)?;
+    let index = state
+        .guess(header.sequence.get())
+        .map_err(CryptError::Index)?;
+    state.take(index).map_err(CryptError::Index)?;
+    crypt(key, packet, begin, &header, index);
+    let tag = tag(key, packet, index);
+    let (mki, place) = trailer.split_at_mut(key.mki().len());
+    mki.copy_from_slice(key.mki());
+    for (octet, computed) in place.iter_mut().zip(tag) {
+        *octet = computed;
+    }
+    Ok(end)
+}
+
+/// Makes an RTP packet of the SRTP packet that fills `buffer` and says how long it is. After an
+/// error the content is as it was.
+///
+/// # Errors
+/// Each of [`CryptError`] but [`CryptError::TooLong`].
+pub fn unprotect(
+    key: &PreparedKey,
+    state: &IndexState,
+    buffer: &mut [u8],
+) -> Result<usize, CryptError> {
+    let length = buffer
+        .len()
+        .checked_sub(key.trailer())
+        .ok_or(CryptError::Malformed)?;
+    let (packet, trailer) = buffer.split_at_mut(length);
+    let (begin, header) = begin(packet).ok_or(CryptError::Malformed)?;
+    let (mki, carried) = trailer.split_at(key.mki().len());
+    if mki != key.mki() {
+        return Err(CryptError::Mki);
+    }
+    let index = state
+        .guess(header.sequence.get())
+        .map_err(CryptError::Index)?;
+    state.check(index).map_err(CryptError::Index)?;
+    // Every octet is looked at, whatever the first ones say.
+    let different = tag(key, packet, index)
+        .iter()
+        .zip(carried)
+        .fold(0, |different, (ours, theirs)| different | (ours ^ theirs));
+    if core::hint::black_box(different) != 0 {
+        return Err(CryptError::Authentication);
+    }
+    state.take(index).map_err(CryptError::Index)?;
+    crypt(key, packet, begin, &header, index);
+    Ok(length)
+}
+
+/// Encrypts or decrypts what is behind `begin` (RFC 3711, section 4.1.1).
+fn crypt(key: &PreparedKey, packet: &mut [u8], begin: usize, header: &RtpHeader, index: u64) {
+    let mut counter = key.salt;
+    counter[1] ^= u32::from_le_bytes(header.ssrc.to_bytes());
+    counter[2] ^= ((index >> 16) as u32).swap_bytes();
+    counter[3] ^= ((index & 0xffff) as u32).swap_bytes() >> 16;
+    let payload = packet.get_mut(begin..).unwrap_or_default();
+    for (octet, many) in (0_u32..).zip(payload.chunks_mut(NUMBERS * 16)) {
+        let mut first = counter;
+        first[3] ^= (octet & 0xff) << 16;
+        let mut shared = aes::Shared::default();
+        shared.begin(&key.round_keys, &first);
+        for (number, block) in (0..).zip(many.chunks_mut(16)) {
+            let mut words = [0_u32; 4];
+            shared.apply(&key.round_keys, number, &mut words);
+            for (octet, stream) in block.iter_mut().zip(words.as_bytes()) {
+                *octet ^= stream;
+            }
+        }
+    }
+}
+
+/// HMAC-SHA1 over the packet and the ROC (RFC 3711, section 4.2.1).
+fn tag(key: &PreparedKey, packet: &[u8], index: u64) -> [u8; 20] {
+    let roc = ((index >> 16) as u32).to_be_bytes();
+    let (blocks, rest) = packet.as_chunks::<BLOCK>();
+    let mut digest = key.inner;
+    for block in blocks {
+        compress(&mut digest, block);
+    }
+    let mut last = [0; 2 * BLOCK];
+    let message = rest.iter().chain(&roc).chain(&[0x80]);
+    for (octet, from) in last.iter_mut().zip(message) {
+        *octet = *from;
+    }
+    // HMAC's own block comes before.
+    let bits = 8 * (BLOCK + packet.len() + roc.len()) as u64;
+    let used = match rest.len() + roc.len() + 1 + LENGTH <= BLOCK {
+        true => BLOCK,
+        false => 2 * BLOCK,
+    };
+    let last = last.get_mut(..used).unwrap_or_default();
+    if let Some(place) = last.last_chunk_mut::<LENGTH>() {
+        *place = bits.to_be_bytes();
+    }
+    for block in last.as_chunks::<BLOCK>().0 {
+        compress(&mut digest, block);
+    }
+
+    let mut second = [0; BLOCK];
+    let ended = digest.map(u32::to_be_bytes);
+    let message = ended.as_flattened().iter().chain(&[0x80]);
+    for (octet, from) in second.iter_mut().zip(message) {
+        *octet = *from;
+    }
+    if let Some(place) = second.last_chunk_mut::<LENGTH>() {
+        *place = (8 * (BLOCK + 20) as u64).to_be_bytes();
+    }
+    digest = key.outer;
+    compress(&mut digest, &second);
+    let mut tag = [0; 20];
+    tag.copy_from_slice(digest.map(u32::to_be_bytes).as_flattened());
+    tag
+}
+
+fn compress(digest: &mut [u32; 5], block: &[u8; BLOCK]) {
+    let words: [u32; sha1::BLOCK] = zerocopy::transmute!(*block);
+    sha1::compress(digest, &words, &mut [0; 40]);
+}
