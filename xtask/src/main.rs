@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -25,6 +26,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Measure packets per second, latency and recovery, beside the bare redirect and rtpengine.
     Bench(bench::Arguments),
+    /// Look for inputs that break a parser or the relay.
+    Fuzz(fuzz::Arguments),
     /// Run every test; without root, those that do without it.
     Test,
 }
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => setup::setup()
             .and_then(|()| setup::peer())
             .and_then(|()| bench::bench(&arguments)),
+        Task::Fuzz(arguments) => setup::setup()
+            .and_then(|()| setup::fuzzer())
+            .and_then(|()| fuzz::fuzz(&arguments)),
         Task::Test => setup::setup().and_then(|()| test::test()),
     };
     match done {

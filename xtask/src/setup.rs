@@ -24,6 +24,11 @@ const PACKAGES: [(&str, &str); 12] = [
 /// with that.
 const PEER: [(&str, &str); 1] = [("rtpengine-daemon", "what the benchmarks measure beside")];
 
+/// What fuzzing alone wants.
+const FUZZER: [(&str, &str); 1] = [("g++", "compiles libFuzzer")];
+
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// The version that goes with the pinned compiler.
 const BPF_LINKER: &str = "0.10.4";
 
@@ -130,18 +135,23 @@ fn components() -> Result<(), String> {
 }
 
 fn bpf_linker() -> Result<(), String> {
-    let wanted = format!("bpf-linker {BPF_LINKER}");
-    let there = shell::output(Command::new("bpf-linker").arg("--version"));
+    let purpose = "links the XDP programs (this takes minutes, once)";
+    tool("bpf-linker", BPF_LINKER, purpose)
+}
+
+/// What fuzzing needs besides.
+pub(crate) fn fuzzer() -> Result<(), String> {
+    packages(&FUZZER)?;
+    tool("cargo-fuzz", CARGO_FUZZ, "runs the fuzz targets")
+}
+
+/// Installs a program of crates.io unless it is there in this version.
+fn tool(name: &str, version: &str, purpose: &str) -> Result<(), String> {
+    let wanted = format!("{name} {version}");
+    let there = shell::output(Command::new(name).arg("--version"));
     if there.is_some_and(|version| version.trim() == wanted) {
         return Ok(());
     }
-    eprintln!("setup: building {wanted}: links the XDP programs (this takes minutes, once)");
-    shell::run(shell::cargo().args([
-        "install",
-        "bpf-linker",
-        "--version",
-        BPF_LINKER,
-        "--locked",
-        "--force",
-    ]))
+    eprintln!("setup: building {wanted}: {purpose}");
+    shell::run(shell::cargo().args(["install", name, "--version", version, "--locked", "--force"]))
 }
