@@ -228,6 +228,7 @@ pub fn offload(
         interfaces: vec![INGRESS.to_owned(), EGRESS.to_owned()],
         flows: count,
         next_hops: 4,
+        srtp_streams: 0,
         media_ports: FIRST_PORT..=FIRST_PORT + (PAIRS * 2 - 1) as u16,
         workers: 0,
     });

@@ -42,6 +42,7 @@ impl Ours {
                 interfaces: Vec::new(),
                 flows: 16,
                 next_hops: 16,
+                srtp_streams: 0,
                 media_ports: FIRST_PORT..=59_999,
                 workers: 1,
             });

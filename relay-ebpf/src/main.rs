@@ -12,13 +12,17 @@
 mod maps;
 mod opaque;
 mod packet;
+mod shared_word;
 mod steer;
 mod tables;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use relay_abi::{frame::Frame, verdict::Verdict};
+use relay_abi::{
+    frame::Frame,
+    verdict::{Reason, Verdict},
+};
 
-use self::{packet::Packet, tables::Maps};
+use self::{maps::PROGRAMS, packet::Packet, tables::Maps};
 
 #[xdp]
 pub fn relay(context: XdpContext) -> u32 {
@@ -29,6 +33,11 @@ pub fn relay(context: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let outcome = relay_abi::relay::relay(&mut packet, &mut Maps { ingress }, scratch);
+    if outcome.reason == Reason::NoSrtp {
+        // SAFETY: the context is the one that the kernel gave. It returns only where the program
+        // was not taken.
+        unsafe { PROGRAMS.tail_call(&context, 0) };
+    }
     tables::count(outcome.reason, octets);
     match outcome.reason.verdict() {
         Verdict::Forward if outcome.interface == ingress => xdp_action::XDP_TX,

@@ -1,17 +1,21 @@
 //! The maps. Their sizes here are placeholders: the loader sets them from the configuration.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf, SockMap},
+    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf, SockMap},
 };
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
     flow::FlowKey,
     seal::{SealedFlow, SealedNextHop},
     settings::Settings,
+    srtp::{key::PreparedKey, packet::Work, stream::StreamState},
     tables::Scratch,
     verdict::Reason,
 };
+
+use crate::shared_word::Word;
 
 /// What to do with each flow.
 #[map]
@@ -49,6 +53,22 @@ pub static EVENT_LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Each CPU's copies of what it works on.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The program that relays SRTP, where the kernel takes it.
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The SRTP key of each row.
+#[map]
+pub static KEYS: Array<PreparedKey> = Array::with_max_entries(1, 0);
+
+/// Each row's generation and indices, which the workers share.
+#[map]
+pub static STATES: Array<StreamState<Word>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Where each CPU protects and unprotects.
+#[map]
+pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 
 /// The workers' receiving sockets.
 #[map]

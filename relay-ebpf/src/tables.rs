@@ -46,7 +46,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn flow<'a>(&self, key: &FlowKey, sealed: &'a mut SealedFlow) -> Result<&'a FlowEntry, Reason> {
         let element = FLOWS.get_ptr(key).ok_or(Reason::UnknownFlow)?;
-        copy::<14>(element.cast(), zerocopy::transmute_mut!(sealed));
+        copy::<15>(element.cast(), zerocopy::transmute_mut!(sealed));
         sealed.open(key).ok_or(Reason::Changing)
     }
 

@@ -7,7 +7,7 @@ use zerocopy::{
     transmute_mut, transmute_ref,
 };
 
-use crate::{U16, U32};
+use crate::{U16, U32, srtp::stream::RowReference};
 
 /// An IPv6 address, or an IPv4 address in its IPv4-mapped form (RFC 4291, section 2.5.5.2).
 #[derive(
@@ -205,6 +205,10 @@ pub struct FlowEntry {
     /// How many of `payload_types` are in use; the rest are zero.
     pub payload_type_count: u8,
     pub payload_types: [PayloadTypePair; PAYLOAD_TYPES],
+    /// The key that the source protects with. Read only with [`FlowEntry::UNPROTECT`].
+    pub unprotect: RowReference,
+    /// The key to protect with. Read only with [`FlowEntry::PROTECT`].
+    pub protect: RowReference,
 }
 
 impl FlowEntry {
@@ -218,12 +222,27 @@ impl FlowEntry {
     pub const USERSPACE: u16 = 1 << 3;
     /// Write `dscp`; without it the packet's own is kept.
     pub const SET_DSCP: u16 = 1 << 4;
+    /// The source sends SRTP.
+    pub const UNPROTECT: u16 = 1 << 5;
+    /// The other leg gets SRTP.
+    pub const PROTECT: u16 = 1 << 6;
+    /// The source's SSRC is the one of its row's second index state.
+    pub const UNPROTECT_SECOND: u16 = 1 << 7;
+    /// The SSRC that the other leg hears is the one of its row's second index state.
+    pub const PROTECT_SECOND: u16 = 1 << 8;
 
     /// Whether every bit of `flags`, a set of this type's constants, is set.
     #[inline(always)]
     #[must_use]
     pub fn has(&self, flags: u16) -> bool {
         self.flags.get() & flags == flags
+    }
+
+    /// Whether SRTP comes in or goes out.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.flags.get() & (Self::UNPROTECT | Self::PROTECT) != 0
     }
 
     /// What the payload type `incoming` becomes, `None` for one that was not negotiated.
@@ -245,4 +264,4 @@ impl FlowEntry {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 20);
-const _: () = assert!(size_of::<FlowEntry>() == 104);
+const _: () = assert!(size_of::<FlowEntry>() == 112);

@@ -280,6 +280,9 @@ fn relay_flow<F: Frame, T: Tables>(
         return Err(Reason::Userspace);
     }
     check_source(entry, source)?;
+    if entry.is_secured() {
+        return Err(Reason::NoSrtp);
+    }
     if protocol != Protocol::Rtp || datagram.payload_length < rtp::HEADER {
         return Err(Reason::BadRtp);
     }

@@ -22,7 +22,7 @@ use crate::{
 )]
 #[repr(C)]
 pub struct SealedFlow {
-    pub words: [u64; 13],
+    pub words: [u64; 14],
     pub seal: u64,
 }
 
@@ -36,15 +36,15 @@ pub struct SealedNextHop {
     pub seal: u64,
 }
 
-const _: () = assert!(size_of::<SealedFlow>() == 112);
+const _: () = assert!(size_of::<SealedFlow>() == 120);
 const _: () = assert!(size_of::<SealedNextHop>() == 40);
 
 /// Odd multipliers without structure (SplitMix64's first outputs): each word moves the sum
 /// differently, so exchanged and mixed words show.
-const MULTIPLIERS: [u64; 14] = multipliers();
+const MULTIPLIERS: [u64; 15] = multipliers();
 
-const fn multipliers() -> [u64; 14] {
-    let mut multipliers = [0; 14];
+const fn multipliers() -> [u64; 15] {
+    let mut multipliers = [0; 15];
     let mut state = 0u64;
     let mut index = 0;
     while index < multipliers.len() {
@@ -74,7 +74,7 @@ fn sum<const WORDS: usize>(words: &[u64; WORDS], start: u64) -> u64 {
 #[inline(always)]
 fn key_sum(key: &FlowKey) -> u64 {
     let words: [u32; 5] = transmute!(*key);
-    let mut sum = MULTIPLIERS[13];
+    let mut sum = MULTIPLIERS[14];
     let mut index = 0;
     while index < 5 {
         sum = (sum ^ words[index] as u64).wrapping_mul(MULTIPLIERS[index]);
@@ -137,7 +137,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     fn sealed() -> impl Strategy<Value = (FlowKey, SealedFlow)> {
-        (any::<[u8; 20]>(), any::<[u64; 13]>()).prop_map(|(key, words)| {
+        (any::<[u8; 20]>(), any::<[u64; 14]>()).prop_map(|(key, words)| {
             let key: FlowKey = transmute!(key);
             (key, SealedFlow::new(&key, &transmute!(words)))
         })
@@ -147,7 +147,7 @@ mod tests {
         #[test]
         fn a_whole_entry_opens_for_its_own_key_alone((key, flow) in sealed(), bit in 0usize..160) {
             let entry = flow.open(&key).expect("whole");
-            let words: [u64; 13] = transmute!(*entry);
+            let words: [u64; 14] = transmute!(*entry);
             prop_assert_eq!(words, flow.words);
 
             let mut other = key;
@@ -159,10 +159,10 @@ mod tests {
         /// rest new.
         #[test]
         fn a_mixture_of_two_entries_opens_for_neither(
-            (old_key, old) in sealed(), (new_key, new) in sealed(), which in 1u16..(1 << 14) - 1,
+            (old_key, old) in sealed(), (new_key, new) in sealed(), which in 1u16..(1 << 15) - 1,
         ) {
-            let old_words: [u64; 14] = transmute!(old);
-            let new_words: [u64; 14] = transmute!(new);
+            let old_words: [u64; 15] = transmute!(old);
+            let new_words: [u64; 15] = transmute!(new);
             let mut mixed = old_words;
             for (index, word) in mixed.iter_mut().enumerate() {
                 if which & (1 << index) != 0 {
@@ -177,7 +177,7 @@ mod tests {
         /// The two are lives of one flow: most words are the same, and few bits differ.
         #[test]
         fn a_mixture_of_two_lives_opens_only_as_one_of_them(
-            (key, old) in sealed(), changes in proptest::collection::vec((0usize..13, 0u32..64), 1..4),
+            (key, old) in sealed(), changes in proptest::collection::vec((0usize..14, 0u32..64), 1..4),
             which in any::<u16>(),
         ) {
             let mut words = old.words;
@@ -191,7 +191,7 @@ mod tests {
                     *word = new.words[index];
                 }
             }
-            if which & (1 << 13) != 0 {
+            if which & (1 << 14) != 0 {
                 mixed.seal = new.seal;
             }
             prop_assert_eq!(mixed.open(&key).is_some(), mixed == old || mixed == new);

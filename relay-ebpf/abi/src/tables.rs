@@ -27,7 +27,7 @@ pub struct Scratch {
     pub zero: U16,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 232);
+const _: () = assert!(size_of::<Scratch>() == 240);
 
 /// What the relay needs to know besides the frame.
 pub trait Tables {

@@ -78,6 +78,12 @@ reasons! {
     TooLarge = Punt, "too-large";
     /// The driver gave no room to grow or shrink the frame.
     NoRoom = Punt, "no-room";
+    /// The flow is of SRTP, and the kernel has not taken the program for it.
+    NoSrtp = Punt, "no-srtp";
+    /// Longer than what the kernel protects or unprotects.
+    SrtpTooLong = Punt, "srtp-too-long";
+    /// The flow's key was being changed.
+    KeyChanging = Punt, "key-changing";
     /// Not from the pinned peer.
     ForeignSource = Drop, "foreign-source";
     /// Not RTP version 2, or shorter than its own header says (RFC 3550, section A.1).
@@ -88,4 +94,23 @@ reasons! {
     NoChecksum = Drop, "no-checksum";
     /// The media description lets nothing through in this direction.
     Held = Drop, "held";
+    /// The UDP checksum of a packet in the clear is wrong (RFC 768).
+    BadChecksum = Drop, "bad-checksum";
+    /// The SRTP tag is wrong: another key, a changed packet, or no SRTP at all.
+    Authentication = Drop, "authentication";
+    /// An SRTP packet that came before (RFC 3711, section 3.3.2).
+    Replay = Drop, "replay";
+    /// An SRTP packet older than the replay window.
+    OldIndex = Drop, "old-index";
+    /// The SRTP packet's master key identifier is not the key's.
+    WrongMki = Drop, "wrong-mki";
+    /// A sequence number that was protected before, or is older than the window: the same keystream
+    /// must not cover two packets.
+    Repeated = Drop, "repeated";
+    /// The SRTP key is used up: the rollover counter is at its end.
+    Exhausted = Drop, "exhausted";
+    /// Other CPUs were quicker at the stream's index every time.
+    Contended = Drop, "contended";
+    /// The flow's key was taken away while the packet was worked on.
+    KeyChanged = Drop, "key-changed";
 }

@@ -44,6 +44,9 @@ pub struct OffloadConfig {
     pub flows: u32,
     /// How many next hops their table holds.
     pub next_hops: u32,
+    /// How many protected streams the kernel's tables hold: two for each leg of SRTP. 0 leaves all
+    /// SRTP to userspace.
+    pub srtp_streams: u32,
     /// The local ports of media, RTP and RTCP.
     pub media_ports: RangeInclusive<u16>,
     /// How many workers share the media ports; 0 steers nothing.

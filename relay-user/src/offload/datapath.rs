@@ -1,14 +1,20 @@
 //! The datapath as the media plane sees it.
 
+use std::sync::Arc;
+
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
     event::FirstDrop,
     flow::{FlowEntry, FlowKey, PAYLOAD_TYPES},
     next_hop::NextHop,
+    srtp::{
+        key::PreparedKey,
+        stream::{ROWS, RowReference},
+    },
     verdict::Reason,
 };
 
-use super::{DatapathError, OffloadConfig, configuration::DEVICES};
+use super::{DatapathError, OffloadConfig, StreamStates, configuration::DEVICES};
 
 /// What relays in the fast path: the XDP program's maps, or collections in memory.
 ///
@@ -27,6 +33,30 @@ pub trait Datapath: Send {
     /// # Errors
     /// [`DatapathError::Kernel`].
     fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError>;
+
+    /// Puts a key into its row and opens the row for `row`, both index states at ROC 0. The row is
+    /// closed while that goes on. It must not be given to another stream for some seconds after
+    /// [`Datapath::wipe_key`], so that no packet is still being worked on with the earlier one.
+    ///
+    /// # Errors
+    /// [`DatapathError::Index`], [`DatapathError::Kernel`]; the row is then closed.
+    fn write_key(&mut self, row: RowReference, key: &PreparedKey) -> Result<(), DatapathError>;
+
+    /// Closes a row and wipes its key, if it still is of `row`'s generation. A packet that a flow
+    /// is using it for ends there; what comes then is punted.
+    ///
+    /// # Errors
+    /// [`DatapathError::Index`], [`DatapathError::Kernel`]; the row is closed all the same.
+    fn wipe_key(&mut self, row: RowReference) -> Result<(), DatapathError>;
+
+    /// The rows' states, which the kernel shares.
+    fn streams(&self) -> Arc<StreamStates>;
+
+    /// Whether packets of SRTP are relayed.
+    ///
+    /// # Errors
+    /// Why not: the configuration, or what the kernel refused and which one it takes.
+    fn srtp(&self) -> Result<(), String>;
 
     /// What all CPUs together counted at an index of the flow counters.
     ///
@@ -84,6 +114,8 @@ pub struct Capacity {
     /// Flows, and indices of the flow counters.
     pub flows: u32,
     pub next_hops: u32,
+    /// Rows of keys.
+    pub srtp_streams: u32,
     /// Slots of the device map.
     pub devices: u32,
     pub first_port: u16,
@@ -95,6 +127,7 @@ impl Capacity {
         Self {
             flows: config.flows,
             next_hops: config.next_hops,
+            srtp_streams: config.srtp_streams.min(ROWS),
             devices: DEVICES,
             first_port: *config.media_ports.start(),
             last_port: *config.media_ports.end(),
@@ -134,6 +167,14 @@ impl Capacity {
             return Ok(());
         }
         self.check_next_hop(entry.next_hop.get())?;
+        for (flag, row) in [
+            (FlowEntry::UNPROTECT, entry.unprotect),
+            (FlowEntry::PROTECT, entry.protect),
+        ] {
+            if entry.has(flag) {
+                self.check_row(row)?;
+            }
+        }
         let v4 = key.local.address.as_v4().is_some();
         if [entry.from, entry.to]
             .iter()
@@ -152,6 +193,13 @@ impl Capacity {
 
     pub(crate) fn check_next_hop(&self, index: u32) -> Result<(), DatapathError> {
         within("next hops", index, self.next_hops)
+    }
+
+    pub(crate) fn check_row(&self, row: RowReference) -> Result<(), DatapathError> {
+        if row.generation() == 0 {
+            return Err(DatapathError::Flow("its SRTP key is of no row"));
+        }
+        within("SRTP streams", row.row(), self.srtp_streams)
     }
 
     pub(crate) fn check_device(&self, slot: u32) -> Result<(), DatapathError> {

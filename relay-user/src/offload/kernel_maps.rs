@@ -3,7 +3,7 @@
 //! Keys and values cross as plain words, which the types of `relay-abi` become and come from
 //! without unsafe code.
 
-use std::{collections::HashSet, error::Error};
+use std::{collections::HashSet, error::Error, sync::Arc};
 
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use relay_abi::{
@@ -12,17 +12,24 @@ use relay_abi::{
     flow::{FlowEntry, FlowKey},
     next_hop::NextHop,
     seal::{SealedFlow, SealedNextHop},
+    srtp::{
+        key::PreparedKey,
+        stream::{RowReference, StreamState},
+    },
     verdict::Reason,
 };
-use zerocopy::{FromBytes, transmute};
+use zerocopy::{FromBytes, transmute, transmute_ref};
 
-use super::{Capacity, Datapath, DatapathError, OffloadConfig, memory};
+use super::{
+    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, map_memory::sizes, memory,
+};
 
 type Key = [u8; 20];
-type FlowWords = [u64; 14];
+type FlowWords = [u64; 15];
 type CounterWords = [u64; 8];
 type NextHopWords = [u64; 5];
 type ReasonWords = [u64; 2];
+type KeyWords = [u32; 92];
 
 /// The [`Datapath`] that the XDP program works by.
 pub struct XdpDatapath {
@@ -34,6 +41,9 @@ pub struct XdpDatapath {
     flow_counters: PerCpuArray<MapData, CounterWords>,
     next_hops: Array<MapData, NextHopWords>,
     devices: DevMap<MapData>,
+    keys: Array<MapData, KeyWords>,
+    streams: Arc<StreamStates>,
+    srtp: Result<(), String>,
     reasons: PerCpuArray<MapData, ReasonWords>,
     events: RingBuf<MapData>,
     event_losses: PerCpuArray<MapData, u64>,
@@ -62,8 +72,12 @@ pub(super) fn refused(operation: &'static str) -> impl Fn(MapError) -> DatapathE
 }
 
 impl XdpDatapath {
-    /// Takes the maps out of a loaded object.
-    pub(super) fn new(bpf: &mut aya::Ebpf, config: &OffloadConfig) -> Result<Self, DatapathError> {
+    /// Takes the maps out of a loaded object. `srtp` is what came of loading the program for SRTP.
+    pub(super) fn new(
+        bpf: &mut aya::Ebpf,
+        config: &OffloadConfig,
+        srtp: Result<(), String>,
+    ) -> Result<Self, DatapathError> {
         let mut take = |name: &'static str| -> Result<Map, DatapathError> {
             bpf.take_map(name).ok_or(DatapathError::Kernel {
                 operation: "open a map",
@@ -75,6 +89,14 @@ impl XdpDatapath {
             operation: "count the processors",
             cause: format!("{what}: {error}"),
         })?;
+        let streams = match take("STATES")? {
+            Map::Array(states) => StreamStates::mapped(states.fd(), sizes(config).streams),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        };
+        let streams = streams.map_err(|error| DatapathError::Kernel {
+            operation: "share the states of SRTP streams",
+            cause: error.to_string(),
+        })?;
         Ok(Self {
             capacity: Capacity::of(config),
             map_memory: memory(config),
@@ -84,9 +106,23 @@ impl XdpDatapath {
             flow_counters: take("FLOW_COUNTERS")?.try_into().map_err(&open)?,
             next_hops: take("NEXT_HOPS")?.try_into().map_err(&open)?,
             devices: take("DEVICES")?.try_into().map_err(&open)?,
+            keys: take("KEYS")?.try_into().map_err(&open)?,
+            streams: Arc::new(streams),
+            srtp,
             reasons: take("REASONS")?.try_into().map_err(&open)?,
             events: take("EVENTS")?.try_into().map_err(&open)?,
             event_losses: take("EVENT_LOSSES")?.try_into().map_err(&open)?,
+        })
+    }
+}
+
+impl XdpDatapath {
+    fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
+        self.capacity.check_row(row)?;
+        self.streams.get(row.row()).ok_or(DatapathError::Index {
+            table: "SRTP streams",
+            index: row.row(),
+            limit: self.capacity.srtp_streams,
         })
     }
 }
@@ -121,6 +157,35 @@ impl Datapath for XdpDatapath {
             }
             Err(error) => Err(refused("remove a flow")(error)),
         }
+    }
+
+    fn write_key(&mut self, row: RowReference, key: &PreparedKey) -> Result<(), DatapathError> {
+        self.stream(row)?.close();
+        let words: &KeyWords = transmute_ref!(key);
+        self.keys
+            .set(row.row(), words, 0)
+            .map_err(refused("write an SRTP key"))?;
+        self.stream(row)?.open(row);
+        Ok(())
+    }
+
+    fn wipe_key(&mut self, row: RowReference) -> Result<(), DatapathError> {
+        let state = self.stream(row)?;
+        if !state.is(row) {
+            return Ok(());
+        }
+        state.close();
+        self.keys
+            .set(row.row(), KeyWords::from([0; _]), 0)
+            .map_err(refused("wipe an SRTP key"))
+    }
+
+    fn streams(&self) -> Arc<StreamStates> {
+        Arc::clone(&self.streams)
+    }
+
+    fn srtp(&self) -> Result<(), String> {
+        self.srtp.clone()
     }
 
     fn read(&self, counters: u32) -> Result<FlowCounters, DatapathError> {

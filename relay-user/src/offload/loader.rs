@@ -4,8 +4,8 @@ use std::{ffi::CString, mem::size_of, thread, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::Array,
-    programs::{SkLookup, Xdp, XdpMode as Attach},
+    maps::{Array, ProgramArray},
+    programs::{ProgramError, SkLookup, Xdp, XdpMode as Attach},
 };
 use relay_abi::settings::Settings;
 use tracing::{error, info, warn};
@@ -16,10 +16,14 @@ use super::{
     configuration::{DEVICES, EVENT_OCTETS},
     kernel_maps::{cause, refused},
     map_memory::{sizes, socket_slots},
+    memory::NO_STREAMS,
 };
 
 /// The object that the build script compiled.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("RELAY_OBJECT"));
+
+/// The name of the program for SRTP in the object.
+const SRTP_PROGRAM: &str = "relay_srtp";
 
 /// What runs in the kernel. Everything is detached when it is dropped.
 pub struct Offload {
@@ -40,6 +44,16 @@ impl Offload {
     /// other, and a driver without native XDP loses what is redirected to it natively.
     #[must_use]
     pub fn load(config: &OffloadConfig) -> Self {
+        Self::load_with(config, SRTP_PROGRAM)
+    }
+
+    /// [`Offload::load`], as a kernel that refuses the program for SRTP would have it.
+    #[cfg(test)]
+    pub(super) fn load_without_srtp(config: &OffloadConfig) -> Self {
+        Self::load_with(config, "withheld")
+    }
+
+    fn load_with(config: &OffloadConfig, srtp: &str) -> Self {
         let mut offload = Self {
             interfaces: Vec::new(),
             steps: Vec::new(),
@@ -64,7 +78,7 @@ impl Offload {
             offload.step("XDP is off in the configuration".to_owned());
             offload.without(config, "off in the configuration");
         } else {
-            match offload.load_relay(&mut bpf, config) {
+            match offload.load_relay(&mut bpf, config, srtp) {
                 Ok(()) => {}
                 Err(why) => {
                     offload.failed(format!(
@@ -171,12 +185,17 @@ impl Offload {
     }
 
     /// The error is why the program itself was refused; an interface's refusal is in its state.
-    fn load_relay(&mut self, bpf: &mut Ebpf, config: &OffloadConfig) -> Result<(), String> {
+    fn load_relay(
+        &mut self,
+        bpf: &mut Ebpf,
+        config: &OffloadConfig,
+        srtp: &str,
+    ) -> Result<(), String> {
         let program: &mut Xdp = bpf
             .program_mut("relay")
             .ok_or("the object has no program relay")?
             .try_into()
-            .map_err(|error: aya::programs::ProgramError| cause(&error))?;
+            .map_err(|error: ProgramError| cause(&error))?;
         program
             .load()
             .map_err(|error| verifier_tail(&cause(&error)))?;
@@ -185,8 +204,40 @@ impl Offload {
             config.flows, config.next_hops
         ));
         self.attach(program, config);
-        self.datapath = Some(XdpDatapath::new(bpf, config).map_err(|error| error.to_string())?);
+        let srtp = self.load_srtp(bpf, config, srtp);
+        self.datapath =
+            Some(XdpDatapath::new(bpf, config, srtp).map_err(|error| error.to_string())?);
         Ok(())
+    }
+
+    /// The error is why SRTP stays in userspace.
+    fn load_srtp(
+        &mut self,
+        bpf: &mut Ebpf,
+        config: &OffloadConfig,
+        name: &str,
+    ) -> Result<(), String> {
+        if config.srtp_streams == 0 {
+            self.step("SRTP is not offloaded: off in the configuration".to_owned());
+            return Err(NO_STREAMS.to_owned());
+        }
+        match put_srtp(bpf, name) {
+            Ok(()) => {
+                self.step(format!(
+                    "XDP program for SRTP loaded for {} streams",
+                    config.srtp_streams
+                ));
+                Ok(())
+            }
+            Err(why) => {
+                let why = format!(
+                    "the kernel refused the XDP program for SRTP ({why}), which Linux takes from \
+                     5.18 on"
+                );
+                self.degraded(format!("{why}: streams of SRTP take the slow path"));
+                Err(why)
+            }
+        }
     }
 
     fn attach(&mut self, program: &mut Xdp, config: &OffloadConfig) {
@@ -257,14 +308,39 @@ impl Offload {
     }
 }
 
+/// Loads the program for SRTP and puts it where `relay` finds it.
+fn put_srtp(bpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    let program: &mut Xdp = bpf
+        .program_mut(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| cause(&error))?;
+    program
+        .load()
+        .map_err(|error| verifier_tail(&cause(&error)))?;
+    let descriptor = program
+        .fd()
+        .and_then(|descriptor| Ok(descriptor.try_clone()?))
+        .map_err(|error| cause(&error))?;
+    // The object keeps the map, which the kernel empties when nobody has it open any more.
+    let map = bpf
+        .map_mut("PROGRAMS")
+        .ok_or("the object has no map PROGRAMS")?;
+    ProgramArray::try_from(map)
+        .and_then(|mut programs| programs.set(0, &descriptor, 0))
+        .map_err(|error| cause(&error))
+}
+
 /// Creates the maps in the sizes that `config` asks for and reads the programs.
 pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
     allow_locked_memory();
-    let (flows, next_hops) = sizes(config);
+    let sizes = sizes(config);
     let mut bpf = EbpfLoader::new()
-        .map_max_entries("FLOWS", flows)
-        .map_max_entries("FLOW_COUNTERS", flows)
-        .map_max_entries("NEXT_HOPS", next_hops)
+        .map_max_entries("FLOWS", sizes.flows)
+        .map_max_entries("FLOW_COUNTERS", sizes.flows)
+        .map_max_entries("NEXT_HOPS", sizes.next_hops)
+        .map_max_entries("KEYS", sizes.streams)
+        .map_max_entries("STATES", sizes.streams)
         .map_max_entries("DEVICES", DEVICES)
         .map_max_entries("EVENTS", EVENT_OCTETS)
         .map_max_entries("SOCKETS", socket_slots(config))

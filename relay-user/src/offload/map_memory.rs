@@ -7,6 +7,11 @@ use relay_abi::{
     flow::FlowKey,
     seal::{SealedFlow, SealedNextHop},
     settings::Settings,
+    srtp::{
+        key::PreparedKey,
+        packet::Work,
+        stream::{ROWS, StreamState},
+    },
     tables::Scratch,
     verdict::Reason,
 };
@@ -32,8 +37,9 @@ pub fn memory(config: &OffloadConfig) -> u64 {
 #[must_use]
 pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let cpus = u64::from(cpus);
-    let (flows, next_hops) = sizes(config);
-    let (flows, next_hops) = (u64::from(flows), u64::from(next_hops));
+    let sizes = sizes(config);
+    let (flows, next_hops) = (u64::from(sizes.flows), u64::from(sizes.next_hops));
+    let streams = u64::from(sizes.streams);
 
     let element = HASH_ELEMENT + padded(size_of::<FlowKey>()) + padded(size_of::<SealedFlow>());
     // The kernel keeps one spare element for each CPU.
@@ -43,6 +49,11 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
     let scratch = per_cpu_array(1, size_of::<Scratch>(), cpus);
     let next_hop_table = next_hops * padded(size_of::<SealedNextHop>());
+    let keys = streams * padded(size_of::<PreparedKey>());
+    // In pages, since it is mapped.
+    let states = (streams * padded(size_of::<StreamState>())).next_multiple_of(PAGE);
+    let work = per_cpu_array(1, size_of::<Work>(), cpus);
+    let programs = POINTER;
     let settings = padded(size_of::<Settings>());
     let devices = u64::from(DEVICES) * POINTER;
     // The ring's pages, and two for its positions; the data pages are mapped twice, not held twice.
@@ -54,18 +65,37 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
         + losses
         + scratch
         + next_hop_table
+        + keys
+        + states
+        + work
+        + programs
         + settings
         + devices
         + events
         + sockets
 }
 
-/// Flows and next hops that the maps are made for: without XDP one of each, as the kernel makes no
-/// empty map.
-pub(crate) fn sizes(config: &OffloadConfig) -> (u32, u32) {
+/// What the maps are made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub flows: u32,
+    pub next_hops: u32,
+    pub streams: u32,
+}
+
+/// The sizes of the maps: without XDP one of each, as the kernel makes no empty map.
+pub(crate) fn sizes(config: &OffloadConfig) -> Sizes {
     match config.mode {
-        XdpMode::Off => (1, 1),
-        XdpMode::Generic | XdpMode::Native => (config.flows.max(1), config.next_hops.max(1)),
+        XdpMode::Off => Sizes {
+            flows: 1,
+            next_hops: 1,
+            streams: 1,
+        },
+        XdpMode::Generic | XdpMode::Native => Sizes {
+            flows: config.flows.max(1),
+            next_hops: config.next_hops.max(1),
+            streams: config.srtp_streams.clamp(1, ROWS),
+        },
     }
 }
 
@@ -100,6 +130,7 @@ mod tests {
             interfaces: Vec::new(),
             flows,
             next_hops: 1024,
+            srtp_streams: 0,
             media_ports: 20_000..=29_999,
             workers: 4,
         }

@@ -1,6 +1,9 @@
 //! A datapath in memory: the same decisions and bytes as the kernel's, without a kernel.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
@@ -10,14 +13,22 @@ use relay_abi::{
     next_hop::NextHop,
     relay::{self, Outcome},
     seal::{SealedFlow, SealedNextHop},
+    srtp::{
+        key::PreparedKey,
+        stream::{RowReference, StreamState},
+    },
     tables::{Scratch, Tables},
     verdict::Reason,
 };
 
-use super::{Capacity, Datapath, DatapathError, OffloadConfig, memory_on};
+use super::{Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, memory_on};
+use crate::srtp::StreamKey;
 
 /// As many events as wait for their reader.
 const EVENTS: usize = 4096;
+
+/// Why no SRTP is relayed where the configuration has no rows for it.
+pub(super) const NO_STREAMS: &str = "off in the configuration";
 
 /// A [`Datapath`] without a kernel, whose [`MemoryDatapath::relay`] does to a frame what the XDP
 /// program does.
@@ -29,6 +40,9 @@ pub struct MemoryDatapath {
     counters: Vec<FlowCounters>,
     next_hops: Vec<SealedNextHop>,
     devices: Vec<Option<u32>>,
+    keys: Vec<Option<StreamKey>>,
+    streams: Arc<StreamStates>,
+    srtp: Result<(), String>,
     reasons: Vec<ReasonCounters>,
     events: VecDeque<FirstDrop>,
     event_losses: u64,
@@ -48,12 +62,32 @@ impl MemoryDatapath {
             counters: vec![FlowCounters::default(); capacity.flows as usize],
             next_hops: vec![SealedNextHop::default(); capacity.next_hops as usize],
             devices: vec![None; capacity.devices as usize],
+            keys: (0..capacity.srtp_streams).map(|_| None).collect(),
+            streams: Arc::new(StreamStates::on_the_heap(capacity.srtp_streams)),
+            srtp: match capacity.srtp_streams {
+                0 => Err(NO_STREAMS.to_owned()),
+                _ => Ok(()),
+            },
             reasons: vec![ReasonCounters::default(); Reason::ALL.len()],
             events: VecDeque::new(),
             event_losses: 0,
             ingress: 0,
             now: 0,
         }
+    }
+
+    /// Behaves as a kernel that has refused the program for SRTP, for the reason `why`.
+    pub fn refuse_srtp(&mut self, why: &str) {
+        self.srtp = Err(why.to_owned());
+    }
+
+    fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
+        self.capacity.check_row(row)?;
+        self.streams.get(row.row()).ok_or(DatapathError::Index {
+            table: "SRTP streams",
+            index: row.row(),
+            limit: self.capacity.srtp_streams,
+        })
     }
 
     /// The entry of a flow.
@@ -142,6 +176,35 @@ impl Datapath for MemoryDatapath {
     fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
         self.flows.remove(key);
         Ok(())
+    }
+
+    fn write_key(&mut self, row: RowReference, key: &PreparedKey) -> Result<(), DatapathError> {
+        self.stream(row)?.close();
+        if let Some(place) = self.keys.get_mut(row.row() as usize) {
+            *place = Some(StreamKey::from(key));
+        }
+        self.stream(row)?.open(row);
+        Ok(())
+    }
+
+    fn wipe_key(&mut self, row: RowReference) -> Result<(), DatapathError> {
+        let state = self.stream(row)?;
+        if !state.is(row) {
+            return Ok(());
+        }
+        state.close();
+        if let Some(place) = self.keys.get_mut(row.row() as usize) {
+            *place = None;
+        }
+        Ok(())
+    }
+
+    fn streams(&self) -> Arc<StreamStates> {
+        Arc::clone(&self.streams)
+    }
+
+    fn srtp(&self) -> Result<(), String> {
+        self.srtp.clone()
     }
 
     fn read(&self, counters: u32) -> Result<FlowCounters, DatapathError> {

@@ -11,6 +11,7 @@ mod loader;
 mod map_memory;
 mod memory;
 mod steering;
+mod streams;
 
 #[cfg(test)]
 mod rooted;
@@ -24,3 +25,4 @@ pub(crate) use loader::interface_index;
 pub use map_memory::{memory, memory_on};
 pub use memory::MemoryDatapath;
 pub use steering::Steering;
+pub use streams::StreamStates;

@@ -8,11 +8,13 @@
 #[cfg(test)]
 mod agreement;
 mod error;
+mod prepared;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use error::SrtpError;
+pub use prepared::{StreamKey, offloadable};
 
 use session::{Direction, Operation, Session};
 

@@ -91,6 +91,17 @@ impl IndexState {
 
 #[cfg(target_has_atomic = "64")]
 impl IndexState {
+    /// Begins anew, at ROC 0 and before the first packet. Only while nobody takes indices of it.
+    pub fn restart(&self) {
+        for word in &self.window {
+            word.store(0, Relaxed);
+        }
+        self.highest.store(0, Relaxed);
+    }
+}
+
+#[cfg(target_has_atomic = "64")]
+impl IndexState {
     /// A stream that goes on after `highest`, all of whose earlier packets count as taken: for one
     /// that is taken up again when its window is no more.
     #[must_use]

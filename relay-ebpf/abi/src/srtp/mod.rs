@@ -13,6 +13,7 @@ pub mod index;
 pub mod key;
 pub mod packet;
 pub mod sha1;
+pub mod stream;
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,7 @@ impl RelayConfig {
             interfaces,
             flows: self.flows,
             next_hops: self.next_hops,
+            srtp_streams: 0,
             media_ports: self.ports.clone(),
             workers: self.worker_count(),
         }

@@ -12,6 +12,7 @@ use relay_abi::{
     flow::{FlowEntry, FlowKey},
     next_hop::NextHop,
     reception::Reception,
+    srtp::{key::PreparedKey, stream::RowReference},
     verdict::Reason,
 };
 
@@ -25,7 +26,9 @@ use crate::{
         CallId, CallMedia, Family, Latching, MediaError, MediaInterface, MediaPort, Path,
         PathReason, SrtpKey, SrtpKeys, SrtpSuite, StreamState, ports::Ports, tests::call,
     },
-    offload::{Capacity, Datapath, DatapathError, MemoryDatapath, OffloadConfig, XdpMode},
+    offload::{
+        Capacity, Datapath, DatapathError, MemoryDatapath, OffloadConfig, StreamStates, XdpMode,
+    },
     slow::{SlowCounters, SlowError, SlowFlow, WorkersSnapshot, endpoint, flow_key},
 };
 
@@ -56,6 +59,18 @@ impl Datapath for Open {
     }
     fn set_device(&mut self, slot: u32, interface: u32) -> Result<(), DatapathError> {
         self.inside.lock().unwrap().set_device(slot, interface)
+    }
+    fn write_key(&mut self, row: RowReference, key: &PreparedKey) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().write_key(row, key)
+    }
+    fn wipe_key(&mut self, row: RowReference) -> Result<(), DatapathError> {
+        self.inside.lock().unwrap().wipe_key(row)
+    }
+    fn streams(&self) -> Arc<StreamStates> {
+        self.inside.lock().unwrap().streams()
+    }
+    fn srtp(&self) -> Result<(), String> {
+        self.inside.lock().unwrap().srtp()
     }
     fn reasons(&self) -> Result<Vec<(Reason, ReasonCounters)>, DatapathError> {
         self.inside.lock().unwrap().reasons()
@@ -138,6 +153,7 @@ impl Bench {
                 interfaces: Vec::new(),
                 flows,
                 next_hops: 16,
+                srtp_streams: 2 * flows,
                 media_ports: ports.clone(),
                 workers: 1,
             }))),

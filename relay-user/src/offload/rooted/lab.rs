@@ -30,6 +30,7 @@ pub fn config(interfaces: &[&str], mode: XdpMode) -> OffloadConfig {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         flows: 64,
         next_hops: 16,
+        srtp_streams: 16,
         media_ports: 20_000..=29_999,
         workers: 2,
     }

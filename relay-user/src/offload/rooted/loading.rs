@@ -73,6 +73,7 @@ fn the_computed_memory_is_what_the_kernel_says() {
         | Map::Array(map)
         | Map::PerCpuArray(map)
         | Map::DevMap(map)
+        | Map::ProgramArray(map)
         | Map::RingBuf(map)
         | Map::SockMap(map)) = map
         else {

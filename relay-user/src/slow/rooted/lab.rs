@@ -66,6 +66,7 @@ impl Lab {
                     interfaces: Vec::new(),
                     flows: 16,
                     next_hops: 16,
+                    srtp_streams: 0,
                     media_ports: 20_000..=29_999,
                     workers: WORKERS as u16,
                 });

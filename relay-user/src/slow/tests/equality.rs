@@ -11,6 +11,7 @@ fn datapath(key: &FlowKey, entry: &FlowEntry) -> MemoryDatapath {
         interfaces: Vec::new(),
         flows: 1,
         next_hops: 1,
+        srtp_streams: 0,
         media_ports: 20_000..=29_999,
         workers: 1,
     });
