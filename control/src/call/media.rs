@@ -3,14 +3,14 @@
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
-use crate::sdp::{CodecFilter, LegPolicy};
+use crate::sdp::LegPolicy;
 
 /// What SDP must know of a leg.
 pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
     let mut policy = LegPolicy::new(port);
     policy.srtp = trunk.srtp.into();
     policy.hold = trunk.hold;
-    policy.codecs = CodecFilter::new(&trunk.codecs);
+    policy.codecs = trunk.codec_filter.clone();
     policy
 }
 

@@ -4,6 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use crate::{
     config::{self, Settings},
+    sdp::CodecFilter,
     sip::{SentBy, SipUri, Text, Transport},
 };
 
@@ -18,6 +19,8 @@ pub(super) struct Trunk {
     pub(super) transport: Transport,
     /// Our Via.
     pub(super) sent_by: SentBy,
+    /// The codecs that it lets through, shared by its calls.
+    pub(super) codec_filter: CodecFilter,
     contact_uri: SipUri,
 }
 
@@ -50,6 +53,7 @@ impl Trunk {
                 host: contact.host.clone(),
                 port: contact.port,
             },
+            codec_filter: CodecFilter::new(&trunk.codecs),
             contact_uri: contact,
         })
     }

@@ -60,14 +60,14 @@ impl NegotiatedMedia {
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
     pub(super) legs: [AgreedLeg; 2],
-    pub(super) formats: Vec<AgreedFormat>,
+    pub(super) formats: Box<[AgreedFormat]>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct AgreedLeg {
     pub(super) transport: Transport,
     pub(super) remote: Option<RemoteMedia>,
-    pub(super) srtp: Option<SrtpKeys>,
+    pub(super) srtp: Option<Box<SrtpKeys>>,
     pub(super) rtcp_mux: bool,
     pub(super) direction: Direction,
     pub(super) layout: Layout,

@@ -1,10 +1,12 @@
 //! Payload types and what they stand for (RFC 3551, section 6; RFC 8866, section 6.6).
 
+use std::borrow::Cow;
+
 /// A codec as SDP names it.
 #[derive(Clone, Debug)]
 pub struct Codec {
     /// The encoding name, as it was written.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// The RTP clock in hertz.
     pub clock_rate: u32,
     pub channels: u32,
@@ -44,7 +46,7 @@ pub struct Format {
     pub payload_type: u8,
     pub codec: Codec,
     /// The text of its `a=fmtp` lines after the payload type.
-    pub parameters: Vec<String>,
+    pub parameters: Box<[String]>,
 }
 
 /// The codec that a payload type without `a=rtpmap` stands for (RFC 3551, table 4).
@@ -53,10 +55,19 @@ pub(super) fn of_static(payload_type: u8) -> Option<Codec> {
         .iter()
         .find(|(number, ..)| *number == payload_type)
         .map(|&(_, name, clock_rate, channels)| Codec {
-            name: name.to_owned(),
+            name: Cow::Borrowed(name),
             clock_rate,
             channels,
         })
+}
+
+/// An encoding name; without a copy where it is a common one.
+pub(super) fn encoding_name(written: &str) -> Cow<'static, str> {
+    let fixed = STATIC.iter().map(|(_, name, ..)| *name);
+    fixed
+        .chain(DYNAMIC)
+        .find(|name| *name == written)
+        .map_or_else(|| Cow::Owned(written.to_owned()), Cow::Borrowed)
 }
 
 /// The payload type that RFC 3551 gives a codec.
@@ -68,6 +79,20 @@ pub(super) fn static_of(codec: &Codec) -> Option<u8> {
         })
         .map(|(number, ..)| *number)
 }
+
+/// Names without a number of their own that calls often hold.
+const DYNAMIC: [&str; 10] = [
+    "telephone-event",
+    "opus",
+    "SILK",
+    "AMR",
+    "AMR-WB",
+    "EVS",
+    "iLBC",
+    "speex",
+    "G726-32",
+    "x-msrta",
+];
 
 const STATIC: [(u8, &str, u32, u32); 17] = [
     (0, "PCMU", 8000, 1),

@@ -1,5 +1,7 @@
 //! What the engine keeps of one leg as long as the call lasts.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use rand::{CryptoRng, Rng};
 use relay_user::media::{SrtpKey, SrtpSuite};
 
@@ -15,11 +17,11 @@ pub(super) struct LegState {
     pub(super) policy: LegPolicy,
     session_id: u64,
     version: u64,
-    /// The description that bears `version`.
-    written: Option<LocalDescription>,
+    /// A digest of the description that bears `version`.
+    written: Option<u64>,
     /// What each payload type of our descriptions stands for: never changed within a session
     /// (RFC 3264, section 8.3.2).
-    bound: Vec<Format>,
+    bound: Box<[Format]>,
     /// One for each suite that was ever offered or chosen; a refresh must not change them.
     keys: Vec<SrtpKey>,
     /// Descriptions received from the leg.
@@ -34,7 +36,7 @@ impl LegState {
             session_id: random.random::<u64>() >> 2,
             version: 0,
             written: None,
-            bound: Vec::new(),
+            bound: Box::default(),
             keys: Vec::new(),
             received: 0,
         }
@@ -42,18 +44,30 @@ impl LegState {
 
     /// The body of a description; the version goes up when it says something new (RFC 3264,
     /// section 8).
-    pub(super) fn write(&mut self, description: LocalDescription) -> String {
-        if self.written.as_ref() != Some(&description) {
-            self.version += 1;
-            for format in &description.formats {
-                self.bound
-                    .retain(|bound| bound.payload_type != format.payload_type);
-                self.bound.push(format.clone());
-            }
+    pub(super) fn write(&mut self, description: &LocalDescription) -> String {
+        let body = description.write(self.session_id, self.version + 1);
+        let written = self.digest(&body);
+        if self.written == Some(written) {
+            return description.write(self.session_id, self.version);
         }
-        let body = description.write(self.session_id, self.version);
-        self.written = Some(description);
+        self.written = Some(written);
+        self.version += 1;
+        let named = |bound: &Format| {
+            let mut formats = description.formats.iter();
+            formats.any(|format| format.payload_type == bound.payload_type)
+        };
+        let kept = self.bound.iter().filter(|bound| !named(bound));
+        self.bound = kept.chain(&description.formats).cloned().collect();
         body
+    }
+
+    /// Of what a body says beside its origin, in which the version stands. The session's number
+    /// makes it one that the peer cannot steer.
+    fn digest(&self, body: &str) -> u64 {
+        let said = body.split_once("\r\ns=").map_or(body, |(_, said)| said);
+        let mut hasher = DefaultHasher::new();
+        (self.session_id, said).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Our key for a suite on this leg.

@@ -30,27 +30,31 @@ pub(super) struct LocalDescription {
 /// section 8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Refused lines before the audio stream's, and after it.
-    pub(super) before: Vec<LineTitle>,
-    pub(super) after: Vec<LineTitle>,
+    /// Every line but the audio stream's, refused.
+    refused: Box<[LineTitle]>,
+    /// The place of the audio stream's line.
+    audio: usize,
 }
 
 impl Layout {
     /// The layout of lines of which the one at `audio` is in use.
     pub(super) fn new(titles: impl Iterator<Item = LineTitle>, audio: usize) -> Self {
-        let mut layout = Self::default();
-        for (place, title) in titles.enumerate() {
-            match place.cmp(&audio) {
-                std::cmp::Ordering::Less => layout.before.push(title),
-                std::cmp::Ordering::Equal => {}
-                std::cmp::Ordering::Greater => layout.after.push(title),
-            }
+        let others = titles.enumerate().filter(|(place, _)| *place != audio);
+        Self {
+            refused: others.map(|(_, title)| title).collect(),
+            audio,
         }
-        layout
     }
 
-    pub(super) fn audio(&self) -> usize {
-        self.before.len()
+    pub(super) const fn audio(&self) -> usize {
+        self.audio
+    }
+
+    /// The refused lines before the audio stream's, and those after it.
+    fn refused(&self) -> (&[LineTitle], &[LineTitle]) {
+        self.refused
+            .split_at_checked(self.audio)
+            .unwrap_or((&self.refused, &[]))
     }
 }
 
@@ -61,13 +65,11 @@ impl LocalDescription {
         let mut session = Session::new(Origin::with_ip_addr(session_id, version, address), "-");
         session.connection = Some(Connection::from_ip_addr(address));
         session.times = vec![Time::new(0, 0)];
-        session.medias = self
-            .layout
-            .before
-            .iter()
-            .map(refused)
+        let (before, after) = self.layout.refused();
+        let before = before.iter().map(refused);
+        session.medias = before
             .chain([self.audio()])
-            .chain(self.layout.after.iter().map(refused))
+            .chain(after.iter().map(refused))
             .collect();
         let body = session.to_string();
         wipe(&mut session);
@@ -107,7 +109,7 @@ impl LocalDescription {
                 mapping.push_str(&format!("/{}", codec.channels));
             }
             attributes.push(Attribute::with_value("rtpmap", mapping));
-            for line in parameters {
+            for line in parameters.iter() {
                 attributes.push(Attribute::with_value(
                     "fmtp",
                     format!("{payload_type} {line}"),

@@ -35,6 +35,8 @@ pub struct Negotiation {
     agreed: Option<Agreement>,
 }
 
+const _: () = assert!(size_of::<Negotiation>() <= 640);
+
 /// An offer on its way.
 #[derive(Debug)]
 struct Exchange {
@@ -176,7 +178,7 @@ impl Negotiation {
             .zip(suites)
             .map(|(tag, suite)| Crypto::new(tag, self.leg_mut(to).key(suite, random)))
             .collect();
-        let body = self.leg_mut(to).write(offered.clone());
+        let body = self.leg_mut(to).write(&offered);
         self.exchange = Some(Box::new(Exchange {
             offerer: from,
             audio,
@@ -231,7 +233,7 @@ impl Negotiation {
         if let Some(exchange) = &mut self.exchange {
             exchange.answer = Some(Answer { audio, agreement });
         }
-        Ok(self.leg_mut(from.other()).write(answer))
+        Ok(self.leg_mut(from.other()).write(&answer))
     }
 
     /// The exchange is over and its last answer holds: the final response, or the ACK, that bore
@@ -274,7 +276,7 @@ impl Negotiation {
             NegotiatedLeg {
                 local: self.leg(side).policy.local,
                 remote: agreed.remote,
-                srtp: agreed.srtp.clone(),
+                srtp: agreed.srtp.as_deref().cloned(),
                 rtcp_mux: agreed.rtcp_mux,
                 direction: agreed.direction,
                 negotiation: agreed.negotiation,
@@ -384,9 +386,11 @@ impl Exchange {
             .collect();
         let offerer_leg = AgreedLeg {
             remote: remote(self.offerer, &self.audio, answer.rtcp_mux),
-            srtp: self.crypto.as_ref().map(|(ours, theirs)| SrtpKeys {
-                protect: ours.key.clone(),
-                unprotect: theirs.key.clone(),
+            srtp: self.crypto.as_ref().map(|(ours, theirs)| {
+                Box::new(SrtpKeys {
+                    protect: ours.key.clone(),
+                    unprotect: theirs.key.clone(),
+                })
             }),
             rtcp_mux: answer.rtcp_mux,
             direction: self.audio.direction.within(answer.direction),
@@ -402,10 +406,10 @@ impl Exchange {
                     .crypto
                     .iter()
                     .find(|ours| ours.key.suite == theirs.key.suite)?;
-                Some(SrtpKeys {
+                Some(Box::new(SrtpKeys {
                     protect: ours.key.clone(),
                     unprotect: theirs.key,
-                })
+                }))
             }),
             rtcp_mux: answerer_mux,
             direction: audio.direction.within(self.offered.direction),

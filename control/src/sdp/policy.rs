@@ -1,5 +1,7 @@
 //! What a leg's trunk says about its SDP.
 
+use std::sync::Arc;
+
 use relay_user::media::{MediaPort, SrtpSuite};
 
 use super::codec::Codec;
@@ -37,8 +39,8 @@ pub struct LegPolicy {
     /// The reserved port pair: what our descriptions to this leg name in `c=` and `m=`.
     pub local: MediaPort,
     pub srtp: SrtpPolicy,
-    /// The suites of our offers, in this order. Offers of the leg may use any suite of
-    /// [`SrtpSuite::ALL`].
+    /// The suites of our offers, in this order; [`LegPolicy::DEFAULT_SUITES`] when there is none.
+    /// Offers of the leg may use any suite of [`SrtpSuite::ALL`].
     pub suites: Vec<SrtpSuite>,
     pub codecs: CodecFilter,
     /// Whether RTP and RTCP may share a port (RFC 5761): offered, and agreed to when offered.
@@ -59,7 +61,7 @@ impl LegPolicy {
         Self {
             local,
             srtp: SrtpPolicy::Off,
-            suites: Self::DEFAULT_SUITES.to_vec(),
+            suites: Vec::new(),
             codecs: CodecFilter::default(),
             rtcp_mux: true,
             hold: Hold::AsSent,
@@ -93,10 +95,10 @@ impl From<Srtp> for SrtpPolicy {
 
 /// The codecs that a trunk lets through, by encoding name as in `a=rtpmap`, whatever the case;
 /// none named lets every one through. `telephone-event` always passes, or DTMF would be lost
-/// without a word.
+/// without a word. Clones share the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodecFilter {
-    names: Vec<String>,
+    names: Arc<[String]>,
 }
 
 impl CodecFilter {
@@ -121,7 +123,7 @@ mod tests {
 
     fn codec(name: &str, clock_rate: u32) -> Codec {
         Codec {
-            name: name.into(),
+            name: name.to_owned().into(),
             clock_rate,
             channels: 1,
         }

@@ -310,7 +310,8 @@ fn parse_formats(media: &Media) -> Result<Vec<Format>, SdpError> {
                 parameters: parameters
                     .get_mut(place)
                     .map(std::mem::take)
-                    .unwrap_or_default(),
+                    .unwrap_or_default()
+                    .into(),
             });
         }
     }
@@ -332,7 +333,7 @@ fn parse_codec(value: &str) -> Option<Codec> {
         None => 1,
     };
     Some(Codec {
-        name: name.to_owned(),
+        name: codec::encoding_name(name),
         clock_rate,
         channels,
     })
