@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod metrics;
 pub mod quality;
+mod room;
 pub mod sdp;
 pub mod sip;
 pub mod transport;

@@ -201,6 +201,6 @@ impl<M: MediaPlane> Core<M> {
         };
         let trunk = Arc::clone(&leg.trunk);
         let ack = self.send_ack(&trunk, dialog, sequence, body);
-        call.leg_mut(side).acknowledged = Some(ack);
+        call.leg_mut(side).acknowledged = Some(Box::new(ack));
     }
 }

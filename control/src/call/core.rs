@@ -258,7 +258,7 @@ impl<M: MediaPlane> Core<M> {
         for side in [Side::A, Side::B] {
             self.clear_accepted(call, side);
             if let Some(dialog) = &call.leg(side).dialog {
-                self.forget_tag(&dialog.local_tag.clone());
+                self.forget_tag(dialog.local_tag());
             }
         }
         self.moved(call, None);

@@ -1,34 +1,106 @@
 //! Dialogs (RFC 3261 §12).
 
+use bytes::Bytes;
+
 use super::headers::MAX_FORWARDS;
 use crate::sip::{
-    CSeq, Flow, HeaderName, Headers, Method, NameAddress, Request, Response, SipError, SipUri,
-    Text, Uri,
+    CSeq, FieldValue, Flow, HeaderName, Headers, Method, NameAddress, Request, Response, SipError,
+    SipUri, Text, Uri,
 };
 
 /// The longest route set that is taken.
 const ROUTES: usize = 32;
 
-/// One dialog, early or confirmed, seen from our side.
+/// One dialog, early or confirmed, seen from our side. A call keeps two of them for as long as it
+/// lasts and asks them little: what they hold is text in one piece, read when a request is made.
 #[derive(Clone, Debug)]
 pub(super) struct Dialog {
-    pub(super) call_id: Text,
-    /// Our From in requests of ours; our tag is in it.
-    pub(super) local: NameAddress,
-    pub(super) local_tag: Text,
-    pub(super) remote: NameAddress,
-    /// Empty when the peer sends none (RFC 2543).
-    pub(super) remote_tag: Text,
-    /// Where the next request goes: the peer's Contact.
-    pub(super) remote_target: Uri,
-    /// In the order in which a request of ours visits them.
-    pub(super) routes: Vec<NameAddress>,
+    texts: Texts,
     /// The number of our last request.
     pub(super) local_sequence: u32,
     /// The number of the peer's last request; `None` before the first.
     pub(super) remote_sequence: Option<u32>,
     /// The way that the peer's last message came.
     pub(super) flow: Flow,
+}
+
+const _: () = assert!(size_of::<Dialog>() <= 176);
+
+/// What [`Texts`] are of.
+#[derive(Clone, Copy)]
+enum Piece {
+    CallId,
+    /// Our From in requests of ours; our tag is in it.
+    Local,
+    LocalTag,
+    Remote,
+    /// Empty when the peer sends none (RFC 2543).
+    RemoteTag,
+    /// Where the next request goes: the peer's Contact.
+    RemoteTarget,
+    /// In the order in which a request of ours visits them, with a line break after each.
+    Routes,
+}
+
+const PIECES: usize = Piece::Routes as usize + 1;
+
+/// The texts of a dialog as they stand in headers, one after the other in one allocation.
+#[derive(Clone, Debug)]
+struct Texts {
+    octets: Box<[u8]>,
+    ends: [u32; PIECES],
+}
+
+impl Texts {
+    fn new(pieces: [&[u8]; PIECES]) -> Self {
+        let mut end = 0;
+        Self {
+            octets: pieces.concat().into(),
+            // A message is shorter than 4 GiB, and all pieces come from one or two.
+            ends: pieces.map(|piece| {
+                end += piece.len() as u32;
+                end
+            }),
+        }
+    }
+
+    fn get(&self, piece: Piece) -> &[u8] {
+        let place = piece as usize;
+        let end = |place: usize| self.ends.get(place).map_or(0, |end| *end as usize);
+        let start = place.checked_sub(1).map_or(0, end);
+        self.octets.get(start..end(place)).unwrap_or_default()
+    }
+
+    fn text(&self, piece: Piece) -> &str {
+        std::str::from_utf8(self.get(piece)).unwrap_or_default()
+    }
+
+    fn replace(&mut self, piece: Piece, octets: &[u8]) {
+        let mut pieces = [
+            Piece::CallId,
+            Piece::Local,
+            Piece::LocalTag,
+            Piece::Remote,
+            Piece::RemoteTag,
+            Piece::RemoteTarget,
+            Piece::Routes,
+        ]
+        .map(|piece| self.get(piece));
+        if let Some(place) = pieces.get_mut(piece as usize) {
+            *place = octets;
+        }
+        *self = Self::new(pieces);
+    }
+
+    fn header(&self, piece: Piece) -> Bytes {
+        Bytes::copy_from_slice(self.get(piece))
+    }
+
+    fn routes(&self) -> impl Iterator<Item = NameAddress> {
+        self.get(Piece::Routes)
+            .split(|octet| *octet == b'\n')
+            .filter_map(|route| NameAddress::parse(&Bytes::copy_from_slice(route)).ok())
+    }
 }
 
 impl Dialog {
@@ -45,13 +117,15 @@ impl Dialog {
         let remote = headers.from()?;
         let routes = routes(headers.addresses(HeaderName::RecordRoute)?)?;
         Ok(Self {
-            call_id: headers.call_id()?,
-            local: headers.to()?.with_tag(local_tag),
-            local_tag: local_tag.clone(),
-            remote_tag: remote.tag().unwrap_or_default(),
-            remote,
-            remote_target: headers.contact()?.uri,
-            routes,
+            texts: Texts::new([
+                headers.call_id()?.as_bytes(),
+                &headers.to()?.with_tag(local_tag).into_octets(),
+                local_tag.as_bytes(),
+                &(&remote).into_octets(),
+                remote.tag().unwrap_or_default().as_bytes(),
+                headers.contact()?.uri.to_string().as_bytes(),
+                &lines(&routes),
+            ]),
             local_sequence: 0,
             remote_sequence: Some(headers.cseq()?.number),
             flow: flow.clone(),
@@ -71,42 +145,60 @@ impl Dialog {
         let remote = response.headers.to()?;
         let mut routes = routes(response.headers.addresses(HeaderName::RecordRoute)?)?;
         routes.reverse();
+        // A provisional response may come without one; then what reached the peer once does so
+        // again.
+        let remote_target = response.headers.contact().map_or_else(
+            |_| request.uri.to_string(),
+            |contact| contact.uri.to_string(),
+        );
         Ok(Self {
-            call_id: request.headers.call_id()?,
-            local_tag: local.tag().unwrap_or_default(),
-            local,
-            remote_tag: remote.tag().unwrap_or_default(),
-            remote,
-            // A provisional response may come without one; then what reached the peer once does
-            // so again.
-            remote_target: response
-                .headers
-                .contact()
-                .map_or_else(|_| request.uri.clone(), |contact| contact.uri),
-            routes,
+            texts: Texts::new([
+                request.headers.call_id()?.as_bytes(),
+                &(&local).into_octets(),
+                local.tag().unwrap_or_default().as_bytes(),
+                &(&remote).into_octets(),
+                remote.tag().unwrap_or_default().as_bytes(),
+                remote_target.as_bytes(),
+                &lines(&routes),
+            ]),
             local_sequence: request.headers.cseq()?.number,
             remote_sequence: None,
             flow: flow.clone(),
         })
     }
 
+    /// Our tag.
+    pub(super) fn local_tag(&self) -> &str {
+        self.texts.text(Piece::LocalTag)
+    }
+
+    /// The peer's tag; empty when it sends none (RFC 2543).
+    pub(super) fn remote_tag(&self) -> &str {
+        self.texts.text(Piece::RemoteTag)
+    }
+
     /// Takes the peer's new Contact (a target refresh, RFC 3261 §12.2) and the way it came.
     pub(super) fn refresh(&mut self, contact: Result<NameAddress, SipError>, flow: &Flow) {
         if let Ok(contact) = contact {
-            self.remote_target = contact.uri;
+            let target = contact.uri.to_string();
+            if target.as_bytes() != self.texts.get(Piece::RemoteTarget) {
+                self.texts.replace(Piece::RemoteTarget, target.as_bytes());
+            }
         }
         self.flow = flow.clone();
     }
 
     /// Whether a request of the peer belongs to it (RFC 3261 §12.2.2).
     pub(super) fn is_of(&self, headers: &Headers) -> bool {
-        headers.call_id().as_ref() == Ok(&self.call_id)
+        headers
+            .call_id()
+            .is_ok_and(|call_id| call_id == self.texts.text(Piece::CallId))
             && headers
                 .from()
-                .is_ok_and(|from| from.tag().unwrap_or_default() == self.remote_tag)
+                .is_ok_and(|from| from.tag().unwrap_or_default() == self.remote_tag())
             && headers
                 .to()
-                .is_ok_and(|to| to.tag().as_ref() == Some(&self.local_tag))
+                .is_ok_and(|to| to.tag().as_deref() == Some(self.local_tag()))
     }
 
     /// Takes the number of a request of the peer's. False when it is not higher than the last
@@ -127,42 +219,54 @@ impl Dialog {
 
     /// As [`Dialog::request`], with a given number: for the ACK of a 2xx (RFC 3261 §13.2.2.4).
     pub(super) fn request_numbered(&self, method: Method, sequence: u32) -> Request {
-        let first_is_strict = self
-            .routes
+        let remote_target = self.remote_target();
+        let mut routes: Vec<NameAddress> = self.texts.routes().collect();
+        let strict = routes
             .first()
             .is_some_and(|first| first.uri.as_sip().is_some_and(|uri| !uri.is_loose_router()));
-        let (uri, routes, last) = match (first_is_strict, self.routes.split_first()) {
-            (true, Some((first, rest))) => {
-                // A strict router replaces the Request-URI by the next Route, so the target is
-                // the last of them.
-                let last = NameAddress::new(self.remote_target.clone());
-                (request_uri(&first.uri), rest, Some(last))
-            }
-            _ => (
-                request_uri(&self.remote_target),
-                self.routes.as_slice(),
-                None,
-            ),
+        let uri = if strict {
+            // A strict router replaces the Request-URI by the next Route, so the target is the
+            // last of them.
+            let first = routes.remove(0);
+            routes.push(NameAddress::new(remote_target));
+            request_uri(first.uri)
+        } else {
+            request_uri(remote_target)
         };
         let mut request = Request::new(method.clone(), uri);
         let headers = &mut request.headers;
-        for route in routes.iter().chain(last.as_ref()) {
+        for route in &routes {
             headers.push(HeaderName::Route, route);
         }
         headers.push(HeaderName::MaxForwards, MAX_FORWARDS);
-        headers.push(HeaderName::From, &self.local);
-        headers.push(HeaderName::To, &self.remote);
-        headers.push(HeaderName::CallId, &self.call_id);
+        headers.push(HeaderName::From, self.texts.header(Piece::Local));
+        headers.push(HeaderName::To, self.texts.header(Piece::Remote));
+        headers.push(HeaderName::CallId, self.texts.header(Piece::CallId));
         headers.push(HeaderName::CSeq, CSeq::new(sequence, method));
         request
     }
 
     /// The URI that a request of ours visits first: the first route, else the remote target.
-    pub(super) fn first_hop(&self) -> &Uri {
-        self.routes
-            .first()
-            .map_or(&self.remote_target, |route| &route.uri)
+    pub(super) fn first_hop(&self) -> Uri {
+        let first = self.texts.routes().next();
+        first.map_or_else(|| self.remote_target(), |route| route.uri)
     }
+
+    fn remote_target(&self) -> Uri {
+        let octets = self.texts.header(Piece::RemoteTarget);
+        // It was one when it came.
+        Uri::parse(&octets).unwrap_or_else(|_| Uri::Other(Text::new(octets).unwrap_or_default()))
+    }
+}
+
+/// A line for each.
+fn lines(routes: &[NameAddress]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for route in routes {
+        lines.extend_from_slice(&route.into_octets());
+        lines.push(b'\n');
+    }
+    lines
 }
 
 fn routes(routes: Vec<NameAddress>) -> Result<Vec<NameAddress>, SipError> {
@@ -174,15 +278,15 @@ fn routes(routes: Vec<NameAddress>) -> Result<Vec<NameAddress>, SipError> {
 
 /// A URI as a Request-URI: without headers and without the `method` parameter (RFC 3261
 /// §19.1.1, table 1).
-fn request_uri(uri: &Uri) -> Uri {
+fn request_uri(uri: Uri) -> Uri {
     match uri {
         Uri::Sip(sip) if sip.headers.is_some() || sip.parameters.has("method") => {
-            let mut plain: SipUri = sip.clone();
+            let mut plain: SipUri = sip;
             plain.headers = None;
             plain.parameters.remove("method");
             plain.into()
         }
-        other => other.clone(),
+        other => other,
     }
 }
 
@@ -258,6 +362,42 @@ mod tests {
             values(&bye, HeaderName::Route),
             ["<sip:p2;lr>", "<sip:1@198.51.100.2:5070>"]
         );
+    }
+
+    #[test]
+    fn a_target_refresh_changes_where_requests_go_and_nothing_else() {
+        let mut dialog =
+            Dialog::accepted(&invite(&["<sip:p1;lr>"]), &"ours".into(), &flow()).unwrap();
+        let before = dialog.request(Method::Info);
+        let contact = "<sip:moved@203.0.113.9:5080;transport=tcp>".parse();
+        dialog.refresh(contact, &flow());
+        let after = dialog.request(Method::Info);
+        assert_eq!(
+            after.uri.to_string(),
+            "sip:moved@203.0.113.9:5080;transport=tcp"
+        );
+        for name in [
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::Route,
+        ] {
+            assert_eq!(after.headers.get(name), before.headers.get(name));
+        }
+        assert_eq!(
+            (dialog.local_tag(), dialog.remote_tag()),
+            ("ours", "theirs")
+        );
+    }
+
+    #[test]
+    fn a_display_name_that_is_no_utf8_comes_back_octet_for_octet() {
+        let mut request = invite(&[]);
+        let from = bytes::Bytes::from_static(b"\"J\xf6rg\" <sip:1@198.51.100.2>;tag=theirs");
+        request.headers.set(HeaderName::From, from.clone());
+        let mut dialog = Dialog::accepted(&request, &"ours".into(), &flow()).unwrap();
+        let bye = dialog.request(Method::Bye);
+        assert_eq!(*bye.headers.get(HeaderName::To).unwrap().value(), from);
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl<M: MediaPlane> Core<M> {
         if let Some(headers) = headers {
             carry_ending(headers, &mut bye.headers);
         }
-        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Bye {
             call: id,
             to: side,

@@ -27,6 +27,8 @@ use crate::{
     },
 };
 
+/// The number of an INVITE of ours that begins a call.
+pub(super) const FIRST_SEQUENCE: u32 = 1;
 /// Retry-After while we are being shut down, in seconds.
 pub(super) const RETRY_DRAINING: u32 = 30;
 /// Retry-After when we are full, in seconds: long enough for some calls to end.
@@ -174,7 +176,7 @@ impl<M: MediaPlane> Core<M> {
         };
         let id = self.new_call_id();
         let mut legs = [
-            Leg::new(Arc::clone(from), call_id, flow.remote, None),
+            Leg::new(Arc::clone(from), call_id.copied(), flow.remote, None),
             Leg::new(Arc::clone(&to), self.new_sip_call_id(), flow.remote, None),
         ];
         let (negotiation, offer) =
@@ -189,7 +191,8 @@ impl<M: MediaPlane> Core<M> {
             };
         let mut call = Call {
             id,
-            number: number.clone(),
+            // What is kept must not keep the whole INVITE.
+            number: number.copied(),
             from: caller.uri.user().map(Text::from),
             started: now,
             answered: None,
@@ -333,7 +336,7 @@ impl<M: MediaPlane> Core<M> {
         let [_, leg] = &mut call.legs;
         leg.remote = target.remote;
         headers.push(HeaderName::CallId, &leg.call_id);
-        headers.push(HeaderName::CSeq, CSeq::new(1, Method::Invite));
+        headers.push(HeaderName::CSeq, CSeq::new(FIRST_SEQUENCE, Method::Invite));
         identify(&mut request, &trunk);
         carry_invite(theirs, &mut request.headers);
         if !setup.offer.is_empty() {

@@ -51,8 +51,8 @@ pub(super) struct Leg {
     /// The number of our INVITE whose 2xx came and whose ACK waits for an answer of the other
     /// side.
     pub(super) owes_ack: Option<u32>,
-    /// Our last ACK, for further copies of the 2xx.
-    pub(super) acknowledged: Option<Acknowledged>,
+    /// Our last ACK, for further copies of the 2xx: as long as these may come.
+    pub(super) acknowledged: Option<Box<Acknowledged>>,
     pub(super) bye: Bye,
 }
 

@@ -181,7 +181,7 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = call.setup.take() else {
             return false;
         };
-        self.forget_setup(&setup, Some(&dialog_a.local_tag));
+        self.forget_setup(&setup, Some(dialog_a.local_tag()));
         call.answered = Some(now);
         let sequence = dialog_b.local_sequence;
         let server_sequence = dialog_a.remote_sequence.unwrap_or_default();
@@ -304,13 +304,13 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
-    pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&Text>) {
+    pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&str>) {
         self.timers.clear(setup.no_answer);
         if let Some(server) = setup.server {
             self.servers.remove(&server);
         }
         for fork in &setup.forks {
-            if kept != Some(&fork.local_tag) {
+            if kept != Some(fork.local_tag.as_str()) {
                 self.forget_tag(&fork.local_tag);
             }
         }

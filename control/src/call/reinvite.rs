@@ -123,10 +123,11 @@ impl<M: MediaPlane> Core<M> {
         if !offer.is_empty() {
             request = request.with_body(SDP, offer);
         }
-        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Reinvite {
             call: id,
             to,
+            sequence: dialog.local_sequence,
             trunk: Arc::clone(&trunk),
         };
         let client = self.send(now, &trunk, target, request, client);

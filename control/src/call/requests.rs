@@ -237,7 +237,7 @@ impl<M: MediaPlane> Core<M> {
         };
         let mut info = dialog.request(Method::Info);
         carry_info(request, &mut info);
-        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Info {
             call: call.id,
             to,

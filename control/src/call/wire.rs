@@ -9,11 +9,13 @@ use super::{
     Core, Discard, Output, Side,
     core::parse_tag,
     dialog::Dialog,
+    invite::FIRST_SEQUENCE,
     model::{Acknowledged, Call, EARLY_DIALOGS},
     routing::inside_dialog,
     statistics::Direction,
     trunk::Trunk,
 };
+use crate::room::give_back;
 use crate::sip::{
     Flow, HeaderName, Headers, Limits, Message, Method, Request, Response, Target, Text,
     TransactionEvent, TransactionId, TransactionOutput, parse_shared,
@@ -33,6 +35,8 @@ pub(super) enum Client {
     Reinvite {
         call: CallId,
         to: Side,
+        /// Its number.
+        sequence: u32,
         trunk: Arc<Trunk>,
     },
     /// A BYE to a side.
@@ -172,8 +176,11 @@ impl<M: MediaPlane> Core<M> {
             // The caller never heard our refusal; there is nobody left to tell.
             TransactionEvent::NoAck { .. } => {}
             TransactionEvent::Terminated { id } => {
-                self.clients.remove(&id);
+                if let Some(client) = self.clients.remove(&id) {
+                    self.forget_ack(&client);
+                }
                 self.servers.remove(&id);
+                give_back(&mut self.clients);
             }
         }
     }
@@ -233,6 +240,21 @@ impl<M: MediaPlane> Core<M> {
                 }
             }
             Some(Client::Nobody { .. }) | None => {}
+        }
+    }
+
+    /// With the transaction of an INVITE, copies of its 2xx end too, and nobody wants our ACK again.
+    fn forget_ack(&mut self, client: &Client) {
+        let (call, side, number) = match *client {
+            Client::Setup { call, .. } => (call, Side::B, FIRST_SEQUENCE),
+            Client::Reinvite {
+                call, to, sequence, ..
+            } => (call, to, sequence),
+            _ => return,
+        };
+        if let Some(call) = self.calls.get_mut(&call) {
+            let leg = call.leg_mut(side);
+            leg.acknowledged.take_if(|ack| ack.sequence == number);
         }
     }
 
@@ -307,7 +329,7 @@ impl<M: MediaPlane> Core<M> {
         if let Some(body) = body {
             ack = ack.with_body(super::headers::SDP, body);
         }
-        let target = inside_dialog(trunk, dialog.first_hop(), &dialog.flow);
+        let target = inside_dialog(trunk, &dialog.first_hop(), &dialog.flow);
         let bytes = self
             .transactions
             .acknowledge(target.clone(), &trunk.sent_by, ack);
@@ -350,7 +372,7 @@ impl<M: MediaPlane> Core<M> {
             dismissed.push((tag, ack));
         }
         let bye = dialog.request(Method::Bye);
-        let target = inside_dialog(&trunk, dialog.first_hop(), &dialog.flow);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Nobody {
             trunk: Arc::clone(&trunk),
         };
@@ -365,7 +387,7 @@ impl<M: MediaPlane> Core<M> {
         };
         let tag = response.headers.to().ok().and_then(|to| to.tag());
         let sequence = response.headers.cseq().ok().map(|cseq| cseq.number);
-        if tag.unwrap_or_default() != dialog.remote_tag {
+        if tag.unwrap_or_default() != dialog.remote_tag() {
             return false;
         }
         if let Some(ack) = &leg.acknowledged

@@ -108,7 +108,8 @@ impl Request {
         self.headers.write(&mut out, self.body.len());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&self.body);
-        out.freeze()
+        // What is kept to be sent again takes no more room than it is long.
+        Bytes::copy_from_slice(&out)
     }
 }
 
@@ -211,7 +212,8 @@ impl Response {
         self.headers.write(&mut out, self.body.len());
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&self.body);
-        out.freeze()
+        // What is kept to be sent again takes no more room than it is long.
+        Bytes::copy_from_slice(&out)
     }
 }
 

@@ -28,6 +28,12 @@ impl Text {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The same in a buffer of its own: for what is kept longer than the message it came in.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The octets, shared.
     #[must_use]
     pub const fn octets(&self) -> &Bytes {

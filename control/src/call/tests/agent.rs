@@ -454,7 +454,7 @@ impl Agent {
         } else {
             self.seen.answered += 1;
             let dialog = Dialog::accepted(&request, tag, &flow).unwrap();
-            let key = key(tag, &dialog.remote_tag);
+            let key = key(tag, dialog.remote_tag());
             self.open(now, key.clone(), dialog, random);
             key
         };
@@ -593,6 +593,6 @@ impl Agent {
     }
 }
 
-fn key(ours: &Text, theirs: &Text) -> Text {
+fn key(ours: &str, theirs: &str) -> Text {
     format!("{ours} {theirs}").into()
 }

@@ -26,6 +26,7 @@ use self::{
     slots::{Kind, Role, Slots, State},
 };
 use super::{Flow, HeaderName, Message, Response, Target, Text, Via};
+use crate::room::give_back;
 
 pub use event::{
     TransactionCounters, TransactionError, TransactionEvent, TransactionId, TransactionOutput,
@@ -236,6 +237,7 @@ impl TransactionLayer {
         }
         if let Role::Server(server) = transaction.role {
             self.servers.remove(&server.key);
+            give_back(&mut self.servers);
         }
     }
 }

@@ -32,6 +32,15 @@ impl ServerKey {
             },
         })
     }
+
+    /// The same without the message that it was read from: it outlives that by half a minute.
+    fn copied(&self) -> Self {
+        Self {
+            branch: self.branch.copied(),
+            host: self.host.copied(),
+            ..self.clone()
+        }
+    }
 }
 
 impl TransactionLayer {
@@ -212,6 +221,7 @@ impl TransactionLayer {
         flow: &Flow,
         silent: bool,
     ) -> TransactionId {
+        let key = key.copied();
         let role = Role::Server(Server {
             key: key.clone(),
             tag: None,

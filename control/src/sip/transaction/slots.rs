@@ -121,9 +121,10 @@ impl Transaction {
 /// How many stale entries of the heap are not worth a sweep.
 const SLACK: usize = 1024;
 
+// Boxed: the slab never gets smaller, and after a burst of calls most of it is empty.
 struct Slot {
     generation: u32,
-    transaction: Option<Transaction>,
+    transaction: Option<Box<Transaction>>,
 }
 
 /// A slab of transactions with generations in their names, and a heap of alarms. A transaction
@@ -163,6 +164,7 @@ impl Slots {
     pub fn insert(&mut self, transaction: Transaction) -> TransactionId {
         let id = self.next_id();
         let (index, generation) = parts(id);
+        let transaction = Box::new(transaction);
         match self.slots.get_mut(index) {
             Some(slot) => {
                 self.free.pop();
@@ -183,10 +185,10 @@ impl Slots {
             .get_mut(index)
             .filter(|slot| slot.generation == generation)?
             .transaction
-            .as_mut()
+            .as_deref_mut()
     }
 
-    pub fn remove(&mut self, id: TransactionId) -> Option<Transaction> {
+    pub fn remove(&mut self, id: TransactionId) -> Option<Box<Transaction>> {
         let (index, generation) = parts(id);
         let slot = self
             .slots
@@ -228,6 +230,7 @@ impl Slots {
             self.get_mut(*id)
                 .is_some_and(|transaction| transaction.scheduled == Some(*at))
         });
+        heap.shrink_to(2 * self.live + SLACK);
         self.heap = heap;
     }
 
@@ -270,7 +273,7 @@ impl Slots {
         self.slots
             .iter()
             .enumerate()
-            .filter(|(_, slot)| slot.transaction.as_ref().is_some_and(&wanted))
+            .filter(|(_, slot)| slot.transaction.as_deref().is_some_and(&wanted))
             .map(|(index, slot)| TransactionId(u64::from(slot.generation) << 32 | index as u64))
             .collect()
     }
