@@ -114,6 +114,8 @@ fn install(workers: &Workers, kind: Kind, number: u16) -> Result<Call, Failure> 
             },
             unprotect: (kind == Kind::Unprotect).then(callers_key),
             protect: protect.clone(),
+            unprotect_row: None,
+            protect_row: None,
             rtcp: RtcpRoute::default(),
             opposite: None,
         },

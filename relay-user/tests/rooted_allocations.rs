@@ -87,6 +87,8 @@ fn flow(from: &str, to: &str, unprotect: bool, protect: bool) -> SlowFlow {
         sources: Sources::default(),
         unprotect: unprotect.then(key),
         protect: protect.then(key),
+        unprotect_row: None,
+        protect_row: None,
         rtcp: RtcpRoute::default(),
         opposite: None,
     }

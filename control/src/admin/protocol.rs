@@ -91,6 +91,8 @@ pub struct StreamReport {
     /// The estimated mean opinion score (ITU-T G.107); `None` before the first packet.
     pub mos: Option<f64>,
     pub srtp_failures: u64,
+    /// Whether so many are refused that its sender must have another key.
+    pub srtp_alarm: bool,
     /// The source that is pinned.
     pub peer: Option<String>,
 }
@@ -127,6 +129,7 @@ pub struct StatisticsReport {
     /// Streams that are up, by path (and reason).
     pub streams: Vec<Count>,
     pub srtp_failures: u64,
+    pub srtp_xdp: SrtpReport,
     pub lost: u64,
     pub flows: u64,
     pub flow_capacity: u64,
@@ -180,6 +183,16 @@ pub struct InterfaceReport {
     /// `native`, `generic` or `off`.
     pub xdp: String,
     pub why: String,
+}
+
+/// What the kernel does with SRTP.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct SrtpReport {
+    pub loaded: bool,
+    pub why: String,
+    /// Rows of its table of keys, two for each leg with SRTP.
+    pub streams: u64,
+    pub capacity: u64,
 }
 
 /// Port pairs of one interface.

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use relay_user::media::{
-    FlowSnapshot, MediaSnapshot, Path, StreamState, StreamStatistics, Verdict,
+    FlowSnapshot, MediaSnapshot, Path, SrtpOffload, StreamState, StreamStatistics, Verdict,
 };
 
 use super::protocol::{
     CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount, PortReport,
-    ResponseCount, StatisticsReport, StreamReport, TrunkCount,
+    ResponseCount, SrtpReport, StatisticsReport, StreamReport, TrunkCount,
 };
 use crate::{
     call::{CallSnapshot, CoreStatistics, LegSnapshot},
@@ -94,6 +94,7 @@ fn stream(call: &CallSnapshot, stream: &StreamStatistics, from: &str, to: &str) 
         jitter_ms: hundredths(stream.jitter_ms),
         mos: quality.map(|quality| hundredths(quality.mos)),
         srtp_failures: stream.srtp_failures,
+        srtp_alarm: stream.srtp_alarm,
         peer: stream.peer.map(|peer| peer.to_string()),
     }
 }
@@ -176,7 +177,13 @@ pub(super) fn statistics(
                 count: *count,
             })
             .collect(),
-        srtp_failures: media.srtp_failures,
+        srtp_failures: media.srtp_failures.iter().map(|(.., count)| count).sum(),
+        srtp_xdp: SrtpReport {
+            loaded: media.srtp.offload == SrtpOffload::Loaded,
+            why: media.srtp.why.clone(),
+            streams: media.srtp.streams.into(),
+            capacity: media.srtp.capacity.into(),
+        },
         lost: media.lost,
         flows: media.flows.into(),
         flow_capacity: media.flow_capacity.into(),

@@ -167,7 +167,10 @@ pub fn call_table(call: &CallReport) -> String {
                     stream
                         .mos
                         .map_or_else(String::new, |mos| format!("{mos:.2}")),
-                    stream.srtp_failures.to_string(),
+                    match stream.srtp_alarm {
+                        true => format!("{} (alarm)", stream.srtp_failures),
+                        false => stream.srtp_failures.to_string(),
+                    },
                 ]
             })
             .collect();
@@ -234,7 +237,7 @@ pub fn flows_table(flows: &[FlowReport]) -> String {
 pub fn statistics_table(report: &StatisticsReport) -> String {
     let mut text = format!(
         "{}\nflows {} of {}, {} of map memory\nnext hops {}, {} unresolved\nevents lost {}\n\
-         RTP lost before us {}\nSRTP refused {}\nSIP transactions {}, connections {}\n",
+         RTP lost before us {}\nSRTP refused {}, in the kernel {} ({}), keys there {} of {}\nSIP transactions {}, connections {}\n",
         report.phase,
         report.flows,
         report.flow_capacity,
@@ -244,6 +247,13 @@ pub fn statistics_table(report: &StatisticsReport) -> String {
         report.events_lost,
         report.lost,
         report.srtp_failures,
+        match report.srtp_xdp.loaded {
+            true => "yes",
+            false => "no",
+        },
+        plain(&report.srtp_xdp.why),
+        report.srtp_xdp.streams,
+        report.srtp_xdp.capacity,
         report.transactions,
         report.connections,
     );

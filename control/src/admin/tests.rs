@@ -125,7 +125,7 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
     let stream = |direction: &str| StreamReport {
         direction: direction.to_owned(),
         path: "userspace".to_owned(),
-        reason: Some("srtp".to_owned()),
+        reason: Some("srtp-gcm".to_owned()),
         state: "flowing".to_owned(),
         packets_xdp: 5,
         packets_userspace: 1_500,
@@ -135,6 +135,7 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
         jitter_ms: 0.5,
         mos: Some(4.37),
         srtp_failures: 1,
+        srtp_alarm: true,
         peer: Some("192.0.2.7:4000".to_owned()),
     };
     let leg = |trunk: &str| LegReport {
@@ -158,12 +159,13 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
     };
     assert_eq!(
         calls_table(std::slice::from_ref(&call)),
-        "ID  STATE        AGE      FROM     NUMBER  TO     NUMBER     CODEC      PATH              THERE  BACK\n \
-         7  established  1:02:05  carrier  -       teams  +15551234  PCMU/8000  userspace (srtp)   1505  1505\n"
+        "ID  STATE        AGE      FROM     NUMBER  TO     NUMBER     CODEC      PATH                  THERE  BACK\n \
+         7  established  1:02:05  carrier  -       teams  +15551234  PCMU/8000  userspace (srtp-gcm)   1505  1505\n"
     );
     let text = call_table(&call);
     assert!(text.contains("a?[31m@b"), "{text}");
-    assert!(text.contains("carrier -> teams  userspace (srtp)  flowing"));
+    assert!(text.contains("1 (alarm)"), "{text}");
+    assert!(text.contains("carrier -> teams  userspace (srtp-gcm)  flowing"));
     assert_eq!(calls_table(&[]), "no calls\n");
     assert_eq!(flows_table(&[]), "no flows\n");
     assert_eq!(octets(512), "512 B");

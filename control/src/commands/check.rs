@@ -79,11 +79,15 @@ fn summary(file: &Path, settings: &Settings) -> String {
     }
     let _ = writeln!(
         text,
-        "workers: {}\nXDP: {}, {} flows, {} of memory for its maps on this machine\n\
+        "workers: {}\nXDP: {}, {} flows, {}, {} of memory for its maps on this machine\n\
          at most {} calls at one time: [limits] calls allows {}, the ports {} legs on each address, the kernel's flows {} calls",
         offload.workers,
         offload.mode,
         settings.media.flows,
+        match offload.srtp_streams {
+            0 => "SRTP in userspace".to_owned(),
+            streams => format!("{streams} keys of SRTP"),
+        },
         octets(memory),
         most_calls(settings),
         settings.limits.calls,

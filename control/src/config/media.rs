@@ -30,6 +30,8 @@ pub fn relay_config(settings: &Settings, forced: Option<XdpMode>) -> RelayConfig
         xdp_forced: forced.is_some(),
         flows: media.flows,
         next_hops: NEXT_HOPS,
+        srtp_offload: media.srtp_offload,
+        srtp_streams: media.srtp_streams,
     }
 }
 

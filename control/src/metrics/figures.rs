@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use relay_user::media::{MediaSnapshot, StreamStatistics};
+use relay_user::media::{MediaSnapshot, SrtpOffload, StreamStatistics};
 
 use super::exposition::{Labels, Metric, Samples};
 use crate::{
@@ -183,6 +183,7 @@ impl Figures<'_> {
             packets: u64,
             lost: u64,
             worst_score: Option<f64>,
+            alarms: u32,
         }
         let mut trunks: BTreeMap<&str, Reception> = BTreeMap::new();
         for call in self.calls {
@@ -192,10 +193,14 @@ impl Figures<'_> {
             for (leg, stream) in call.legs.iter().zip(streams) {
                 let packets =
                     |stream: &StreamStatistics| stream.packets_xdp + stream.packets_userspace;
-                if packets(stream) == 0 {
+                if packets(stream) == 0 && !stream.srtp_alarm {
                     continue;
                 }
                 let reception = trunks.entry(&leg.trunk).or_default();
+                reception.alarms += u32::from(stream.srtp_alarm);
+                if packets(stream) == 0 {
+                    continue;
+                }
                 let jitter = stream.jitter_ms / 1000.0;
                 reception.streams += 1;
                 reception.jitter += jitter;
@@ -212,6 +217,18 @@ impl Figures<'_> {
             }
         }
         let labels = |trunk: &str| vec![("trunk", trunk.to_owned())];
+        // Every trunk has one from the beginning, so that an alert sees it rise.
+        let alarms = self.settings.trunks.iter().map(|trunk| {
+            let reception = trunks.get(trunk.name.as_str());
+            let alarms = reception.map_or(0, |reception| reception.alarms);
+            (labels(&trunk.name), f64::from(alarms))
+        });
+        metrics.push(gauge(
+            "srtp_alarms",
+            "Streams of which 50 packets or more of SRTP were refused in five seconds, by the trunk they come from: another key, or an attack",
+            alarms.collect(),
+        ));
+        trunks.retain(|_, reception| reception.streams > 0);
         let of = |value: fn(&Reception) -> f64| {
             trunks
                 .iter()
@@ -295,8 +312,20 @@ impl Figures<'_> {
         ));
         metrics.push(counter(
             "srtp_failures",
-            "SRTP and SRTCP packets that were refused",
-            vec![(Labels::new(), media.srtp_failures)],
+            "SRTP and SRTCP packets that were refused, by path and reason",
+            media
+                .srtp_failures
+                .iter()
+                .map(|(path, reason, value)| {
+                    (
+                        vec![
+                            ("path", (*path).to_owned()),
+                            ("reason", (*reason).to_owned()),
+                        ],
+                        *value,
+                    )
+                })
+                .collect(),
         ));
         metrics.push(counter(
             "lost_packets",
@@ -347,7 +376,25 @@ impl Figures<'_> {
                 })
                 .collect(),
         ));
+        metrics.push(gauge(
+            "srtp_xdp",
+            "1 if the kernel protects and unprotects SRTP, and why or why not",
+            vec![(
+                vec![("why", media.srtp.why.clone())],
+                f64::from(u8::from(media.srtp.offload == SrtpOffload::Loaded)),
+            )],
+        ));
         for (name, help, value) in [
+            (
+                "srtp_streams",
+                "Keys in the kernel's table of SRTP streams",
+                f64::from(media.srtp.streams),
+            ),
+            (
+                "srtp_streams_capacity",
+                "Keys that the kernel's table of SRTP streams holds at most",
+                f64::from(media.srtp.capacity),
+            ),
             (
                 "flows",
                 "Entries of the kernel's flow table",

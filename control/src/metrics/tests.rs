@@ -129,7 +129,7 @@ fn what_was_counted_is_shown() {
                 octets: 600,
             },
         )],
-        srtp_failures: 6,
+        srtp_failures: vec![("xdp", "replay", 6), ("userspace", "srtp-replay", 1)],
         next_hops_unresolved: 1,
         events_lost: 9,
         ports: vec![PortUse {
@@ -174,7 +174,16 @@ fn what_was_counted_is_shown() {
             "trunkline_octets_total{path=\"xdp\",verdict=\"drop\",reason=\"foreign-source\"}",
             600.0,
         ),
-        ("trunkline_srtp_failures_total", 6.0),
+        (
+            "trunkline_srtp_failures_total{path=\"xdp\",reason=\"replay\"}",
+            6.0,
+        ),
+        (
+            "trunkline_srtp_failures_total{path=\"userspace\",reason=\"srtp-replay\"}",
+            1.0,
+        ),
+        ("trunkline_srtp_alarms{trunk=\"carrier\"}", 0.0),
+        ("trunkline_srtp_xdp{why=\"\"}", 0.0),
         ("trunkline_next_hops_unresolved", 1.0),
         ("trunkline_events_lost_total", 9.0),
         ("trunkline_media_port_pairs_used{interface=\"eth0\"}", 2.0),

@@ -114,3 +114,21 @@ reasons! {
     /// The flow's key was taken away while the packet was worked on.
     KeyChanged = Drop, "key-changed";
 }
+
+impl Reason {
+    /// Whether SRTP was refused.
+    #[must_use]
+    pub const fn is_srtp_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Authentication
+                | Self::Replay
+                | Self::OldIndex
+                | Self::WrongMki
+                | Self::Repeated
+                | Self::Exhausted
+                | Self::Contended
+                | Self::KeyChanged
+        )
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     CallId, CallMedia, Capabilities, Family, MediaError, MediaInterface, MediaPlane, MediaPort,
-    Path, StreamState, StreamStatistics, plan, ports::Ports,
+    Path, SrtpOffload, StreamState, StreamStatistics, plan, ports::Ports,
 };
 
 /// Port accounting, plans and a record of what was asked, without a socket or a right. A clone
@@ -110,6 +110,8 @@ impl MediaPlane for MemoryMedia {
         }
         let capabilities = Capabilities {
             xdp: [shared.xdp; 2],
+            srtp: SrtpOffload::Loaded,
+            rows: [true; 2],
             room: true,
         };
         let paths = plan(&media, &capabilities);

@@ -19,10 +19,13 @@ pub use description::{
 pub use error::MediaError;
 pub use memory::MemoryMedia;
 pub use path::{Path, PathReason};
-pub use planner::{Capabilities, plan};
+use planner::is_srtp_offloadable;
+pub use planner::{Capabilities, SrtpOffload, plan};
 pub use ports::MediaInterface;
 pub use relay::{Relay, RelayConfig, StartError};
-pub use snapshot::{FlowSnapshot, MediaSnapshot, PortUse, Reason, ReasonCounters, Verdict};
+pub use snapshot::{
+    FlowSnapshot, MediaSnapshot, PortUse, Reason, ReasonCounters, SrtpState, Verdict,
+};
 pub use statistics::{StreamState, StreamStatistics};
 
 use std::net::SocketAddr;

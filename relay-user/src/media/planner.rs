@@ -2,15 +2,44 @@
 
 use relay_abi::flow::PAYLOAD_TYPES;
 
-use super::{CallMedia, LegMedia, Path, PathReason};
+use super::{CallMedia, LegMedia, Path, PathReason, SrtpSuite};
 
 /// What the kernel offers to one call, found out before planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Whether the XDP program runs on the interface of each leg.
     pub xdp: [bool; 2],
+    /// What the kernel does with SRTP.
+    pub srtp: SrtpOffload,
+    /// Whether every key of each stream has a row in the kernel's table; a stream without keys
+    /// lacks none.
+    pub rows: [bool; 2],
     /// Whether the kernel's tables have room for the call's flows.
     pub room: bool,
+}
+
+/// Whether SRTP goes through the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SrtpOffload {
+    /// By its own program.
+    Loaded,
+    /// The kernel did not take the program.
+    #[default]
+    NotLoaded,
+    /// The configuration says no.
+    Off,
+}
+
+impl SrtpSuite {
+    /// Why a stream of this suite is not the kernel's; `None` if it can be.
+    #[must_use]
+    pub const fn unserved(self) -> Option<PathReason> {
+        match self {
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => None,
+            Self::AesCm256HmacSha1_80 | Self::AesCm256HmacSha1_32 => Some(PathReason::SrtpAes256),
+            Self::AeadAes128Gcm | Self::AeadAes256Gcm => Some(PathReason::SrtpGcm),
+        }
+    }
 }
 
 /// The path of each stream: first from leg 0 to leg 1, then from leg 1 to leg 0. Where several
@@ -26,23 +55,39 @@ pub fn plan(media: &CallMedia, capabilities: &Capabilities) -> [Path; 2] {
             .map_or(0, |stream| stream.payload_types.len());
         let reason = shared
             .or((payload_types > PAYLOAD_TYPES).then_some(PathReason::PayloadTypes))
-            .or((!capabilities.room).then_some(PathReason::Capacity));
+            .or((!capabilities.room).then_some(PathReason::Capacity))
+            .or((capabilities.rows.get(direction) == Some(&false))
+                .then_some(PathReason::SrtpStreams));
         reason.map_or(Path::Xdp, Path::Userspace)
     })
 }
 
-/// A reason that holds for both streams, if there is one.
+/// Whether the kernel can serve the call's keys, as far as the call and the machine decide.
+pub(super) fn is_srtp_offloadable(media: &CallMedia, capabilities: &Capabilities) -> bool {
+    capabilities.srtp == SrtpOffload::Loaded && shared_reason(media, capabilities).is_none()
+}
+
+/// A reason that holds for both streams, if there is one: each has something to do with the keys
+/// of both legs.
 fn shared_reason(media: &CallMedia, capabilities: &Capabilities) -> Option<PathReason> {
     let [first, second] = &media.legs;
     if capabilities.xdp != [true, true] {
-        Some(PathReason::NoXdp)
-    } else if first.srtp.is_some() || second.srtp.is_some() {
-        Some(PathReason::Srtp)
-    } else if is_ipv4(first) != is_ipv4(second) {
-        Some(PathReason::AddressFamily)
-    } else {
-        None
+        return Some(PathReason::NoXdp);
     }
+    let secured = first.srtp.is_some() || second.srtp.is_some();
+    match capabilities.srtp {
+        SrtpOffload::NotLoaded if secured => return Some(PathReason::SrtpNotLoaded),
+        SrtpOffload::Off if secured => return Some(PathReason::SrtpOff),
+        _ => {}
+    }
+    if is_ipv4(first) != is_ipv4(second) {
+        return Some(PathReason::AddressFamily);
+    }
+    let mut suites = [first, second]
+        .into_iter()
+        .filter_map(|leg| leg.srtp.as_ref())
+        .flat_map(|keys| [keys.protect.suite, keys.unprotect.suite]);
+    suites.find_map(SrtpSuite::unserved)
 }
 
 /// SDP of one family never leads to media of the other: the local address decides.
@@ -61,13 +106,15 @@ mod tests {
 
     const ALL: Capabilities = Capabilities {
         xdp: [true, true],
+        srtp: SrtpOffload::Loaded,
+        rows: [true, true],
         room: true,
     };
 
-    fn keys() -> SrtpKeys {
+    fn keys(suite: SrtpSuite) -> SrtpKeys {
         let key = SrtpKey {
-            suite: SrtpSuite::AesCm128HmacSha1_80,
-            master: vec![7; 30].into(),
+            suite,
+            master: vec![7; suite.master_length()].into(),
             mki: None,
         };
         SrtpKeys {
@@ -96,9 +143,38 @@ mod tests {
             assert_eq!(plan(&call(), &lacking), userspace(PathReason::NoXdp));
         }
         for leg in [0, 1] {
-            let mut secured = call();
-            secured.legs[leg].srtp = Some(keys());
-            assert_eq!(plan(&secured, &ALL), userspace(PathReason::Srtp));
+            for (suite, reason) in [
+                (SrtpSuite::AesCm256HmacSha1_80, PathReason::SrtpAes256),
+                (SrtpSuite::AesCm256HmacSha1_32, PathReason::SrtpAes256),
+                (SrtpSuite::AeadAes128Gcm, PathReason::SrtpGcm),
+                (SrtpSuite::AeadAes256Gcm, PathReason::SrtpGcm),
+            ] {
+                let mut secured = call();
+                secured.legs[leg].srtp = Some(keys(suite));
+                assert_eq!(plan(&secured, &ALL), userspace(reason), "{suite:?}");
+            }
+            for suite in [
+                SrtpSuite::AesCm128HmacSha1_80,
+                SrtpSuite::AesCm128HmacSha1_32,
+            ] {
+                let mut secured = call();
+                secured.legs[leg].srtp = Some(keys(suite));
+                assert_eq!(plan(&secured, &ALL), [Path::Xdp, Path::Xdp], "{suite:?}");
+                for (srtp, reason) in [
+                    (SrtpOffload::NotLoaded, PathReason::SrtpNotLoaded),
+                    (SrtpOffload::Off, PathReason::SrtpOff),
+                ] {
+                    let lacking = Capabilities { srtp, ..ALL };
+                    assert_eq!(plan(&secured, &lacking), userspace(reason));
+                    assert_eq!(plan(&call(), &lacking), [Path::Xdp, Path::Xdp]);
+                }
+                let full = Capabilities {
+                    rows: [true, false],
+                    ..ALL
+                };
+                let reason = Path::Userspace(PathReason::SrtpStreams);
+                assert_eq!(plan(&secured, &full), [Path::Xdp, reason]);
+            }
 
             let mut mixed = call();
             mixed.legs[leg].port = MediaPort {
@@ -133,11 +209,16 @@ mod tests {
             xdp in any::<[bool; 2]>(),
             room in any::<bool>(),
             strict in any::<bool>(),
+            rows in any::<[bool; 2]>(),
+            suite in prop::sample::select(SrtpSuite::ALL.to_vec()),
+            srtp in prop::sample::select(vec![
+                SrtpOffload::Loaded, SrtpOffload::NotLoaded, SrtpOffload::Off,
+            ]),
         ) {
             let mut media = call();
             for side in [0, 1] {
                 let leg = &mut media.legs[side];
-                leg.srtp = secured[side].then(keys);
+                leg.srtp = secured[side].then(|| keys(suite));
                 if ipv6[side] {
                     leg.port.rtp = "[2001:db8::1]:20000".parse().unwrap();
                 }
@@ -150,20 +231,26 @@ mod tests {
                     clock_rate: 8000,
                 };
             }
-            let capabilities = Capabilities { xdp, room };
+            let capabilities = Capabilities { xdp, srtp, rows, room };
             let paths = plan(&media, &capabilities);
 
             let mut swapped = media.clone();
             swapped.legs.reverse();
             swapped.streams.reverse();
-            let mut reversed = plan(&swapped, &Capabilities { xdp: [xdp[1], xdp[0]], room });
+            let mut reversed = plan(&swapped, &Capabilities {
+                xdp: [xdp[1], xdp[0]],
+                rows: [rows[1], rows[0]],
+                ..capabilities
+            });
             reversed.reverse();
             prop_assert_eq!(paths, reversed);
 
             for side in [0, 1] {
                 let able = xdp == [true, true]
                     && room
-                    && secured == [false, false]
+                    && rows[side]
+                    && (secured == [false, false]
+                        || (srtp == SrtpOffload::Loaded && suite.unserved().is_none()))
                     && ipv6[0] == ipv6[1]
                     && usize::from(counts[side]) <= PAYLOAD_TYPES;
                 prop_assert_eq!(paths[side] == Path::Xdp, able);

@@ -7,7 +7,7 @@ pub use relay_abi::{
     verdict::{Reason, Verdict},
 };
 
-use super::{CallId, Path};
+use super::{CallId, Path, SrtpOffload};
 use crate::{offload::InterfaceState, slow::Discard};
 
 /// The media plane at one moment. What counts counts since the start of the process.
@@ -23,8 +23,10 @@ pub struct MediaSnapshot {
     pub workers_discarded: Vec<(Discard, ReasonCounters)>,
     /// Packets that the kernel dropped because a worker's socket was full.
     pub socket_overflows: u64,
-    /// SRTP and SRTCP packets that were refused.
-    pub srtp_failures: u64,
+    /// SRTP and SRTCP packets that were refused, by path (`xdp` or `userspace`) and reason.
+    pub srtp_failures: Vec<(&'static str, &'static str, u64)>,
+    /// What the kernel does with SRTP.
+    pub srtp: SrtpState,
     /// RTP packets that sources sent and that did not come (RFC 3550, section A.3).
     pub lost: u64,
     /// Streams that exist now, by path.
@@ -42,6 +44,18 @@ pub struct MediaSnapshot {
     pub events_lost: u64,
     /// Port pairs by interface.
     pub ports: Vec<PortUse>,
+}
+
+/// What the kernel does with SRTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SrtpState {
+    pub offload: SrtpOffload,
+    /// Why it is so.
+    pub why: String,
+    /// Rows in use, one for each key.
+    pub streams: u32,
+    /// How many there are.
+    pub capacity: u32,
 }
 
 /// The port pairs of one interface, over all its addresses.

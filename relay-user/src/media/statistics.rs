@@ -23,6 +23,9 @@ pub struct StreamStatistics {
     pub jitter_ms: f64,
     /// SRTP packets refused: authentication failed, or seen before.
     pub srtp_failures: u64,
+    /// Whether so many were refused lately that its sender must have another key, or somebody else
+    /// sends: ten a second over five seconds.
+    pub srtp_alarm: bool,
     /// The pinned source.
     pub peer: Option<SocketAddr>,
 }
@@ -41,6 +44,7 @@ impl StreamStatistics {
             lost: 0,
             jitter_ms: 0.0,
             srtp_failures: 0,
+            srtp_alarm: false,
             peer: None,
         }
     }

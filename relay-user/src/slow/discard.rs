@@ -51,7 +51,7 @@ discards! {
     SrtpAuthentication = "srtp-authentication";
     /// SRTP or SRTCP that was seen before, or is older than the replay window.
     SrtpReplay = "srtp-replay";
-    /// SRTP or SRTCP that libsrtp refuses for another reason.
+    /// SRTP or SRTCP that is refused for another reason.
     SrtpOther = "srtp-other";
     /// The other leg has not said where it receives.
     NoDestination = "no-destination";
@@ -61,6 +61,17 @@ discards! {
     NoSendSlot = "no-send-slot";
     /// The kernel did not send it: no route, no room in the device's queue, a firewall.
     SendFailed = "send-failed";
+}
+
+impl Discard {
+    /// Whether SRTP or SRTCP was refused.
+    #[must_use]
+    pub const fn is_srtp_failure(self) -> bool {
+        matches!(
+            self,
+            Self::SrtpAuthentication | Self::SrtpReplay | Self::SrtpOther
+        )
+    }
 }
 
 impl From<Reason> for Discard {

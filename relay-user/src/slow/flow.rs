@@ -1,11 +1,14 @@
 //! What a worker is told about a flow.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 use relay_abi::flow::{Address, Endpoint, FlowEntry, FlowKey};
 
-use crate::media::{Latching, SrtpKey};
+use crate::{
+    media::{Latching, SrtpKey},
+    srtp::Row,
+};
 
 /// One direction of a call's media as a worker serves it: what comes in on one leg's ports, RTP and
 /// RTCP alike, and goes out of the other leg's.
@@ -18,6 +21,8 @@ pub struct SlowFlow {
     /// - `ssrc_out` and the offsets are what the first source is translated by; once a source is
     ///   known the worker's own are kept;
     /// - `to` is where packets go until the other leg's peer is learned;
+    /// - [`FlowEntry::UNPROTECT_SECOND`] is the worker's to say, which knows whose SSRC each of the
+    ///   row's states is;
     /// - [`FlowEntry::USERSPACE`] and `next_hop` mean nothing to it, and `counters` is what
     ///   [`LastOutput`] is asked for; [`SlowEvent::Source`](super::SlowEvent::Source) has them as
     ///   they were installed.
@@ -30,6 +35,10 @@ pub struct SlowFlow {
     pub unprotect: Option<SrtpKey>,
     /// Our key towards the other leg when that is SRTP: protects RTP and RTCP.
     pub protect: Option<SrtpKey>,
+    /// The row of `unprotect`, whose indices the kernel takes too; `None` leaves all to libsrtp.
+    pub unprotect_row: Option<Arc<Row>>,
+    /// The row of `protect`.
+    pub protect_row: Option<Arc<Row>>,
     pub rtcp: RtcpRoute,
     /// The flow of the other direction, whose translation RTCP's reports are led back through and
     /// whose learned peer this flow's packets are sent to.

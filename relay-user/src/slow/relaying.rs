@@ -68,10 +68,7 @@ impl Served {
         let result = self.decide(received, buffer, payload, around);
         if let Err(discard) = result {
             self.shared.dropped();
-            if matches!(
-                discard,
-                Discard::SrtpAuthentication | Discard::SrtpReplay | Discard::SrtpOther
-            ) {
+            if discard.is_srtp_failure() {
                 self.shared.srtp_failed();
             }
         }
@@ -153,6 +150,7 @@ impl Served {
                 payload_type
             }
             Err(Reason::NotPinned | Reason::NewSsrc) => {
+                self.note_change(&header, received.now);
                 self.learn(&received.source, &header, received.now, around.kernel);
                 relay::check_stream(&self.entry, &header)?
             }

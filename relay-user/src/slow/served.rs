@@ -45,12 +45,16 @@ impl Prepared {
         let name = |key: &crate::media::SrtpKey| SlowError::Keys {
             suite: key.suite.name(),
         };
+        let row = flow.unprotect_row.take();
         let unprotect = match &flow.unprotect {
-            Some(key) => Some(Box::new(Inbound::new(key).map_err(|_| name(key))?)),
+            Some(key) => Some(Box::new(Inbound::sharing(key, row).map_err(|_| name(key))?)),
             None => None,
         };
+        let row = flow.protect_row.take();
         let protect = match &flow.protect {
-            Some(key) => Some(Box::new(Outbound::new(key).map_err(|_| name(key))?)),
+            Some(key) => Some(Box::new(
+                Outbound::sharing(key, row).map_err(|_| name(key))?,
+            )),
             None => None,
         };
         let payload_types = (!flow.payload_types.is_empty()).then(|| {
@@ -167,9 +171,15 @@ impl Served {
             }
         }
         let resumed = old.has(FlowEntry::HELD) && !entry.has(FlowEntry::HELD);
-        if resumed && prepared.protect.is_some() {
+        let secured = prepared.protect.is_some() || prepared.unprotect.is_some();
+        let kept = match (&self.unprotect, &prepared.unprotect) {
+            (Some(old), Some(new)) => old.is_like(new),
+            (_, new) => new.is_none(),
+        };
+        if resumed && secured || !kept {
             // What the other leg did not hear during the hold must not look to it, nor to our own
-            // replay window, like half the sequence numbers lost: the source is taken up anew.
+            // replay window, like half the sequence numbers lost; and a new key's states are
+            // nobody's yet. So the source is taken up anew.
             entry.flags = (entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
         }
         self.entry = entry;
@@ -212,10 +222,21 @@ impl Served {
         }
     }
 
-    /// Whether the source of `header` may take over at `now`.
-    pub(super) fn may_change(&mut self, header: &RtpHeader, now: u64) -> bool {
-        let first = !self.entry.has(FlowEntry::SSRC_KNOWN);
-        first || header.ssrc == self.entry.ssrc_in || self.changes.take(now)
+    /// Whether the source of `header` may take over at `now`. That it does
+    /// [`Served::note_change`] is told, once nothing else is against it.
+    pub(super) fn may_change(&self, header: &RtpHeader, now: u64) -> bool {
+        !self.changes_source(header) || self.changes.allows(now)
+    }
+
+    /// Counts that the source of `header` takes over.
+    pub(super) fn note_change(&mut self, header: &RtpHeader, now: u64) {
+        if self.changes_source(header) {
+            self.changes.take(now);
+        }
+    }
+
+    fn changes_source(&self, header: &RtpHeader) -> bool {
+        self.entry.has(FlowEntry::SSRC_KNOWN) && header.ssrc != self.entry.ssrc_in
     }
 
     /// Whether the source has begun its sequence numbers anew under the same SSRC, which two packets
@@ -226,10 +247,21 @@ impl Served {
     /// [`Discard::SrtpReplay`] for the first of the two, and for one that is only late.
     pub(super) fn restarts(&mut self, header: &RtpHeader) -> Result<bool, Discard> {
         let sequence = header.sequence.get();
-        let behind = (self.reception.highest_sequence as u16).wrapping_sub(sequence) as i16;
-        let current =
-            self.reception.received > 0 && self.reception.generation == self.entry.generation.get();
-        if self.protect.is_none() || !current || i32::from(behind) <= REPLAY_WINDOW {
+        let behind = match self.protect.as_deref().map(Outbound::shared_highest) {
+            None => None,
+            // What was sent by whichever path.
+            Some(Some(highest)) => {
+                let out = sequence.wrapping_add(self.entry.sequence_offset.get());
+                (highest > 0).then_some((highest as u16).wrapping_sub(out))
+            }
+            Some(None) => {
+                let reception = &self.reception;
+                let current =
+                    reception.received > 0 && reception.generation == self.entry.generation.get();
+                current.then_some((reception.highest_sequence as u16).wrapping_sub(sequence))
+            }
+        };
+        if behind.is_none_or(|behind| i32::from(behind as i16) <= REPLAY_WINDOW) {
             self.restart = None;
             return Ok(false);
         }
@@ -266,6 +298,9 @@ impl Served {
         let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
         self.entry.flags = (self.entry.flags.get() | known).into();
         self.publish();
+        if let Some(context) = &self.unprotect {
+            context.announce(self.entry.generation.get());
+        }
         self.source_untold = true;
     }
 
@@ -343,6 +378,13 @@ impl Served {
 
     /// Lets the opposite flow's worker and the readers know.
     fn publish(&mut self) {
+        let second = self.unprotect.as_deref().is_some_and(Inbound::is_on_second);
+        let flags = self.entry.flags.get() & !FlowEntry::UNPROTECT_SECOND;
+        self.entry.flags = match second {
+            true => flags | FlowEntry::UNPROTECT_SECOND,
+            false => flags,
+        }
+        .into();
         let entry = &self.entry;
         let mut known = self.translation.known.get() & Translation::RTCP;
         if entry.has(FlowEntry::PINNED) {

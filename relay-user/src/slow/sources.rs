@@ -78,9 +78,14 @@ impl ChangeLimit {
         }
     }
 
-    /// Takes one change at `now`, in nanoseconds; false if there is none left.
+    /// Whether there is a change left at `now`, in nanoseconds.
+    pub(super) fn allows(&self, now: u64) -> bool {
+        self.left > 0 || self.refills(now) > 0
+    }
+
+    /// Takes one change at `now`; false if there is none left.
     pub(super) fn take(&mut self, now: u64) -> bool {
-        let refills = now.saturating_sub(self.refilled) / REFILL;
+        let refills = self.refills(now);
         if refills > 0 {
             self.left = self
                 .left
@@ -95,6 +100,10 @@ impl ChangeLimit {
             }
             None => false,
         }
+    }
+
+    fn refills(&self, now: u64) -> u64 {
+        now.saturating_sub(self.refilled) / REFILL
     }
 }
 
@@ -165,8 +174,8 @@ mod tests {
     fn changes_are_limited_and_come_back() {
         let mut limit = ChangeLimit::new();
         let start = 5 * REFILL;
-        assert!((0..4).all(|_| limit.take(start)));
-        assert!(!limit.take(start));
+        assert!((0..4).all(|_| limit.allows(start) && limit.take(start)));
+        assert!(!limit.allows(start) && !limit.take(start));
         assert!(!limit.take(start + REFILL - 1));
         assert!(limit.take(start + REFILL));
         assert!(!limit.take(start + REFILL));

@@ -4,18 +4,26 @@
 //! with, an [`Outbound`] one the key that we send with. It serves every SSRC, each with its own
 //! rollover counter and replay window of 128 packets. A key that a leg names again keeps its
 //! context and so its ROC ([`Inbound::uses`]); a new key begins a new context, at ROC 0.
+//!
+//! A context may share the indices of its RTP with the kernel's program ([`Row`]). Its RTP is then
+//! protected and unprotected by our own functions, those of the kernel; its RTCP by libsrtp still.
 
 #[cfg(test)]
 mod agreement;
 mod error;
 mod prepared;
+mod row;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use error::SrtpError;
 pub use prepared::{StreamKey, offloadable};
+pub use row::{Row, Rows};
 
+use std::sync::Arc;
+
+use row::{RowInbound, RowOutbound};
 use session::{Direction, Operation, Session};
 
 use crate::media::SrtpKey;
@@ -31,12 +39,14 @@ pub const SOURCES: usize = 32;
 #[derive(Debug)]
 pub struct Inbound {
     session: Session,
+    row: Option<RowInbound>,
 }
 
 /// Protects what is sent to a leg.
 #[derive(Debug)]
 pub struct Outbound {
     session: Session,
+    row: Option<RowOutbound>,
 }
 
 impl Inbound {
@@ -45,7 +55,32 @@ impl Inbound {
     pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
         Ok(Self {
             session: Session::new(key, Direction::Inbound)?,
+            row: None,
         })
+    }
+
+    /// A context whose RTP is unprotected by `row`, which was taken for the same key.
+    ///
+    /// # Errors
+    /// Those of [`Inbound::new`].
+    pub fn sharing(key: &SrtpKey, row: Option<Arc<Row>>) -> Result<Self, SrtpError> {
+        Ok(Self {
+            row: row.map(RowInbound::new),
+            ..Self::new(key)?
+        })
+    }
+
+    /// Notes that a source of this generation is told of ([`Row::announce`]).
+    pub fn announce(&self, generation: u32) {
+        if let Some(row) = &self.row {
+            row.row().announce(generation);
+        }
+    }
+
+    /// Whether the last packet's SSRC is the one of its row's second index state.
+    #[must_use]
+    pub fn is_on_second(&self) -> bool {
+        self.row.as_ref().is_some_and(RowInbound::current)
     }
 
     /// Whether this context is of `key`, its suite and its MKI.
@@ -54,10 +89,11 @@ impl Inbound {
         self.session.key() == key
     }
 
-    /// Whether `other` is of the same key.
+    /// Whether `other` is of the same key, and of the same row if of any.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        self.uses(other.session.key())
+        let rows = [self, other].map(|context| context.row.as_ref().map(|row| row.row()));
+        self.uses(other.session.key()) && row::same(rows)
     }
 
     /// Makes an RTP packet of the SRTP packet that fills `packet`, and says how long it is. After
@@ -67,6 +103,9 @@ impl Inbound {
     /// [`SrtpError::Authentication`], [`SrtpError::Replay`], [`SrtpError::Malformed`],
     /// [`SrtpError::Mki`], [`SrtpError::Sources`], [`SrtpError::Failed`].
     pub fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        if let Some(row) = &mut self.row {
+            return row.unprotect(packet);
+        }
         let length = packet.len();
         self.session.run(Operation::Unprotect, packet, length)
     }
@@ -101,7 +140,26 @@ impl Outbound {
     pub fn new(key: &SrtpKey) -> Result<Self, SrtpError> {
         Ok(Self {
             session: Session::new(key, Direction::Outbound)?,
+            row: None,
         })
+    }
+
+    /// A context whose RTP is protected by `row`, which was taken for the same key.
+    ///
+    /// # Errors
+    /// Those of [`Outbound::new`].
+    pub fn sharing(key: &SrtpKey, row: Option<Arc<Row>>) -> Result<Self, SrtpError> {
+        Ok(Self {
+            row: row.map(RowOutbound::new),
+            ..Self::new(key)?
+        })
+    }
+
+    /// The highest index that RTP was protected with by any path, of a context that shares them;
+    /// zero before the first packet.
+    #[must_use]
+    pub fn shared_highest(&self) -> Option<u64> {
+        self.row.as_ref().map(RowOutbound::highest)
     }
 
     /// Whether this context is of `key`, its suite and its MKI.
@@ -110,10 +168,11 @@ impl Outbound {
         self.session.key() == key
     }
 
-    /// Whether `other` is of the same key.
+    /// Whether `other` is of the same key, and of the same row if of any.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        self.uses(other.session.key())
+        let rows = [self, other].map(|context| context.row.as_ref().map(|row| row.row()));
+        self.uses(other.session.key()) && row::same(rows)
     }
 
     /// Makes an SRTP packet of the RTP packet in the first `length` octets of `buffer`, which has
@@ -124,6 +183,9 @@ impl Outbound {
     /// window, [`SrtpError::NoRoom`], [`SrtpError::Malformed`], [`SrtpError::Sources`],
     /// [`SrtpError::Failed`].
     pub fn protect(&mut self, buffer: &mut [u8], length: usize) -> Result<usize, SrtpError> {
+        if let Some(row) = &self.row {
+            return row.protect(buffer, length);
+        }
         self.session.run(Operation::Protect, buffer, length)
     }
 

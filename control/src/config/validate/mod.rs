@@ -18,6 +18,9 @@ const INTERFACE_NAME: usize = 15;
 /// More calls at one time than any machine carries.
 const CALLS: u32 = 1_000_000;
 
+/// As many keys as a flow entry can tell apart.
+const SRTP_STREAMS: u32 = 1 << 20;
+
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<Problem>,
@@ -79,6 +82,13 @@ impl Validator<'_> {
                 &[Key("media"), Key("flows")],
                 format!("a table of {} flows serves nothing", media.flows),
                 "choose 2 to 4000000: two for each call",
+            );
+        }
+        if media.srtp_offload && !(2..=SRTP_STREAMS).contains(&media.srtp_streams) {
+            self.error(
+                &[Key("media"), Key("srtp_streams")],
+                format!("a table of {} keys serves nothing", media.srtp_streams),
+                "choose 2 to 1048576, two for each leg with SRTP, or srtp_offload = false",
             );
         }
     }

@@ -73,9 +73,11 @@ impl RowReference {
 pub struct StreamState<W = AtomicU64> {
     generation: W,
     indices: [IndexState<W>; 2],
+    /// Packets that the kernel refused to unprotect.
+    refused: W,
 }
 
-const _: () = assert!(size_of::<StreamState>() == 280);
+const _: () = assert!(size_of::<StreamState>() == 288);
 
 impl<W: SharedWord> StreamState<W> {
     /// Whether the row has the key that `row` was made for.
@@ -102,6 +104,27 @@ impl<W: SharedWord> StreamState<W> {
         let [first, other] = &self.indices;
         if second { other } else { first }
     }
+
+    /// Packets that the kernel refused to unprotect with this key.
+    #[inline(always)]
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.read()
+    }
+
+    /// Counts a packet that was refused. One that other CPUs are quicker at every time is not
+    /// counted here: what a flood of them amounts to shows all the same.
+    #[inline(always)]
+    pub fn refuse(&self) {
+        let mut tries = 0;
+        while tries < 4 {
+            let seen = self.refused.read();
+            if self.refused.exchange(seen, seen.wrapping_add(1)) {
+                break;
+            }
+            tries += 1;
+        }
+    }
 }
 
 #[cfg(target_has_atomic = "64")]
@@ -111,6 +134,7 @@ impl Default for StreamState {
         Self {
             generation: AtomicU64::new(0),
             indices: Default::default(),
+            refused: AtomicU64::new(0),
         }
     }
 }
@@ -128,6 +152,7 @@ impl StreamState {
         for index in &self.indices {
             index.restart();
         }
+        self.refused.store(0, SeqCst);
         self.generation.store(u64::from(row.generation()), SeqCst);
     }
 }
@@ -154,11 +179,13 @@ mod tests {
         assert!(state.is(row(1)) && state.is_still(row(1)));
         assert!(!state.is(row(2)) && !state.is_still(row(2)));
         assert_eq!(state.index(true).take(70_000), Ok(()));
+        state.refuse();
+        assert_eq!(state.refused(), 1);
         state.close();
         assert!(!state.is(row(1)) && !state.is_still(row(1)));
         state.open(row(2));
         assert!(state.is(row(2)) && !state.is(row(1)));
-        assert_eq!(state.index(true).highest(), 0);
+        assert_eq!((state.index(true).highest(), state.refused()), (0, 0));
         assert_eq!(state.index(true).take(70_000), Ok(()));
         assert_eq!(state.index(false).highest(), 0);
     }

@@ -5,12 +5,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use relay_abi::verdict::Reason;
 
-use super::{Shared, plane::Parts};
+use super::{Shared, alarm, plane::Parts};
 use crate::slow::{SlowEvent, socket_address};
 
 /// How long to wait for an event before looking after the rest.
@@ -21,7 +21,12 @@ const AT_ONCE: usize = 1024;
 
 /// Runs until `stop` is set.
 pub(super) fn run(shared: &Arc<Shared>, stop: &AtomicBool) {
+    let mut looked = Instant::now();
     while !stop.load(Ordering::Acquire) {
+        if looked.elapsed() >= alarm::INTERVAL {
+            looked = Instant::now();
+            alarm::look(shared);
+        }
         let mut wait = PAUSE;
         for _ in 0..AT_ONCE {
             let Some(event) = shared.events.next(wait) else {

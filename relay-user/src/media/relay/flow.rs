@@ -7,6 +7,7 @@ use relay_abi::{
     flow::{Endpoint, FlowEntry, FlowKey, PAYLOAD_TYPES, PayloadTypePair},
 };
 
+use super::{alarm::Watch, rows::FlowRows};
 use crate::{
     media::{CallMedia, Latching, LegMedia, Path},
     slow::{RtcpRoute, SlowFlow, Sources, endpoint, flow_key},
@@ -31,6 +32,9 @@ pub(super) struct Flow {
     /// was forgotten is not taken for new.
     pub(super) token: u32,
     pub(super) loss: Loss,
+    /// SRTP packets that the kernel refused while the source had other keys than now.
+    pub(super) refused_before: u64,
+    pub(super) watch: Watch,
 }
 
 /// What was lost, over all sources that a stream has had.
@@ -68,7 +72,7 @@ impl Loss {
     }
 }
 
-const _: () = assert!(size_of::<Flow>() <= 256);
+const _: () = assert!(size_of::<Flow>() <= 320);
 
 impl Flow {
     /// A direction whose source nobody knows yet.
@@ -85,6 +89,8 @@ impl Flow {
             way: None,
             token,
             loss: Loss::default(),
+            refused_before: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -96,6 +102,12 @@ impl Flow {
     pub(super) fn forget(&mut self, token: u32) {
         let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
         self.entry.flags = U16::new(self.entry.flags.get() & !known);
+        self.token = token;
+    }
+
+    /// Forgets the source's SSRC, but not the source.
+    pub(super) fn forget_ssrc(&mut self, token: u32) {
+        self.entry.flags = U16::new(self.entry.flags.get() & !FlowEntry::SSRC_KNOWN);
         self.token = token;
     }
 
@@ -155,8 +167,10 @@ impl Flow {
         let mut entry = self.entry;
         // An index that no table has: nothing was ever counted there.
         entry.counters = U32::new(self.counters.unwrap_or(u32::MAX));
-        // Without a destination there is nothing that the program could do.
-        if self.path != Path::Xdp || self.destination().is_none() {
+        // Without a destination there is nothing that the program could do; and it unprotects
+        // nothing of a held source, whose rollover counter would be lost.
+        let held = entry.has(FlowEntry::HELD | FlowEntry::UNPROTECT);
+        if self.path != Path::Xdp || self.destination().is_none() || held {
             entry.flags = U16::new(entry.flags.get() | FlowEntry::USERSPACE);
         }
         entry
@@ -164,7 +178,7 @@ impl Flow {
 
     /// What the worker is told. Not who the source is, which the worker knows first, but where SDP
     /// says so.
-    pub(super) fn slow(&self, media: &CallMedia, direction: usize) -> SlowFlow {
+    pub(super) fn slow(&self, media: &CallMedia, direction: usize, rows: &FlowRows) -> SlowFlow {
         let [from, to] = match direction {
             0 => [&media.legs[0], &media.legs[1]],
             _ => [&media.legs[1], &media.legs[0]],
@@ -195,6 +209,8 @@ impl Flow {
             sources: sources(from),
             unprotect: from.srtp.as_ref().map(|keys| keys.unprotect.clone()),
             protect: to.srtp.as_ref().map(|keys| keys.protect.clone()),
+            unprotect_row: rows.unprotect.clone(),
+            protect_row: rows.protect.clone(),
             rtcp: rtcp_route(to),
             opposite: Some(flow_key(to.port.rtp)),
         }

@@ -4,12 +4,14 @@
 //! Everything is under one lock, held for microseconds. It is taken before the next hops' and the
 //! kernel tables' own, never after.
 
+mod alarm;
 mod counters;
 mod events;
 mod flow;
 mod plane;
 #[cfg(test)]
 mod rooted;
+mod rows;
 mod slow_path;
 mod snapshot;
 mod start;
@@ -31,7 +33,9 @@ use relay_abi::next_hop::NextHop;
 
 pub use start::{RelayConfig, StartError};
 
-use super::{CallId, CallMedia, Family, MediaError, MediaPlane, MediaPort, Path, StreamStatistics};
+use super::{
+    CallId, CallMedia, Family, MediaError, MediaPlane, MediaPort, Path, SrtpState, StreamStatistics,
+};
 use crate::{
     next_hop::{Sink, Watcher},
     offload::{Datapath, InterfaceState},
@@ -64,6 +68,7 @@ struct Shared {
     slow: Box<dyn SlowPath>,
     events: SlowEvents,
     interfaces: Vec<InterfaceState>,
+    srtp: SrtpState,
 }
 
 /// The kernel's tables, if the XDP program runs.

@@ -14,13 +14,14 @@ use super::{
     KernelTables,
     counters::CounterIndices,
     flow::{Flow, Way, forgets},
+    rows::{FlowRows, SrtpRows, keeps_source, retire},
     slow_path::SlowPath,
     statistics::{read, statistics, update_loss},
 };
 use crate::{
     media::{
-        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamStatistics, plan,
-        ports::Ports,
+        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamStatistics,
+        is_srtp_offloadable, plan, ports::Ports,
     },
     next_hop::{NOWHERE, Watcher},
     offload::DatapathError,
@@ -41,6 +42,7 @@ pub(super) struct Plane {
     pub(super) calls: HashMap<CallId, Box<Call>>,
     flows: HashMap<FlowKey, (CallId, usize)>,
     indices: CounterIndices,
+    pub(super) srtp: SrtpRows,
     /// Addresses of interfaces that the XDP program is on.
     offloaded: HashSet<IpAddr>,
     /// Flows that a worker was too busy to remove.
@@ -54,15 +56,22 @@ pub(super) struct Plane {
 pub(super) struct Call {
     pub(super) media: CallMedia,
     pub(super) flows: [Flow; 2],
+    pub(super) rows: [FlowRows; 2],
 }
 
 impl Plane {
-    pub(super) fn new(ports: Ports, flows: u32, offloaded: HashSet<IpAddr>) -> Self {
+    pub(super) fn new(
+        ports: Ports,
+        flows: u32,
+        srtp: SrtpRows,
+        offloaded: HashSet<IpAddr>,
+    ) -> Self {
         Self {
             ports,
             calls: HashMap::new(),
             flows: HashMap::new(),
             indices: CounterIndices::new(flows),
+            srtp,
             offloaded,
             leftovers: Vec::new(),
             tokens: 0,
@@ -84,15 +93,16 @@ impl Plane {
             self.calls.extend(earlier.map(|call| (id, call)));
             return Ok(paths);
         }
-        let mut flows = self.describe(parts, earlier.as_deref(), &media);
-        let installed = self.install_slow(parts.slow, &flows, &media, earlier.as_deref());
+        let (mut flows, rows) = self.describe(parts, earlier.as_deref(), &media);
+        let installed = self.install_slow(parts.slow, (&flows, &rows), &media, earlier.as_deref());
         if let Err(error) = installed {
             self.undo(parts, &flows, earlier.as_deref());
+            retire(parts.tables, &rows, earlier.as_ref().map(|call| &call.rows));
             self.calls.extend(earlier.map(|call| (id, call)));
             return Err(error);
         }
-        for (direction, flow) in flows.iter_mut().enumerate() {
-            install_kernel(parts.tables, flow);
+        for (direction, (flow, rows)) in flows.iter_mut().zip(&rows).enumerate() {
+            install_kernel(parts.tables, flow, rows);
             self.flows.insert(flow.key, (id, direction));
             self.leftovers.retain(|key| *key != flow.key);
         }
@@ -103,8 +113,9 @@ impl Plane {
                     self.remove_flow(parts, old);
                 }
             }
+            retire(parts.tables, &earlier.rows, Some(&rows));
         }
-        let call = Call { media, flows };
+        let call = Call { media, flows, rows };
         let paths = call.paths();
         self.calls.insert(id, Box::new(call));
         Ok(paths)
@@ -120,6 +131,7 @@ impl Plane {
             release_way(parts, flow);
             self.remove_flow(parts, flow);
         }
+        retire(parts.tables, &call.rows, None);
     }
 
     /// A worker knows a flow's source: the kernel may relay it, and the other direction goes
@@ -132,11 +144,17 @@ impl Plane {
             return;
         };
         let [first, second] = &mut call.flows;
-        let (flow, opposite) = match direction {
-            0 => (first, second),
-            _ => (second, first),
+        let [first_rows, second_rows] = &call.rows;
+        let (flow, opposite, rows, opposite_rows) = match direction {
+            0 => (first, second, first_rows, second_rows),
+            _ => (second, first, second_rows, first_rows),
         };
         if learned.next_hop.get() != flow.token {
+            return;
+        }
+        let announced = rows.unprotect.as_ref().map(|row| row.announced());
+        if announced.is_some_and(|generation| generation != learned.generation.get()) {
+            // News of a later source follows, which may have taken this one's index state.
             return;
         }
         if flow.is_learned() && flow.entry.generation != learned.generation {
@@ -156,18 +174,21 @@ impl Plane {
         entry.timestamp_offset = learned.timestamp_offset;
         entry.sequence_offset = learned.sequence_offset;
         entry.generation = learned.generation;
-        entry.flags = (entry.flags.get() | FlowEntry::PINNED | FlowEntry::SSRC_KNOWN).into();
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        let second = learned.flags.get() & FlowEntry::UNPROTECT_SECOND;
+        let others = entry.flags.get() & !FlowEntry::UNPROTECT_SECOND;
+        entry.flags = (others | known | second).into();
         if let Some(leg) = call.media.legs.get(direction) {
             flow.pin_strictly(leg);
         }
         let peer = flow.entry.peer;
-        install_kernel(parts.tables, flow);
+        install_kernel(parts.tables, flow, rows);
 
         if opposite.entry.to != peer {
             let before = *opposite;
             opposite.entry.to = peer;
             hold_way(parts, opposite);
-            install_kernel(parts.tables, opposite);
+            install_kernel(parts.tables, opposite, opposite_rows);
             release_way(parts, &before);
         }
     }
@@ -178,10 +199,12 @@ impl Plane {
             .iter()
             .map(|(source, destination, index)| ((*source, *destination), *index))
             .collect();
-        for flow in self.calls.values_mut().flat_map(|call| &mut call.flows) {
-            if let Some(index) = flow.way.and_then(|way| moved.get(&way)) {
-                flow.entry.next_hop = U32::new(*index);
-                install_kernel(tables, flow);
+        for call in self.calls.values_mut() {
+            for (flow, rows) in call.flows.iter_mut().zip(&call.rows) {
+                if let Some(index) = flow.way.and_then(|way| moved.get(&way)) {
+                    flow.entry.next_hop = U32::new(*index);
+                    install_kernel(tables, flow, rows);
+                }
             }
         }
     }
@@ -203,9 +226,10 @@ impl Plane {
             stream.is_some_and(|stream| stream.active)
         });
         let [first, second] = &mut call.flows;
+        let [first_rows, second_rows] = &call.rows;
         Some([
-            statistics(tables, slow, first, active[0]),
-            statistics(tables, slow, second, active[1]),
+            statistics(tables, slow, (first, first_rows), active[0]),
+            statistics(tables, slow, (second, second_rows), active[1]),
         ])
     }
 
@@ -235,7 +259,7 @@ impl Plane {
         parts: &Parts<'_>,
         earlier: Option<&Call>,
         media: &CallMedia,
-    ) -> [Flow; 2] {
+    ) -> ([Flow; 2], [FlowRows; 2]) {
         let mut flows = [0, 1].map(|direction: usize| {
             let leg = &media.legs[direction];
             let key = flow_key(leg.port.rtp);
@@ -251,10 +275,19 @@ impl Plane {
                 flow.forget(self.token());
             }
             flow.way = None;
+            let held = flow.entry.has(FlowEntry::HELD);
             flow.describe(media, direction);
+            let secured = media.legs.iter().any(|leg| leg.srtp.is_some());
+            if held && !flow.entry.has(FlowEntry::HELD) && secured {
+                // The worker takes the source up anew, so that the hold is no gap.
+                flow.forget_ssrc(self.token());
+            }
             flow
         });
-        let peers = flows.map(|flow| flow.is_learned().then_some(flow.entry.peer));
+        let peers = flows.map(|flow| {
+            let pinned = flow.entry.has(FlowEntry::PINNED);
+            pinned.then_some(flow.entry.peer)
+        });
         for (direction, flow) in flows.iter_mut().enumerate() {
             let remote = media.legs.get(1 - direction).and_then(|leg| leg.remote);
             let learned = peers.get(1 - direction).copied().flatten();
@@ -272,11 +305,33 @@ impl Plane {
                 room &= hold_way(parts, flow);
             }
         }
-        let paths = plan(media, &Capabilities { xdp, room });
-        for (flow, path) in flows.iter_mut().zip(paths) {
+        let mut capabilities = Capabilities {
+            xdp,
+            srtp: self.srtp.offload,
+            rows: [true; 2],
+            room,
+        };
+        let keys = flows.map(|flow| flow.key);
+        let offloadable = is_srtp_offloadable(media, &capabilities);
+        let (rows, complete) = self
+            .srtp
+            .allot(parts.tables, keys, earlier, media, offloadable);
+        capabilities.rows = complete;
+        let paths = plan(media, &capabilities);
+        for (direction, (flow, path)) in flows.iter_mut().zip(paths).enumerate() {
             flow.path = path;
+            let before = earlier.and_then(|call| call.rows_of(&flow.key));
+            if let Some(rows) = rows.get(direction) {
+                let kept = keeps_source(before, rows);
+                flow.secure(rows, kept);
+                if !kept {
+                    flow.refused_before += before.map_or(0, FlowRows::refused);
+                    // The new key's index states are nobody's until the worker says whose.
+                    flow.forget_ssrc(self.token());
+                }
+            }
         }
-        flows
+        (flows, rows)
     }
 
     /// Gives each flow that has none an index of counters, cleared. False when there are not
@@ -323,12 +378,12 @@ impl Plane {
     fn install_slow(
         &mut self,
         slow: &dyn SlowPath,
-        flows: &[Flow; 2],
+        (flows, rows): (&[Flow; 2], &[FlowRows; 2]),
         media: &CallMedia,
         earlier: Option<&Call>,
     ) -> Result<(), MediaError> {
-        for (direction, flow) in flows.iter().enumerate() {
-            let Err(error) = slow.install(flow.key, flow.slow(media, direction)) else {
+        for (direction, (flow, rows)) in flows.iter().zip(rows).enumerate() {
+            let Err(error) = slow.install(flow.key, flow.slow(media, direction, rows)) else {
                 continue;
             };
             for done in flows.iter().take(direction) {
@@ -371,7 +426,7 @@ impl Plane {
     }
 }
 
-const _: () = assert!(size_of::<Call>() <= 1024);
+const _: () = assert!(size_of::<Call>() <= 1152);
 
 impl Call {
     pub(super) fn paths(&self) -> [Path; 2] {
@@ -381,9 +436,16 @@ impl Call {
 
     /// What the worker of one of its flows was told.
     fn slow(&self, key: &FlowKey) -> Option<SlowFlow> {
-        let mut flows = self.flows.iter().enumerate();
-        let (direction, flow) = flows.find(|(_, flow)| flow.key == *key)?;
-        Some(flow.slow(&self.media, direction))
+        let mut flows = self.flows.iter().zip(&self.rows).enumerate();
+        let (direction, (flow, rows)) = flows.find(|(_, (flow, _))| flow.key == *key)?;
+        Some(flow.slow(&self.media, direction, rows))
+    }
+
+    fn rows_of(&self, key: &FlowKey) -> Option<&FlowRows> {
+        let mut flows = self.flows.iter().zip(&self.rows);
+        flows
+            .find(|(flow, _)| flow.key == *key)
+            .map(|(_, rows)| rows)
     }
 
     fn lost(&self) -> u64 {
@@ -410,11 +472,24 @@ fn refusal(error: SlowError) -> MediaError {
 }
 
 /// Writes a flow into the kernel's table. One that the kernel does not take is the workers'.
-fn install_kernel(tables: &KernelTables, flow: &mut Flow) {
+fn install_kernel(tables: &KernelTables, flow: &mut Flow, rows: &FlowRows) {
     if flow.counters.is_none() {
         return;
     }
-    let installed = tables.with(|datapath| datapath.install(&flow.key, &flow.kernel_entry()));
+    let entry = flow.kernel_entry();
+    // While the entry changes the kernel may work by the state before, too: noted is the new one
+    // when everything goes by it.
+    let second = entry.has(FlowEntry::UNPROTECT_SECOND);
+    let works = entry.has(FlowEntry::SSRC_KNOWN) && !entry.has(FlowEntry::USERSPACE);
+    let source = rows.unprotect.as_ref();
+    if let Some(row) = source.filter(|row| works && !row.does_kernel_work()) {
+        row.kernel_works_by(Some(second));
+    }
+    let installed = tables.with(|datapath| datapath.install(&flow.key, &entry));
+    if let Some(row) = source {
+        let works = works && matches!(installed, Some(Ok(())));
+        row.kernel_works_by(works.then_some(second));
+    }
     if let Some(Err(error)) = installed {
         if !matches!(error, DatapathError::Capacity { .. }) {
             tracing::error!(%error, "the kernel does not take a flow: it goes by the slow path");
@@ -459,7 +534,7 @@ fn address(endpoint: &Endpoint) -> IpAddr {
     socket_address(endpoint).ip()
 }
 
-fn report(operation: &str, result: Option<Result<(), DatapathError>>) {
+pub(super) fn report(operation: &str, result: Option<Result<(), DatapathError>>) {
     if let Some(Err(error)) = result {
         tracing::error!(%error, "could not {operation}");
     }

@@ -82,6 +82,8 @@ impl Bench {
             xdp_forced: true,
             flows: 64,
             next_hops: 16,
+            srtp_offload: true,
+            srtp_streams: 16,
         }
     }
 
@@ -625,19 +627,19 @@ fn rtcp_goes_from_port_to_port_with_the_ssrcs_that_each_leg_knows() {
 }
 
 #[test]
-fn srtp_towards_one_leg_is_the_workers() {
+fn srtp_that_the_kernel_does_not_serve_is_the_workers() {
     let mut bench = Bench::new(XdpMode::Native);
     let (mut first, second, mut media) = bench.call(Family::V4);
     let key = |octet| SrtpKey {
-        suite: SrtpSuite::AesCm128HmacSha1_80,
-        master: vec![octet; 30].into(),
+        suite: SrtpSuite::AesCm256HmacSha1_80,
+        master: vec![octet; 46].into(),
         mki: None,
     };
     media.legs[1].srtp = Some(SrtpKeys {
         protect: key(1),
         unprotect: key(2),
     });
-    let path = Path::Userspace(PathReason::Srtp);
+    let path = Path::Userspace(PathReason::SrtpAes256);
     assert_eq!(bench.connect(&media), [path; 2]);
     let mut seen = BTreeSet::new();
     for _ in 0..10 {
@@ -653,7 +655,10 @@ fn srtp_towards_one_leg_is_the_workers() {
     let mut second = second;
     second.say(media.legs[1].port.rtp);
     bench.wait(&first, |[_, back]| back.srtp_failures == 1);
-    assert_eq!(bench.relay.snapshot().srtp_failures, 1);
+    let refused = bench.relay.snapshot().srtp_failures;
+    let sum = refused.iter().map(|(.., packets)| packets).sum::<u64>();
+    assert_eq!(sum, 1, "{refused:?}");
+    assert!(refused.contains(&("userspace", "srtp-authentication", 1)));
 }
 
 /// Takes from the calling thread, and the threads that it starts, what loading BPF needs.

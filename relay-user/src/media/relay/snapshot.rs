@@ -3,7 +3,7 @@
 use super::{Relay, Shared, plane::Call, statistics::read};
 use crate::{
     media::{CallId, FlowSnapshot, MediaSnapshot, Path, PathReason},
-    slow::{Discard, socket_address},
+    slow::socket_address,
 };
 
 /// How many calls are looked at under one holding of the lock.
@@ -25,17 +25,7 @@ impl Relay {
         };
         snapshot.workers_relayed.packets += workers.rtcp.packets;
         snapshot.workers_relayed.octets += workers.rtcp.octets;
-        let failures = [
-            Discard::SrtpAuthentication,
-            Discard::SrtpReplay,
-            Discard::SrtpOther,
-        ];
-        snapshot.srtp_failures = workers
-            .discarded
-            .iter()
-            .filter(|(discard, _)| failures.contains(discard))
-            .map(|(_, counters)| counters.packets)
-            .sum();
+        snapshot.srtp = shared.srtp.clone();
         snapshot.workers_discarded = workers.discarded;
         shared.tables.with(|datapath| {
             snapshot.flows = datapath.flow_count();
@@ -57,6 +47,7 @@ impl Relay {
             snapshot.next_hops = u32::try_from(used).unwrap_or(u32::MAX);
             snapshot.next_hops_unresolved = u32::try_from(unresolved).unwrap_or(u32::MAX);
         }
+        snapshot.srtp_failures = srtp_failures(&snapshot);
         let paths = std::iter::once(Path::Xdp).chain(PathReason::ALL.map(Path::Userspace));
         snapshot.streams = paths.map(|path| (path, 0)).collect();
         each_call(shared, |shared, _, call| {
@@ -70,6 +61,7 @@ impl Relay {
         });
         let plane = shared.plane();
         snapshot.lost = plane.lost();
+        snapshot.srtp.streams = plane.srtp.used();
         snapshot.ports = plane.ports.uses();
         snapshot
     }
@@ -101,8 +93,20 @@ impl Relay {
     }
 }
 
+/// The reasons of SRTP among all that both paths counted.
+fn srtp_failures(snapshot: &MediaSnapshot) -> Vec<(&'static str, &'static str, u64)> {
+    let kernel = snapshot.kernel.iter();
+    let kernel = kernel.filter(|(reason, _)| reason.is_srtp_failure());
+    let workers = snapshot.workers_discarded.iter();
+    let workers = workers.filter(|(discard, _)| discard.is_srtp_failure());
+    kernel
+        .map(|(reason, counters)| ("xdp", reason.name(), counters.packets))
+        .chain(workers.map(|(discard, counters)| ("userspace", discard.name(), counters.packets)))
+        .collect()
+}
+
 /// Visits every call in order; one that ends meanwhile is left out.
-fn each_call(shared: &Shared, mut visit: impl FnMut(&Shared, CallId, &mut Call)) {
+pub(super) fn each_call(shared: &Shared, mut visit: impl FnMut(&Shared, CallId, &mut Call)) {
     let mut calls: Vec<CallId> = shared.plane().calls.keys().copied().collect();
     calls.sort_unstable();
     for some in calls.chunks(AT_ONCE) {

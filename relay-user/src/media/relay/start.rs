@@ -11,13 +11,15 @@ use std::{
 };
 
 use super::{
-    HopSink, KernelTables, Relay, Running, Shared, events, plane::Plane, slow_path::SlowPath,
+    HopSink, KernelTables, Relay, Running, Shared, events, plane::Plane, rows::SrtpRows,
+    slow_path::SlowPath,
 };
 use crate::{
-    media::{Family, MediaInterface, ports::Ports},
+    media::{Family, MediaInterface, SrtpOffload, SrtpState, ports::Ports},
     next_hop::{NextHopError, Watcher, lower_devices},
     offload::{Datapath, InterfaceState, Offload, OffloadConfig, Steering, XdpMode},
     slow::{LastOutput, SlowError, SlowEvents, Steer, Workers, WorkersConfig},
+    srtp::Rows,
 };
 
 /// How many events of the workers may wait: each is told again later when there is no room.
@@ -39,6 +41,10 @@ pub struct RelayConfig {
     pub flows: u32,
     /// How many next hops the kernel's table holds: one for each neighbour in use.
     pub next_hops: u32,
+    /// Whether SRTP may go through the kernel.
+    pub srtp_offload: bool,
+    /// How many keys of SRTP the kernel's table holds: two for each leg of SRTP.
+    pub srtp_streams: u32,
 }
 
 impl RelayConfig {
@@ -58,7 +64,10 @@ impl RelayConfig {
             interfaces,
             flows: self.flows,
             next_hops: self.next_hops,
-            srtp_streams: 0,
+            srtp_streams: match self.srtp_offload {
+                true => self.srtp_streams,
+                false => 0,
+            },
             media_ports: self.ports.clone(),
             workers: self.worker_count(),
         }
@@ -203,8 +212,10 @@ impl Relay {
             .filter_map(|state| state.index)
             .zip(0..)
             .collect();
+        let (rows, srtp) = srtp_rows(config, &parts.tables);
         let shared = Arc::new(Shared {
-            plane: Mutex::new(Plane::new(parts.ports, config.flows, offloaded)),
+            plane: Mutex::new(Plane::new(parts.ports, config.flows, rows, offloaded)),
+            srtp,
             tables: parts.tables.clone(),
             next_hops: Mutex::new(None),
             slow: parts.slow,
@@ -269,6 +280,35 @@ impl Steer for Steering {
         let worker = u16::try_from(worker).map_err(io::Error::other)?;
         Self::set(self, worker, family, &socket).map_err(io::Error::other)
     }
+}
+
+/// What the kernel does with SRTP, for the planner and to be shown.
+fn srtp_rows(config: &RelayConfig, tables: &KernelTables) -> (SrtpRows, SrtpState) {
+    let state = |offload, why: String, capacity| SrtpState {
+        offload,
+        why,
+        streams: 0,
+        capacity,
+    };
+    if config.offload().srtp_streams == 0 {
+        let state = state(SrtpOffload::Off, "off in the configuration".into(), 0);
+        return (SrtpRows::new(SrtpOffload::Off, None), state);
+    }
+    let loaded = tables.with(|datapath| {
+        datapath.srtp()?;
+        let capacity = datapath.capacity().srtp_streams;
+        Ok::<_, String>((Rows::new(datapath.streams(), capacity), capacity))
+    });
+    let why = match loaded {
+        Some(Ok((rows, capacity))) => {
+            let state = state(SrtpOffload::Loaded, "the kernel took it".into(), capacity);
+            return (SrtpRows::new(SrtpOffload::Loaded, Some(rows)), state);
+        }
+        Some(Err(why)) => why,
+        None => "no XDP program runs".to_owned(),
+    };
+    let state = state(SrtpOffload::NotLoaded, why, 0);
+    (SrtpRows::new(SrtpOffload::NotLoaded, None), state)
 }
 
 /// An address may come to the machine later, when another one fails over to it.

@@ -2,7 +2,7 @@
 
 use relay_abi::counters::FlowCounters;
 
-use super::{KernelTables, flow::Flow, slow_path::SlowPath};
+use super::{KernelTables, alarm::refused, flow::Flow, rows::FlowRows, slow_path::SlowPath};
 use crate::{
     media::{StreamState, StreamStatistics},
     slow::{SlowCounters, socket_address},
@@ -28,7 +28,7 @@ pub(super) fn read(
 pub(super) fn statistics(
     tables: &KernelTables,
     slow: &dyn SlowPath,
-    flow: &mut Flow,
+    (flow, rows): (&mut Flow, &FlowRows),
     active: bool,
 ) -> StreamStatistics {
     let (kernel, worker) = read(tables, slow, flow);
@@ -51,7 +51,8 @@ pub(super) fn statistics(
         dropped: both.dropped,
         lost,
         jitter_ms: jitter_ms(&kernel, &worker.flow, flow.entry.clock_rate.get()),
-        srtp_failures: worker.srtp_failures,
+        srtp_failures: refused(flow, rows, &worker),
+        srtp_alarm: flow.watch.is_raised(),
         peer,
     }
 }

@@ -82,6 +82,8 @@ pub(in crate::slow) fn flow(
         },
         unprotect: None,
         protect: None,
+        unprotect_row: None,
+        protect_row: None,
         rtcp: RtcpRoute {
             from: endpoint(address(from[1])),
             to: endpoint(address(to[1])),

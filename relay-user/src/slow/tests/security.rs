@@ -1,4 +1,10 @@
+use relay_abi::srtp::packet::Work;
+
 use super::*;
+use crate::{
+    offload::StreamStates,
+    srtp::{Row, Rows},
+};
 
 #[test]
 fn srtp_is_protected_and_unprotected_between_the_legs() {
@@ -127,5 +133,223 @@ fn a_source_that_begins_anew_under_its_ssrc_is_heard_from_its_second_packet_on()
             .expect("relayed");
         assert_eq!(left.ssrc(), 20_000);
         assert!(theirs.unprotect(&mut left.payload).is_ok(), "{sequence}");
+    }
+}
+
+/// A row for `key` in memory of the test's own.
+fn row(key: &SrtpKey) -> Arc<Row> {
+    let rows = Rows::new(Arc::new(StreamStates::on_the_heap(1)), 1);
+    let row = rows.take(key).expect("a row");
+    row.state().expect("its state").open(row.reference());
+    row
+}
+
+/// [`secured`], in the rows that the kernel works by.
+fn shared(suite: SrtpSuite) -> [SlowFlow; 2] {
+    let mut flows = secured(suite);
+    flows[0].protect_row = flows[0].protect.as_ref().map(row);
+    flows[1].unprotect_row = flows[1].unprotect.as_ref().map(row);
+    flows
+}
+
+#[test]
+fn the_kernel_and_the_worker_are_one_sender_and_one_receiver() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let flows = shared(suite);
+    let rows = [&flows[0].protect_row, &flows[1].unprotect_row].map(Clone::clone);
+    let [out, back] = rows.map(|row| row.expect("a row"));
+    let mut lab = Lab::new(flows);
+    let mut theirs = Inbound::new(&key(suite, 1)).expect("key fits");
+    let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+    let mut work = Work::default();
+    // Over several turns of the sequence numbers, each packet by the one or by the other.
+    for step in 0..1000u16 {
+        let sequence = step.wrapping_mul(300);
+        let plain = rtp(0, sequence, 0, 7);
+        let mut sealed = rtp(0, sequence, 0, 8);
+        sealed.resize(172 + TRAILER, 0);
+        let length = callee.protect(&mut sealed, 172).expect("protected");
+        sealed.truncate(length);
+        if step % 3 == 1 {
+            let mut left = rtp(0, sequence.wrapping_add(65_000), 1_000, 20_000);
+            work.packet()[..172].copy_from_slice(&left);
+            let index = out.state().expect("a state").index(false);
+            let length = work.protect(out.key(), index, 172).expect("protected");
+            left = work.packet()[..length].to_vec();
+            let length = theirs.unprotect(&mut left).expect("authentic");
+            assert_eq!(left[12..length], plain[12..]);
+
+            work.packet()[..sealed.len()].copy_from_slice(&sealed);
+            let index = back.state().expect("a state").index(false);
+            let length = work.unprotect(back.key(), index, sealed.len());
+            assert_eq!(length, Ok(172));
+        } else {
+            let mut left = lab.send(CALLER, OURS_CALLER, &plain).expect("relayed");
+            let length = theirs.unprotect(&mut left.payload).expect("authentic");
+            assert_eq!(left.payload[12..length], plain[12..]);
+            let left = lab.send(CALLEE, OURS_CALLEE, &sealed).expect("relayed");
+            assert_eq!(left.payload[12..], plain[12..]);
+        }
+        // Whoever had it, it is had.
+        assert_eq!(
+            lab.send(CALLEE, OURS_CALLEE, &sealed),
+            Err(Discard::SrtpReplay)
+        );
+    }
+    assert_eq!(theirs.roc(20_000), Some(5));
+    assert_eq!(back.state().expect("a state").index(false).roc(), 4);
+}
+
+#[test]
+fn a_new_ssrc_of_a_shared_key_moves_to_the_other_state() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let mut lab = Lab::new(shared(suite));
+    let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+    let mut send = |lab: &mut Lab, sequence, ssrc| {
+        let mut sealed = rtp(0, sequence, 0, ssrc);
+        sealed.resize(172 + TRAILER, 0);
+        let length = callee.protect(&mut sealed, 172).expect("protected");
+        lab.send(CALLEE, OURS_CALLEE, &sealed[..length])
+    };
+    for (sequence, ssrc, second) in [(1, 8, false), (1, 9, true), (2, 8, false)] {
+        assert!(send(&mut lab, sequence, ssrc).is_ok());
+        let entry = lab.source();
+        assert_eq!(entry.ssrc_in.get(), ssrc);
+        assert_eq!(entry.has(FlowEntry::UNPROTECT_SECOND), second);
+    }
+}
+
+#[test]
+fn forged_ssrcs_use_up_no_changes() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    for flows in [secured(suite), shared(suite)] {
+        let mut lab = Lab::new(flows);
+        let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+        let mut stranger = Outbound::new(&key(suite, 3)).expect("key fits");
+        let sealed = |sender: &mut Outbound, ssrc| {
+            let mut sealed = rtp(0, 1, 0, ssrc);
+            sealed.resize(172 + TRAILER, 0);
+            let length = sender.protect(&mut sealed, 172).expect("protected");
+            sealed.truncate(length);
+            sealed
+        };
+        let packet = sealed(&mut callee, 8);
+        assert!(lab.send(CALLEE, OURS_CALLEE, &packet).is_ok());
+        for ssrc in 100..120 {
+            let forged = sealed(&mut stranger, ssrc);
+            assert_eq!(
+                lab.send(CALLEE, OURS_CALLEE, &forged),
+                Err(Discard::SrtpAuthentication)
+            );
+        }
+        let packet = sealed(&mut callee, 9);
+        assert!(lab.send(CALLEE, OURS_CALLEE, &packet).is_ok());
+    }
+}
+
+#[test]
+fn with_a_shared_key_a_source_that_begins_anew_is_heard_though_the_kernel_had_the_rest() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let flows = shared(suite);
+    let out = flows[0].protect_row.clone().expect("a row");
+    let mut lab = Lab::new(flows);
+    let mut theirs = Inbound::new(&key(suite, 1)).expect("key fits");
+    assert!(lab.send(CALLER, OURS_CALLER, &rtp(0, 100, 0, 7)).is_ok());
+    // The kernel sent those up to 40,000, over the turn of the sequence numbers that leave.
+    let last = 40_000u16.wrapping_add(65_000);
+    let index = out.state().expect("a state").index(false);
+    assert!(index.take(0x1_0000 | u64::from(last)).is_ok());
+    theirs.set_roc(20_000, 1).expect("room");
+    lab.kernel = Some(Arc::new(Sent(FlowCounters {
+        last_seen: lab.now + 1,
+        reception: Reception {
+            received: 100,
+            highest_sequence: 40_000,
+            last_sequence: last.into(),
+            ..Reception::default()
+        },
+        ..FlowCounters::default()
+    })));
+    assert_eq!(
+        lab.send(CALLER, OURS_CALLER, &rtp(0, 20_009, 0, 7)),
+        Err(Discard::SrtpReplay)
+    );
+    let mut left = lab
+        .send(CALLER, OURS_CALLER, &rtp(0, 20_010, 0, 7))
+        .expect("relayed");
+    assert_eq!(left.sequence(), last + 1);
+    assert!(theirs.unprotect(&mut left.payload).is_ok());
+}
+
+/// What the kernel sent last.
+struct Sent(FlowCounters);
+
+impl LastOutput for Sent {
+    fn last_output(&self, _: u32) -> Option<FlowCounters> {
+        Some(self.0)
+    }
+}
+
+#[test]
+fn a_shared_key_that_is_another_one_begins_at_no_rollover() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let first = shared(suite);
+    let mut lab = Lab::new(first.clone());
+    let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+    let send = |lab: &mut Lab, callee: &mut Outbound, sequence| {
+        let mut sealed = rtp(0, sequence, 0, 8);
+        sealed.resize(172 + TRAILER, 0);
+        let length = callee.protect(&mut sealed, 172).expect("protected");
+        sealed.truncate(length);
+        (lab.send(CALLEE, OURS_CALLEE, &sealed), sealed)
+    };
+    let mut recorded = Vec::new();
+    for sequence in [30_000, 60_000, 20_000, 50_000] {
+        let (outcome, sealed) = send(&mut lab, &mut callee, sequence);
+        assert!(outcome.is_ok());
+        recorded.push(sealed);
+    }
+    // The same key and row go on; and what the kernel is told of its source is still so.
+    lab.install(1, first[1].clone());
+    assert!(send(&mut lab, &mut callee, 50_001).0.is_ok());
+    let state = first[1].unprotect_row.as_ref().and_then(|row| row.state());
+    assert_eq!(state.expect("a state").index(false).roc(), 1);
+
+    let mut renewed = secured(suite)[1].clone();
+    renewed.unprotect = Some(key(suite, 9));
+    renewed.unprotect_row = renewed.unprotect.as_ref().map(row);
+    lab.install(1, renewed.clone());
+    for sealed in &recorded {
+        assert_eq!(
+            lab.send(CALLEE, OURS_CALLEE, sealed),
+            Err(Discard::SrtpAuthentication)
+        );
+    }
+    let mut afresh = Outbound::new(&key(suite, 9)).expect("key fits");
+    while lab.event().is_some() {}
+    assert!(send(&mut lab, &mut afresh, 50_002).0.is_ok());
+    assert!(!lab.source().has(FlowEntry::UNPROTECT_SECOND));
+    let state = renewed.unprotect_row.as_ref().and_then(|row| row.state());
+    assert_eq!(state.expect("a state").index(false).highest(), 50_002);
+}
+
+#[test]
+fn packets_longer_than_the_kernel_takes_count_in_the_same_window() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let mut lab = Lab::new(shared(suite));
+    let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+    for (sequence, octets) in [(1, 1200), (2, 0), (3, 160), (4, 488)] {
+        let mut sealed = rtp(0, sequence, 0, 8);
+        sealed.resize(12 + octets, 0xd5);
+        let plain = sealed.clone();
+        sealed.resize(plain.len() + TRAILER, 0);
+        let length = callee.protect(&mut sealed, plain.len()).expect("protected");
+        sealed.truncate(length);
+        let left = lab.send(CALLEE, OURS_CALLEE, &sealed).expect("relayed");
+        assert_eq!(left.payload[12..], plain[12..]);
+        assert_eq!(
+            lab.send(CALLEE, OURS_CALLEE, &sealed),
+            Err(Discard::SrtpReplay)
+        );
     }
 }
