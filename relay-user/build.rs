@@ -27,9 +27,15 @@ fn main() {
         );
     }
 
-    let status = Command::new(variable("CARGO"))
+    let mut build = Command::new(variable("CARGO"));
+    if variable("CARGO_CFG_TARGET_ARCH") == "x86_64" {
+        build.args(["build", "--features", "loads-in-order"]);
+    } else {
+        build.arg("build");
+    }
+    let status = build
         .current_dir(workspace)
-        .args(["build", "--release", "--package", "relay-ebpf", "--bins"])
+        .args(["--release", "--package", "relay-ebpf", "--bins"])
         .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
         .arg(&output)
         // The BPF target is tier 3: core is built from source, which the stable compiler allows

@@ -12,13 +12,17 @@
 mod maps;
 mod opaque;
 mod packet;
+mod shared_row;
 mod shared_word;
 mod steer;
 mod tables;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use relay_abi::{
+    common,
     frame::Frame,
+    processor::Processor,
+    relay::{Outcome, relay_any},
     verdict::{Reason, Verdict},
 };
 
@@ -29,16 +33,31 @@ pub fn relay(context: XdpContext) -> u32 {
     let ingress = context.ingress_ifindex() as u32;
     let mut packet = Packet::new(&context);
     let octets = packet.length() as u64;
-    let Some(scratch) = tables::scratch() else {
+    let Some(Processor {
+        reasons,
+        clock,
+        scratch,
+    }) = tables::processor()
+    else {
         return xdp_action::XDP_PASS;
     };
-    let outcome = relay_abi::relay::relay(&mut packet, &mut Maps { ingress }, scratch);
-    if outcome.reason == Reason::NoSrtp {
-        // SAFETY: the context is the one that the kernel gave. It returns only where the program
-        // was not taken.
-        unsafe { PROGRAMS.tail_call(&context, 0) };
-    }
-    tables::count(outcome.reason, octets);
+    let mut maps = Maps { ingress, clock };
+    let outcome: Outcome = match common::relay(&mut packet, &mut maps) {
+        Some(relayed) => {
+            tables::count(reasons, Reason::Relayed, octets);
+            relayed.into()
+        }
+        None => {
+            let outcome = relay_any(&mut packet, &mut maps, scratch);
+            if outcome.reason == Reason::NoSrtp {
+                // SAFETY: the context is the one that the kernel gave. It returns only where the
+                // program was not taken.
+                unsafe { PROGRAMS.tail_call(&context, 0) };
+            }
+            tables::count(reasons, outcome.reason, octets);
+            outcome
+        }
+    };
     match outcome.reason.verdict() {
         Verdict::Forward if outcome.interface == ingress => xdp_action::XDP_TX,
         // The device was chosen when the relay asked whether the next hop can be sent by.

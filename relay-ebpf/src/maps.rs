@@ -3,27 +3,41 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf, SockMap},
+    maps::{Array, DevMap, PerCpuArray, ProgramArray, RingBuf, SockMap},
 };
 use relay_abi::{
-    counters::{FlowCounters, ReasonCounters},
-    flow::FlowKey,
-    seal::{SealedFlow, SealedNextHop},
+    counters::FlowCounters,
+    processor::Processor,
+    row::{Buckets, FlowRow, NextHopRow},
     settings::Settings,
     srtp::{key::PreparedKey, packet::Work, stream::StreamState},
-    tables::Scratch,
-    verdict::Reason,
 };
 
 use crate::shared_word::Word;
 
-/// What to do with each flow.
+/// What to do with each flow, by its row's number. There is no row 0.
 #[map]
-pub static FLOWS: HashMap<FlowKey, SealedFlow> = HashMap::with_max_entries(1, 0);
+pub static FLOWS: Array<FlowRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The number of the first row of each bucket.
+#[map]
+pub static BUCKETS: Array<Buckets> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One less than the number of buckets, a power of two. The loader sets it; a constant to the
+/// verifier.
+#[unsafe(no_mangle)]
+static LAST_BUCKET: u32 = 0;
+
+/// The highest number that a bucket has.
+#[inline(always)]
+pub fn last_bucket() -> u32 {
+    // SAFETY: a static of this program. Volatile, because it is not what the compiler sees.
+    unsafe { (&raw const LAST_BUCKET).read_volatile() }
+}
 
 /// The ways out.
 #[map]
-pub static NEXT_HOPS: Array<SealedNextHop> = Array::with_max_entries(1, 0);
+pub static NEXT_HOPS: Array<NextHopRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The devices to redirect to.
 #[map]
@@ -33,10 +47,9 @@ pub static DEVICES: DevMap = DevMap::with_max_entries(1, 0);
 #[map]
 pub static FLOW_COUNTERS: PerCpuArray<FlowCounters> = PerCpuArray::with_max_entries(1, 0);
 
-/// What each CPU counted for each reason.
+/// What each CPU keeps to itself.
 #[map]
-pub static REASONS: PerCpuArray<ReasonCounters> =
-    PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+pub static PROCESSORS: PerCpuArray<Processor> = PerCpuArray::with_max_entries(1, 0);
 
 /// The media port range and the workers.
 #[map]
@@ -49,10 +62,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// Events that found no room in the ring.
 #[map]
 pub static EVENT_LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-
-/// Each CPU's copies of what it works on.
-#[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The program that relays SRTP, where the kernel takes it.
 #[map]

@@ -1,41 +1,39 @@
 //! The maps as the relay's tables.
 
-use core::ptr::read_volatile;
-
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+};
 use relay_abi::{
-    counters::FlowCounters,
+    clock::Clock,
+    counters::{FlowCounters, ReasonCounters},
     event::FirstDrop,
-    flow::{FlowEntry, FlowKey},
-    next_hop::NextHop,
-    seal::{SealedFlow, SealedNextHop},
-    tables::{Scratch, Tables},
+    processor::{Processor, REASONS},
+    tables::Tables,
     verdict::Reason,
 };
 
-use crate::maps::{
-    DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, NEXT_HOPS, REASONS, SCRATCH, SETTINGS,
+use crate::{
+    maps::{
+        BUCKETS, DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, NEXT_HOPS, PROCESSORS,
+        SETTINGS, last_bucket,
+    },
+    opaque::opaque,
+    shared_row::Row,
 };
 
 /// The maps, for a packet that came in by `ingress`.
-pub struct Maps {
+pub struct Maps<'a> {
     pub ingress: u32,
+    pub clock: &'a mut Clock,
 }
 
-/// Copies a map element that others may be writing, each word once.
-#[inline(always)]
-fn copy<const WORDS: usize>(element: *const u64, words: &mut [u64; WORDS]) {
-    let mut index = 0;
-    while index < WORDS {
-        // SAFETY: a map element stays mapped while the program runs, even when it is removed; its
-        // words are aligned, and whatever is in them is a number. Volatile, because the copy must
-        // be the only reading: the seal is computed over the copy.
-        words[index] = unsafe { read_volatile(element.add(index)) };
-        index += 1;
-    }
-}
+impl Tables for Maps<'_> {
+    type Row<'a>
+        = Row
+    where
+        Self: 'a;
 
-impl Tables for Maps {
     #[inline(always)]
     fn is_media_port(&self, port: u16) -> bool {
         SETTINGS
@@ -44,30 +42,36 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn flow<'a>(&self, key: &FlowKey, sealed: &'a mut SealedFlow) -> Result<&'a FlowEntry, Reason> {
-        let element = FLOWS.get_ptr(key).ok_or(Reason::UnknownFlow)?;
-        copy::<15>(element.cast(), zerocopy::transmute_mut!(sealed));
-        sealed.open(key).ok_or(Reason::Changing)
+    fn first_row(&self, bucket: u32) -> u32 {
+        let bucket = bucket & last_bucket();
+        let Some(buckets) = BUCKETS.get_ptr(bucket / 16) else {
+            return 0;
+        };
+        let within = opaque((bucket % 16) as usize) & 15;
+        // SAFETY: there are sixteen words in the element, which stays mapped while the program
+        // runs. Volatile, because userspace writes it.
+        unsafe { buckets.cast::<u32>().add(within).read_volatile() }
     }
 
     #[inline(always)]
-    fn next_hop<'a>(
-        &self,
-        index: u32,
-        sealed: &'a mut SealedNextHop,
-    ) -> Result<&'a NextHop, Reason> {
-        let element = NEXT_HOPS.get_ptr(index).ok_or(Reason::UnresolvedNextHop)?;
-        copy::<5>(element.cast(), zerocopy::transmute_mut!(sealed));
-        sealed.open().ok_or(Reason::Changing)
+    fn flow_row(&self, number: u32) -> Option<Row> {
+        // SAFETY: such an element begins with a version.
+        FLOWS.get_ptr(number).map(|row| unsafe { Row::new(row) })
+    }
+
+    #[inline(always)]
+    fn next_hop_row(&self, index: u32) -> Option<Row> {
+        // SAFETY: such an element begins with a version.
+        NEXT_HOPS.get_ptr(index).map(|row| unsafe { Row::new(row) })
     }
 
     /// A device that is not the ingress one is chosen here already: on failure the frame is still
     /// as it came and can be punted.
     #[inline(always)]
-    fn can_send(&self, next_hop: &NextHop) -> bool {
-        next_hop.interface.get() == self.ingress
+    fn can_send(&self, interface: u32, device: u32) -> bool {
+        interface == self.ingress
             || DEVICES
-                .redirect(next_hop.device.get(), u64::from(xdp_action::XDP_ABORTED))
+                .redirect(device, u64::from(xdp_action::XDP_ABORTED))
                 .is_ok()
     }
 
@@ -92,27 +96,26 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn now(&self) -> u64 {
-        // SAFETY: it takes no argument.
-        unsafe { bpf_ktime_get_ns() }
+    fn now(&mut self) -> u64 {
+        // SAFETY: neither takes an argument.
+        let tick = unsafe { bpf_jiffies64() };
+        self.clock.now(tick, || unsafe { bpf_ktime_get_ns() })
     }
 }
 
-/// This CPU's scratch memory. Only the verifier thinks that there may be none.
+/// What this CPU keeps to itself. Only the verifier thinks that there may be none.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
-    let scratch = SCRATCH.get_ptr_mut(0)?;
+pub fn processor() -> Option<&'static mut Processor> {
+    let processor = PROCESSORS.get_ptr_mut(0)?;
     // SAFETY: an element of this CPU alone, on which no other run of the program is under way, and
-    // the one run asks for it once.
-    Some(unsafe { &mut *scratch })
+    // the one run asks for it once; of userspace only the reasons are read.
+    Some(unsafe { &mut *processor })
 }
 
 /// Counts a packet for its reason.
 #[inline(always)]
-pub fn count(reason: Reason, octets: u64) {
-    if let Some(counters) = REASONS.get_ptr_mut(reason as u32) {
-        // SAFETY: an element of this CPU alone, which userspace only reads.
-        let counters = unsafe { &mut *counters };
+pub fn count(reasons: &mut [ReasonCounters; REASONS], reason: Reason, octets: u64) {
+    if let Some(counters) = reasons.get_mut(opaque(reason as usize)) {
         counters.packets = counters.packets.wrapping_add(1);
         counters.octets = counters.octets.wrapping_add(octets);
     }

@@ -22,6 +22,19 @@ impl Change {
         self.0 += u64::from(!u32::from_ne_bytes(old)) + u64::from(u32::from_ne_bytes(new));
     }
 
+    /// A 32-bit field at an even offset, in the machine's order.
+    #[inline(always)]
+    pub fn native(&mut self, old: u32, new: u32) {
+        self.0 += u64::from(!old) + u64::from(new);
+    }
+
+    /// A 64-bit field at an even offset, in the machine's order.
+    #[inline(always)]
+    pub fn long(&mut self, old: u64, new: u64) {
+        let old = !old;
+        self.0 += (old & 0xffff_ffff) + (old >> 32) + (new & 0xffff_ffff) + (new >> 32);
+    }
+
     /// An IPv6 address.
     #[inline(always)]
     pub fn address(&mut self, old: &Address, new: &Address) {

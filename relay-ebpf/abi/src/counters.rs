@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::reception::Reception;
+use crate::reception::{Arrival, Reception};
 
 /// What one CPU saw of one flow.
 #[derive(
@@ -34,6 +34,15 @@ pub struct ReasonCounters {
 }
 
 impl FlowCounters {
+    /// Counts a packet that was relayed at `now`, with `octets` of UDP payload.
+    #[inline(always)]
+    pub fn relayed(&mut self, now: u64, octets: u64, arrival: &Arrival) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(octets);
+        self.last_seen = now;
+        self.reception.record(arrival);
+    }
+
     /// Adds up what several CPUs, or a CPU and a worker, saw of one flow.
     #[must_use]
     pub fn merge(self, other: Self) -> Self {

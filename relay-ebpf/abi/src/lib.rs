@@ -12,6 +12,8 @@
 extern crate std;
 
 pub mod checksum;
+pub mod clock;
+pub mod common;
 pub mod counters;
 pub mod demultiplex;
 pub mod event;
@@ -20,11 +22,13 @@ pub mod frame;
 pub mod headers;
 pub mod measure;
 pub mod next_hop;
+pub mod processor;
 pub mod reception;
 pub mod relay;
+pub mod row;
 pub mod rtp;
-pub mod seal;
 pub mod settings;
+pub mod shared;
 pub mod srtp;
 pub mod tables;
 pub mod verdict;

@@ -11,14 +11,15 @@ use zerocopy::{
 use crate::{
     U16, U32,
     checksum::Change,
+    common,
     demultiplex::{Protocol, by_octets},
     flow::{Address, Endpoint, FlowEntry},
     frame::Frame,
     headers::{self, Ethernet, Ipv4, Ipv6, Tag, Udp},
     next_hop::NextHop,
     reception::{self, Arrival},
+    row::NextHopWords,
     rtp::{self, RtpHeader},
-    seal::SealedNextHop,
     tables::{Scratch, Tables},
     verdict::{Reason, Verdict},
 };
@@ -31,6 +32,26 @@ pub struct Outcome {
     /// the verdict is [`Verdict::Forward`].
     pub interface: u32,
     pub device: u32,
+}
+
+/// By what a frame leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// The kernel's index of the device.
+    pub interface: u32,
+    /// Its slot in the device map.
+    pub device: u32,
+}
+
+impl From<Relayed> for Outcome {
+    #[inline(always)]
+    fn from(relayed: Relayed) -> Self {
+        Self {
+            reason: Reason::Relayed,
+            interface: relayed.interface,
+            device: relayed.device,
+        }
+    }
 }
 
 /// A UDP datagram of ours, found in a frame. Its key and source are in the [`Scratch`].
@@ -79,12 +100,21 @@ struct Ipv6Rtp {
 /// Decides about one Ethernet frame, and rewrites it if the verdict is [`Verdict::Forward`].
 #[inline(always)]
 pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T, scratch: &mut Scratch) -> Outcome {
+    match common::relay(frame, tables) {
+        Some(relayed) => relayed.into(),
+        None => relay_any(frame, tables, scratch),
+    }
+}
+
+/// [`relay`], by the long way.
+#[inline(always)]
+pub fn relay_any<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &mut T,
+    scratch: &mut Scratch,
+) -> Outcome {
     match decide(frame, tables, scratch) {
-        Ok((interface, device)) => Outcome {
-            reason: Reason::Relayed,
-            interface,
-            device,
-        },
+        Ok(relayed) => relayed.into(),
         Err(reason) => Outcome {
             reason,
             interface: 0,
@@ -98,7 +128,7 @@ fn decide<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &mut T,
     scratch: &mut Scratch,
-) -> Result<(u32, u32), Reason> {
+) -> Result<Relayed, Reason> {
     let datagram = datagram(frame, tables, scratch)?;
     let protocol = match datagram.payload_length {
         0 => Protocol::Other,
@@ -118,14 +148,14 @@ fn decide<F: Frame, T: Tables>(
         Protocol::Rtp | Protocol::Other => {}
     }
     let Scratch {
-        flow,
+        entry,
         next_hop,
         key,
         source,
         event,
         ..
     } = scratch;
-    let entry = tables.flow(key, flow)?;
+    let entry = tables.flow(key, entry)?;
     let result = relay_flow(frame, tables, &datagram, entry, source, next_hop, protocol);
     if let Err(reason) = result
         && matches!(reason.verdict(), Verdict::Drop)
@@ -273,9 +303,9 @@ fn relay_flow<F: Frame, T: Tables>(
     datagram: &Datagram,
     entry: &FlowEntry,
     source: &Endpoint,
-    sealed_next_hop: &mut SealedNextHop,
+    next_hop: &mut NextHopWords,
     protocol: Protocol,
-) -> Result<(u32, u32), Reason> {
+) -> Result<Relayed, Reason> {
     if entry.has(FlowEntry::USERSPACE) {
         return Err(Reason::Userspace);
     }
@@ -297,14 +327,18 @@ fn relay_flow<F: Frame, T: Tables>(
     if datagram.hop_limit <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let next_hop = tables.next_hop(entry.next_hop.get(), sealed_next_hop)?;
+    let next_hop = tables.next_hop(entry.next_hop.get(), next_hop)?;
     if next_hop.resolved == 0 {
         return Err(Reason::UnresolvedNextHop);
     }
     if datagram.length > next_hop.mtu.get() as usize {
         return Err(Reason::TooLarge);
     }
-    if !tables.can_send(next_hop) {
+    let relayed = Relayed {
+        interface: next_hop.interface.get(),
+        device: next_hop.device.get(),
+    };
+    if !tables.can_send(relayed.interface, relayed.device) {
         return Err(Reason::UnresolvedNextHop);
     }
 
@@ -321,19 +355,20 @@ fn relay_flow<F: Frame, T: Tables>(
 
     let now = tables.now();
     if let Some(counters) = tables.counters(entry.counters.get()) {
-        counters.packets = counters.packets.wrapping_add(1);
-        counters.octets = counters.octets.wrapping_add(datagram.payload_length as u64);
-        counters.last_seen = now;
-        counters.reception.record(&Arrival {
-            generation: entry.generation.get(),
-            ticks: reception::ticks(now, entry.clock_rate.get()),
-            sequence: header.sequence.get(),
-            timestamp: header.timestamp.get(),
-            sequence_out: left.sequence.get(),
-            timestamp_out: left.timestamp.get(),
-        });
+        counters.relayed(
+            now,
+            datagram.payload_length as u64,
+            &Arrival {
+                generation: entry.generation.get(),
+                ticks: reception::ticks(now, entry.clock_rate.get()),
+                sequence: header.sequence.get(),
+                timestamp: header.timestamp.get(),
+                sequence_out: left.sequence.get(),
+                timestamp_out: left.timestamp.get(),
+            },
+        );
     }
-    Ok((next_hop.interface.get(), next_hop.device.get()))
+    Ok(relayed)
 }
 
 /// Counts a flow's dropped packet. Whether it was the first one here.

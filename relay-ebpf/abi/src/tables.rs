@@ -10,7 +10,8 @@ use crate::{
     event::FirstDrop,
     flow::{Endpoint, FlowEntry, FlowKey},
     next_hop::NextHop,
-    seal::{SealedFlow, SealedNextHop},
+    row::{self, EntryWords, NextHopWords},
+    shared::Shared,
     verdict::Reason,
 };
 
@@ -19,36 +20,40 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Scratch {
-    pub flow: SealedFlow,
-    pub next_hop: SealedNextHop,
+    pub entry: EntryWords,
+    pub next_hop: NextHopWords,
     pub key: FlowKey,
     pub source: Endpoint,
     pub event: FirstDrop,
     pub zero: U16,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 240);
+const _: () = assert!(size_of::<Scratch>() == size_of::<FlowEntry>() + 32 + 80);
+
+/// The most rows of one bucket. With as many buckets as flows or more, that many hardly ever meet.
+pub const LONGEST: usize = 16;
 
 /// What the relay needs to know besides the frame.
 pub trait Tables {
+    type Row<'a>: Shared
+    where
+        Self: 'a;
+
     /// Whether `port` is in the media port range.
     fn is_media_port(&self, port: u16) -> bool;
 
-    /// The flow entry of `key`, copied to `copy`, where nobody changes it.
-    ///
-    /// # Errors
-    /// [`Reason::UnknownFlow`], [`Reason::Changing`].
-    fn flow<'a>(&self, key: &FlowKey, copy: &'a mut SealedFlow) -> Result<&'a FlowEntry, Reason>;
+    /// The number of the first row of the flow table with this bucket, 0 for none.
+    fn first_row(&self, bucket: u32) -> u32;
 
-    /// The next hop at `index`, copied to `copy`, where nobody changes it.
-    ///
-    /// # Errors
-    /// [`Reason::UnresolvedNextHop`], [`Reason::Changing`].
-    fn next_hop<'a>(&self, index: u32, copy: &'a mut SealedNextHop) -> Result<&'a NextHop, Reason>;
+    /// A row of the flow table, by its number.
+    fn flow_row(&self, number: u32) -> Option<Self::Row<'_>>;
 
-    /// Gets ready to send by `next_hop`: back out of the ingress interface, or through the device
-    /// map; false when the device is not in it.
-    fn can_send(&self, next_hop: &NextHop) -> bool;
+    /// A row of the next-hop table.
+    fn next_hop_row(&self, index: u32) -> Option<Self::Row<'_>>;
+
+    /// Gets ready to send: back out of the ingress interface if it is `interface`, else through
+    /// the device map's slot `device`; false when there is none in it.
+    fn can_send(&self, interface: u32, device: u32) -> bool;
 
     /// The counters at `index` of this CPU.
     fn counters(&mut self, index: u32) -> Option<&mut FlowCounters>;
@@ -56,6 +61,47 @@ pub trait Tables {
     /// Tells that a flow dropped its first packet here.
     fn tell(&mut self, event: &FirstDrop);
 
-    /// Nanoseconds of a clock that only goes forward.
-    fn now(&self) -> u64;
+    /// Nanoseconds of a clock that only goes forward, as of this packet.
+    fn now(&mut self) -> u64;
+
+    /// The flow entry of `key`, copied to `copy`, where nobody changes it.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownFlow`], [`Reason::Changing`].
+    #[inline(always)]
+    fn flow<'a>(&self, key: &FlowKey, copy: &'a mut EntryWords) -> Result<&'a FlowEntry, Reason> {
+        let mut number = self.first_row(key.bucket());
+        let mut rows = 0;
+        while number != 0 && rows < LONGEST {
+            let found = self.flow_row(number).ok_or(Reason::UnknownFlow)?;
+            let version = found.version().ok_or(Reason::Changing)?;
+            if row::is_of(found, key) {
+                let entry = row::copy_entry(found, copy);
+                return if found.is_still(version) {
+                    Ok(entry)
+                } else {
+                    Err(Reason::Changing)
+                };
+            }
+            number = row::next(found);
+            rows += 1;
+        }
+        Err(Reason::UnknownFlow)
+    }
+
+    /// The next hop at `index`, copied to `copy`, where nobody changes it.
+    ///
+    /// # Errors
+    /// [`Reason::UnresolvedNextHop`], [`Reason::Changing`].
+    #[inline(always)]
+    fn next_hop<'a>(&self, index: u32, copy: &'a mut NextHopWords) -> Result<&'a NextHop, Reason> {
+        let found = self.next_hop_row(index).ok_or(Reason::UnresolvedNextHop)?;
+        let version = found.version().ok_or(Reason::Changing)?;
+        let next_hop = row::copy_next_hop(found, copy);
+        if found.is_still(version) {
+            Ok(next_hop)
+        } else {
+            Err(Reason::Changing)
+        }
+    }
 }

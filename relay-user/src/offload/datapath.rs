@@ -14,7 +14,9 @@ use relay_abi::{
     verdict::Reason,
 };
 
-use super::{DatapathError, OffloadConfig, StreamStates, configuration::DEVICES};
+use super::{
+    DatapathError, OffloadConfig, StreamStates, configuration::DEVICES, flow_table::Refusal,
+};
 
 /// What relays in the fast path: the XDP program's maps, or collections in memory.
 ///
@@ -185,6 +187,19 @@ impl Capacity {
             ));
         }
         Ok(())
+    }
+
+    /// The error for a flow that found no place.
+    pub(super) fn refused(&self, refusal: Refusal) -> DatapathError {
+        match refusal {
+            Refusal::Full => DatapathError::Capacity {
+                table: "flows",
+                limit: self.flows,
+            },
+            Refusal::Crowded => {
+                DatapathError::Flow("too many flows share its place in the kernel's table")
+            }
+        }
     }
 
     pub(crate) fn check_counters(&self, index: u32) -> Result<(), DatapathError> {

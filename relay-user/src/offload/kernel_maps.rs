@@ -3,15 +3,15 @@
 //! Keys and values cross as plain words, which the types of `relay-abi` become and come from
 //! without unsafe code.
 
-use std::{collections::HashSet, error::Error, sync::Arc};
+use std::{error::Error, sync::Arc};
 
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, DevMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
     event::FirstDrop,
     flow::{FlowEntry, FlowKey},
     next_hop::NextHop,
-    seal::{SealedFlow, SealedNextHop},
+    processor::{Processor, REASONS},
     srtp::{
         key::PreparedKey,
         stream::{RowReference, StreamState},
@@ -21,14 +21,12 @@ use relay_abi::{
 use zerocopy::{FromBytes, transmute, transmute_ref};
 
 use super::{
-    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, map_memory::sizes, memory,
+    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, flow_table::FlowTable,
+    map_memory::sizes, memory, next_hop_table::NextHopTable, shared_rows::SharedWords,
 };
 
-type Key = [u8; 20];
-type FlowWords = [u64; 15];
 type CounterWords = [u64; 8];
-type NextHopWords = [u64; 5];
-type ReasonWords = [u64; 2];
+type ProcessorWords = [u64; size_of::<Processor>() / 8];
 type KeyWords = [u32; 92];
 
 /// The [`Datapath`] that the XDP program works by.
@@ -36,15 +34,14 @@ pub struct XdpDatapath {
     capacity: Capacity,
     map_memory: u64,
     cpus: usize,
-    installed: HashSet<FlowKey>,
-    flows: HashMap<MapData, Key, FlowWords>,
+    flows: FlowTable,
     flow_counters: PerCpuArray<MapData, CounterWords>,
-    next_hops: Array<MapData, NextHopWords>,
+    next_hops: NextHopTable,
     devices: DevMap<MapData>,
     keys: Array<MapData, KeyWords>,
     streams: Arc<StreamStates>,
     srtp: Result<(), String>,
-    reasons: PerCpuArray<MapData, ReasonWords>,
+    processors: PerCpuArray<MapData, ProcessorWords>,
     events: RingBuf<MapData>,
     event_losses: PerCpuArray<MapData, u64>,
 }
@@ -97,19 +94,39 @@ impl XdpDatapath {
             operation: "share the states of SRTP streams",
             cause: error.to_string(),
         })?;
+        let mut share = |name, words| match take(name)? {
+            Map::Array(map) => {
+                SharedWords::mapped(map.fd(), words).map_err(|error| DatapathError::Kernel {
+                    operation: "share the rows of the flows and the next hops",
+                    cause: error.to_string(),
+                })
+            }
+            _ => Err(DatapathError::Kernel {
+                operation: "open a map",
+                cause: format!("the object's map {name} is of another type"),
+            }),
+        };
+        let sizes = sizes(config);
+        let (rows, buckets) = FlowTable::words(sizes.flows);
+        let flows = FlowTable::new(
+            sizes.flows,
+            share("FLOWS", rows)?,
+            share("BUCKETS", buckets)?,
+        );
+        let next_hops =
+            NextHopTable::new(share("NEXT_HOPS", NextHopTable::words(sizes.next_hops))?);
         Ok(Self {
             capacity: Capacity::of(config),
             map_memory: memory(config),
             cpus,
-            installed: HashSet::new(),
-            flows: take("FLOWS")?.try_into().map_err(&open)?,
+            flows,
             flow_counters: take("FLOW_COUNTERS")?.try_into().map_err(&open)?,
-            next_hops: take("NEXT_HOPS")?.try_into().map_err(&open)?,
+            next_hops,
             devices: take("DEVICES")?.try_into().map_err(&open)?,
             keys: take("KEYS")?.try_into().map_err(&open)?,
             streams: Arc::new(streams),
             srtp,
-            reasons: take("REASONS")?.try_into().map_err(&open)?,
+            processors: take("PROCESSORS")?.try_into().map_err(&open)?,
             events: take("EVENTS")?.try_into().map_err(&open)?,
             event_losses: take("EVENT_LOSSES")?.try_into().map_err(&open)?,
         })
@@ -130,33 +147,14 @@ impl XdpDatapath {
 impl Datapath for XdpDatapath {
     fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
         self.capacity.check(key, entry)?;
-        if !self.installed.contains(key) && self.flow_count() >= self.capacity.flows {
-            return Err(DatapathError::Capacity {
-                table: "flows",
-                limit: self.capacity.flows,
-            });
-        }
-        let element: FlowWords = transmute!(SealedFlow::new(key, entry));
-        let octets: Key = transmute!(*key);
         self.flows
-            .insert(octets, element, 0)
-            .map_err(refused("install a flow"))?;
-        self.installed.insert(*key);
-        Ok(())
+            .install(key, entry)
+            .map_err(|refusal| self.capacity.refused(refusal))
     }
 
     fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
-        if !self.installed.contains(key) {
-            return Ok(());
-        }
-        let octets: Key = transmute!(*key);
-        match self.flows.remove(&octets) {
-            Ok(()) | Err(MapError::KeyNotFound) => {
-                self.installed.remove(key);
-                Ok(())
-            }
-            Err(error) => Err(refused("remove a flow")(error)),
-        }
+        self.flows.remove(key);
+        Ok(())
     }
 
     fn write_key(&mut self, row: RowReference, key: &PreparedKey) -> Result<(), DatapathError> {
@@ -214,10 +212,8 @@ impl Datapath for XdpDatapath {
 
     fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {
         self.capacity.check_next_hop(index)?;
-        let element: NextHopWords = transmute!(SealedNextHop::new(next_hop));
-        self.next_hops
-            .set(index, element, 0)
-            .map_err(refused("write a next hop"))
+        self.next_hops.set(index, next_hop);
+        Ok(())
     }
 
     fn set_device(&mut self, slot: u32, interface: u32) -> Result<(), DatapathError> {
@@ -231,21 +227,19 @@ impl Datapath for XdpDatapath {
     }
 
     fn reasons(&self) -> Result<Vec<(Reason, ReasonCounters)>, DatapathError> {
-        let mut reasons = Vec::with_capacity(Reason::ALL.len());
-        for reason in Reason::ALL {
-            let each = self
-                .reasons
-                .get(&(*reason as u32), 0)
-                .map_err(refused("read a reason's counters"))?;
-            let mut sum = ReasonCounters::default();
-            for words in each.iter() {
-                let one: ReasonCounters = transmute!(*words);
+        let each = self
+            .processors
+            .get(&0, 0)
+            .map_err(refused("read the reasons' counters"))?;
+        let mut sums = [ReasonCounters::default(); REASONS];
+        for words in each.iter() {
+            let processor: &Processor = transmute_ref!(words);
+            for (sum, one) in sums.iter_mut().zip(&processor.reasons) {
                 sum.packets = sum.packets.wrapping_add(one.packets);
                 sum.octets = sum.octets.wrapping_add(one.octets);
             }
-            reasons.push((*reason, sum));
         }
-        Ok(reasons)
+        Ok(Reason::ALL.iter().copied().zip(sums).collect())
     }
 
     fn events(&mut self) -> Vec<FirstDrop> {
@@ -267,7 +261,7 @@ impl Datapath for XdpDatapath {
     }
 
     fn flow_count(&self) -> u32 {
-        u32::try_from(self.installed.len()).unwrap_or(u32::MAX)
+        self.flows.count()
     }
 
     fn capacity(&self) -> Capacity {

@@ -7,13 +7,14 @@ use aya::{
     maps::{Array, ProgramArray},
     programs::{ProgramError, SkLookup, Xdp, XdpMode as Attach},
 };
-use relay_abi::settings::Settings;
+use relay_abi::{row::Buckets, settings::Settings};
 use tracing::{error, info, warn};
 use zerocopy::transmute;
 
 use super::{
     InterfaceState, OffloadConfig, Steering, XdpDatapath, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS},
+    flow_table,
     kernel_maps::{cause, refused},
     map_memory::{sizes, socket_slots},
     memory::NO_STREAMS,
@@ -335,8 +336,14 @@ fn put_srtp(bpf: &mut Ebpf, name: &str) -> Result<(), String> {
 pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
     allow_locked_memory();
     let sizes = sizes(config);
+    let last_bucket = flow_table::buckets(sizes.flows) - 1;
     let mut bpf = EbpfLoader::new()
-        .map_max_entries("FLOWS", sizes.flows)
+        .override_global("LAST_BUCKET", &last_bucket, true)
+        .map_max_entries("FLOWS", flow_table::rows(sizes.flows))
+        .map_max_entries(
+            "BUCKETS",
+            flow_table::buckets(sizes.flows) / Buckets::default().len() as u32,
+        )
         .map_max_entries("FLOW_COUNTERS", sizes.flows)
         .map_max_entries("NEXT_HOPS", sizes.next_hops)
         .map_max_entries("KEYS", sizes.streams)

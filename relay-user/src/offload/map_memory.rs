@@ -3,27 +3,23 @@
 use std::mem::size_of;
 
 use relay_abi::{
-    counters::{FlowCounters, ReasonCounters},
-    flow::FlowKey,
-    seal::{SealedFlow, SealedNextHop},
+    counters::FlowCounters,
+    processor::Processor,
+    row::{Buckets, FlowRow, NextHopRow},
     settings::Settings,
     srtp::{
         key::PreparedKey,
         packet::Work,
         stream::{ROWS, StreamState},
     },
-    tables::Scratch,
-    verdict::Reason,
 };
 
 use super::{
     OffloadConfig, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS},
+    flow_table::{buckets, rows},
 };
 
-/// The kernel's own header of a hash-map element, and one of its buckets.
-const HASH_ELEMENT: u64 = 48;
-const HASH_BUCKET: u64 = 16;
 const POINTER: u64 = 8;
 const PAGE: u64 = 4096;
 
@@ -41,17 +37,14 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let (flows, next_hops) = (u64::from(sizes.flows), u64::from(sizes.next_hops));
     let streams = u64::from(sizes.streams);
 
-    let element = HASH_ELEMENT + padded(size_of::<FlowKey>()) + padded(size_of::<SealedFlow>());
-    // The kernel keeps one spare element for each CPU.
-    let flow_table = (flows + cpus) * element + flows.next_power_of_two() * HASH_BUCKET;
+    let flow_table = mapped(u64::from(rows(sizes.flows)), size_of::<FlowRow>())
+        + mapped(u64::from(buckets(sizes.flows) / 16), size_of::<Buckets>());
     let flow_counters = per_cpu_array(flows, size_of::<FlowCounters>(), cpus);
-    let reasons = per_cpu_array(Reason::ALL.len() as u64, size_of::<ReasonCounters>(), cpus);
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
-    let scratch = per_cpu_array(1, size_of::<Scratch>(), cpus);
-    let next_hop_table = next_hops * padded(size_of::<SealedNextHop>());
+    let processors = per_cpu_array(1, size_of::<Processor>(), cpus);
+    let next_hop_table = mapped(next_hops, size_of::<NextHopRow>());
     let keys = streams * padded(size_of::<PreparedKey>());
-    // In pages, since it is mapped.
-    let states = (streams * padded(size_of::<StreamState>())).next_multiple_of(PAGE);
+    let states = mapped(streams, size_of::<StreamState>());
     let work = per_cpu_array(1, size_of::<Work>(), cpus);
     let programs = POINTER;
     let settings = padded(size_of::<Settings>());
@@ -61,9 +54,8 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let sockets = u64::from(socket_slots(config)) * POINTER;
     flow_table
         + flow_counters
-        + reasons
         + losses
-        + scratch
+        + processors
         + next_hop_table
         + keys
         + states
@@ -102,6 +94,11 @@ pub(crate) fn sizes(config: &OffloadConfig) -> Sizes {
 /// Slots of the socket map: one for each worker and family.
 pub(crate) fn socket_slots(config: &OffloadConfig) -> u32 {
     u32::from(config.workers).max(1) * 2
+}
+
+/// An array that userspace maps takes whole pages.
+fn mapped(entries: u64, value: usize) -> u64 {
+    (entries * padded(value)).next_multiple_of(PAGE)
 }
 
 fn per_cpu_array(entries: u64, value: usize, cpus: u64) -> u64 {

@@ -1,9 +1,6 @@
 //! A datapath in memory: the same decisions and bytes as the kernel's, without a kernel.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
@@ -12,7 +9,6 @@ use relay_abi::{
     frame::{BufferFrame, Frame},
     next_hop::NextHop,
     relay::{self, Outcome},
-    seal::{SealedFlow, SealedNextHop},
     srtp::{
         key::PreparedKey,
         stream::{RowReference, StreamState},
@@ -21,7 +17,10 @@ use relay_abi::{
     verdict::Reason,
 };
 
-use super::{Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, memory_on};
+use super::{
+    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, flow_table::FlowTable,
+    memory_on, next_hop_table::NextHopTable, shared_rows::Row,
+};
 use crate::srtp::StreamKey;
 
 /// As many events as wait for their reader.
@@ -36,9 +35,9 @@ pub(super) const NO_STREAMS: &str = "off in the configuration";
 pub struct MemoryDatapath {
     capacity: Capacity,
     map_memory: u64,
-    flows: HashMap<FlowKey, SealedFlow>,
+    flows: FlowTable,
     counters: Vec<FlowCounters>,
-    next_hops: Vec<SealedNextHop>,
+    next_hops: NextHopTable,
     devices: Vec<Option<u32>>,
     keys: Vec<Option<StreamKey>>,
     streams: Arc<StreamStates>,
@@ -58,9 +57,9 @@ impl MemoryDatapath {
         Self {
             capacity,
             map_memory: memory_on(config, 1),
-            flows: HashMap::new(),
+            flows: FlowTable::on_the_heap(capacity.flows),
             counters: vec![FlowCounters::default(); capacity.flows as usize],
-            next_hops: vec![SealedNextHop::default(); capacity.next_hops as usize],
+            next_hops: NextHopTable::on_the_heap(capacity.next_hops),
             devices: vec![None; capacity.devices as usize],
             keys: (0..capacity.srtp_streams).map(|_| None).collect(),
             streams: Arc::new(StreamStates::on_the_heap(capacity.srtp_streams)),
@@ -93,13 +92,17 @@ impl MemoryDatapath {
     /// The entry of a flow.
     #[must_use]
     pub fn flow(&self, key: &FlowKey) -> Option<FlowEntry> {
-        self.flows.get(key)?.open(key).copied()
+        Tables::flow(self, key, &mut Default::default())
+            .ok()
+            .copied()
     }
 
     /// A row of the next-hop table.
     #[must_use]
     pub fn next_hop(&self, index: u32) -> Option<NextHop> {
-        self.next_hops.get(index as usize)?.open().copied()
+        Tables::next_hop(self, index, &mut Default::default())
+            .ok()
+            .copied()
     }
 
     /// Does to a frame what the XDP program does to one that comes in by the interface `ingress`
@@ -118,29 +121,26 @@ impl MemoryDatapath {
 }
 
 impl Tables for MemoryDatapath {
+    type Row<'a> = Row<'a>;
+
     fn is_media_port(&self, port: u16) -> bool {
         (self.capacity.first_port..=self.capacity.last_port).contains(&port)
     }
 
-    fn flow<'a>(&self, key: &FlowKey, copy: &'a mut SealedFlow) -> Result<&'a FlowEntry, Reason> {
-        *copy = *self.flows.get(key).ok_or(Reason::UnknownFlow)?;
-        copy.open(key).ok_or(Reason::Changing)
+    fn first_row(&self, bucket: u32) -> u32 {
+        self.flows.first(bucket)
     }
 
-    fn next_hop<'a>(&self, index: u32, copy: &'a mut SealedNextHop) -> Result<&'a NextHop, Reason> {
-        *copy = *self
-            .next_hops
-            .get(index as usize)
-            .ok_or(Reason::UnresolvedNextHop)?;
-        copy.open().ok_or(Reason::Changing)
+    fn flow_row(&self, number: u32) -> Option<Row<'_>> {
+        self.flows.row(number)
     }
 
-    fn can_send(&self, next_hop: &NextHop) -> bool {
-        let back = next_hop.interface.get() == self.ingress;
-        back || matches!(
-            self.devices.get(next_hop.device.get() as usize),
-            Some(Some(_))
-        )
+    fn next_hop_row(&self, index: u32) -> Option<Row<'_>> {
+        self.next_hops.row(index)
+    }
+
+    fn can_send(&self, interface: u32, device: u32) -> bool {
+        interface == self.ingress || matches!(self.devices.get(device as usize), Some(Some(_)))
     }
 
     fn counters(&mut self, index: u32) -> Option<&mut FlowCounters> {
@@ -155,7 +155,7 @@ impl Tables for MemoryDatapath {
         }
     }
 
-    fn now(&self) -> u64 {
+    fn now(&mut self) -> u64 {
         self.now
     }
 }
@@ -163,14 +163,9 @@ impl Tables for MemoryDatapath {
 impl Datapath for MemoryDatapath {
     fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
         self.capacity.check(key, entry)?;
-        if self.flow_count() >= self.capacity.flows && !self.flows.contains_key(key) {
-            return Err(DatapathError::Capacity {
-                table: "flows",
-                limit: self.capacity.flows,
-            });
-        }
-        self.flows.insert(*key, SealedFlow::new(key, entry));
-        Ok(())
+        self.flows
+            .install(key, entry)
+            .map_err(|refusal| self.capacity.refused(refusal))
     }
 
     fn remove(&mut self, key: &FlowKey) -> Result<(), DatapathError> {
@@ -226,9 +221,7 @@ impl Datapath for MemoryDatapath {
 
     fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {
         self.capacity.check_next_hop(index)?;
-        if let Some(row) = self.next_hops.get_mut(index as usize) {
-            *row = SealedNextHop::new(next_hop);
-        }
+        self.next_hops.set(index, next_hop);
         Ok(())
     }
 
@@ -257,7 +250,7 @@ impl Datapath for MemoryDatapath {
     }
 
     fn flow_count(&self) -> u32 {
-        u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
+        self.flows.count()
     }
 
     fn capacity(&self) -> Capacity {

@@ -6,10 +6,13 @@
 mod configuration;
 mod datapath;
 mod error;
+mod flow_table;
 mod kernel_maps;
 mod loader;
 mod map_memory;
 mod memory;
+mod next_hop_table;
+mod shared_rows;
 mod steering;
 mod streams;
 

@@ -1,0 +1,206 @@
+//! The common packet: untagged IPv4 without options, RTP without padding, extension or
+//! contributing sources, of the pinned peer, the known SSRC and the flow's first payload type, out
+//! by an untagged next hop. It takes the shortest way; whatever is in the least unusual takes the
+//! long one ([`crate::relay`]), which decides the same for these.
+
+use core::mem::{offset_of, size_of};
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    native_endian::{U32 as NativeU32, U64 as NativeU64},
+};
+
+use crate::{
+    U16, U32,
+    checksum::Change,
+    frame::Frame,
+    headers,
+    reception::{self, Arrival},
+    relay::Relayed,
+    row::{self, CommonFlow, NextHopRow},
+    shared::Shared,
+    tables::Tables,
+};
+
+/// Ethernet, IPv4, UDP and RTP, in fields that are read and written at once.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Front {
+    link: NativeU64,
+    link_end: NativeU32,
+    /// The EtherType, the version and the length of the header, the service octet.
+    kind: NativeU32,
+    total_length: U16,
+    /// Identification, flags and fragment offset.
+    fragment: NativeU32,
+    ttl: u8,
+    protocol: u8,
+    checksum: U16,
+    ends: NativeU64,
+    ports: NativeU32,
+    udp_length: U16,
+    udp_checksum: U16,
+    rtp: u8,
+    payload_type: u8,
+    sequence: U16,
+    timestamp: U32,
+    ssrc: NativeU32,
+}
+
+const _: () = assert!(size_of::<Front>() == 54);
+
+const KIND: u32 = u32::from_ne_bytes([0x08, 0x00, 0x45, 0]);
+const KIND_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+const FRAGMENT: u32 = {
+    let [high, low] = headers::FRAGMENT.to_be_bytes();
+    u32::from_ne_bytes([0, 0, high, low])
+};
+const DO_NOT_FRAGMENT: u32 = {
+    let [high, low] = headers::DO_NOT_FRAGMENT.to_be_bytes();
+    u32::from_ne_bytes([0, 0, high, low])
+};
+
+/// How many rows of a bucket are looked at here.
+const ROWS: usize = 3;
+
+macro_rules! flow {
+    ($field:ident) => {
+        offset_of!(CommonFlow, $field)
+    };
+}
+
+macro_rules! next_hop {
+    ($field:ident) => {
+        offset_of!(NextHopRow, $field)
+    };
+}
+
+/// Relays a common packet. `None` for any other, which is as it came.
+#[inline(always)]
+pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relayed> {
+    let length = frame.length();
+    let front = frame.view_mut::<Front>(0)?;
+    if front.kind.get() & KIND_MASK != KIND
+        || front.protocol != headers::UDP
+        || front.fragment.get() & FRAGMENT != 0
+        || front.ttl <= 1
+        || front.rtp != 0x80
+        // RTCP's packet types.
+        || front.payload_type & 0xe0 == 0xc0
+    {
+        return None;
+    }
+    let ip_length = front.total_length.get() as usize;
+    let udp_length = front.udp_length.get() as usize;
+    if ip_length != udp_length + 20 || udp_length < 20 || ip_length + 14 > length {
+        return None;
+    }
+
+    let ends = front.ends.get();
+    let ports = front.ports.get();
+    let [_, _, _, _, a, b, c, d] = ends.to_ne_bytes();
+    let [_, _, e, f] = ports.to_ne_bytes();
+    let bucket = row::bucket(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
+    let mut number = tables.first_row(bucket);
+    let mut rows = 0;
+    let (flow, version) = loop {
+        if number == 0 || rows == ROWS {
+            return None;
+        }
+        let flow = tables.flow_row(number)?;
+        let version = flow.version()?;
+        if flow.long(flow!(ends)) == ends && flow.word(flow!(ports)) == ports {
+            break (flow, version);
+        }
+        number = flow.word(flow!(next));
+        rows += 1;
+    };
+    let flags = flow.octet(flow!(flags));
+    if flags & CommonFlow::COMMON == 0
+        || front.ssrc.get() != flow.word(flow!(ssrc_in))
+        || front.payload_type & 0x7f != flow.octet(flow!(payload_type_in))
+    {
+        return None;
+    }
+    let next_hop = tables.next_hop_row(flow.half(flow!(next_hop)) as u32)?;
+    let next_hop_version = next_hop.version()?;
+    let interface = next_hop.word(next_hop!(interface));
+    let device = next_hop.word(next_hop!(device));
+    if next_hop.half(next_hop!(common)) == 0
+        || ip_length > next_hop.half(next_hop!(mtu)) as usize
+        || !tables.can_send(interface, device)
+    {
+        return None;
+    }
+
+    let link = next_hop.long(next_hop!(link_begin));
+    let link_end = next_hop.word(next_hop!(link_end));
+    let ends_out = flow.long(flow!(ends_out));
+    let ports_out = flow.word(flow!(ports_out));
+    let ssrc = flow.word(flow!(ssrc_out));
+    let timestamp_offset = flow.word(flow!(timestamp_offset));
+    let sequence_offset = flow.half(flow!(sequence_offset));
+    let payload_type = flow.octet(flow!(payload_type_out));
+    let service = flow.octet(flow!(service));
+    let counters = flow.word(flow!(counters));
+    let generation = flow.word(flow!(generation));
+    let clock_rate = flow.word(flow!(clock_rate));
+    if !flow.is_still(version) || !next_hop.is_still(next_hop_version) {
+        return None;
+    }
+
+    front.link.set(link);
+    front.link_end.set(link_end);
+
+    let mut change = Change::default();
+    change.long(ends, ends_out);
+    front.ends.set(ends_out);
+    let mut header = change;
+    if flags & CommonFlow::SET_SERVICE != 0 {
+        let [a, b, c, old] = front.kind.get().to_ne_bytes();
+        let new = service | (old & 0b11);
+        header.half([c, old], [c, new]);
+        front.kind.set(u32::from_ne_bytes([a, b, c, new]));
+    }
+    // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
+    header.native(front.fragment.get(), DO_NOT_FRAGMENT);
+    front.fragment.set(DO_NOT_FRAGMENT);
+    // The TTL is a half's first octet: one less of it, whatever the protocol beside it.
+    header.half([1, 0], [0, 0]);
+    front.ttl -= 1;
+    front.checksum = header.apply(front.checksum);
+
+    change.native(ports, ports_out);
+    front.ports.set(ports_out);
+    let second = (front.payload_type & 0x80) | payload_type;
+    change.half([0x80, front.payload_type], [0x80, second]);
+    front.payload_type = second;
+    let sequence = front.sequence;
+    let sequence_out = U16::new(sequence.get().wrapping_add(sequence_offset));
+    change.half(sequence.to_bytes(), sequence_out.to_bytes());
+    front.sequence = sequence_out;
+    let timestamp = front.timestamp;
+    let timestamp_out = U32::new(timestamp.get().wrapping_add(timestamp_offset));
+    change.word(timestamp.to_bytes(), timestamp_out.to_bytes());
+    front.timestamp = timestamp_out;
+    change.native(front.ssrc.get(), ssrc);
+    front.ssrc.set(ssrc);
+    front.udp_checksum = change.apply_udp(front.udp_checksum);
+
+    let now = tables.now();
+    if let Some(counters) = tables.counters(counters) {
+        counters.relayed(
+            now,
+            udp_length as u64 - 8,
+            &Arrival {
+                generation,
+                ticks: reception::ticks(now, clock_rate),
+                sequence: sequence.get(),
+                timestamp: timestamp.get(),
+                sequence_out: sequence_out.get(),
+                timestamp_out: timestamp_out.get(),
+            },
+        );
+    }
+    Some(Relayed { interface, device })
+}

@@ -1,0 +1,21 @@
+//! What each CPU keeps to itself.
+
+use core::mem::size_of;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{clock::Clock, counters::ReasonCounters, tables::Scratch, verdict::Reason};
+
+/// In one element, as every lookup costs.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Processor {
+    pub reasons: [ReasonCounters; REASONS],
+    pub clock: Clock,
+    pub scratch: Scratch,
+}
+
+/// How many reasons there are.
+pub const REASONS: usize = Reason::ALL.len();
+
+const _: () = assert!(size_of::<Processor>() % 8 == 0);

@@ -1,0 +1,269 @@
+//! The rows of the flow table and of the next-hop table, as the programs and userspace share them.
+//!
+//! A flow's row begins with one cache line that holds all that the common packet needs, laid out
+//! in the order of the packet's own headers, so that several fields are compared and written at
+//! once. The whole flow entry is behind it, for every other packet.
+
+use core::mem::{offset_of, size_of};
+
+use zerocopy::{
+    FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout,
+    native_endian::{U32 as NativeU32, U64 as NativeU64},
+    transmute, transmute_ref,
+};
+
+use crate::{
+    flow::{Address, FlowEntry, FlowKey},
+    next_hop::NextHop,
+    shared::Shared,
+};
+
+/// What the common packet of a flow needs; zeros where it has to be looked at more closely.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct CommonFlow {
+    /// [`Shared::version`].
+    pub version: u32,
+    /// The number of the next row with the same bucket, 0 behind the last one.
+    pub next: u32,
+    /// The last four octets of the peer's address, then of the local one.
+    pub ends: NativeU64,
+    /// The peer's port, then the local one.
+    pub ports: NativeU32,
+    /// As `ports`, of packets that leave.
+    pub ports_out: NativeU32,
+    /// As `ends`, of packets that leave.
+    pub ends_out: NativeU64,
+    pub ssrc_in: NativeU32,
+    pub ssrc_out: NativeU32,
+    pub timestamp_offset: u32,
+    pub counters: u32,
+    pub generation: u32,
+    pub clock_rate: u32,
+    pub sequence_offset: u16,
+    pub next_hop: u16,
+    pub payload_type_in: u8,
+    pub payload_type_out: u8,
+    /// A set of this type's constants.
+    pub flags: u8,
+    /// The code point, as it stands in the header.
+    pub service: u8,
+}
+
+impl CommonFlow {
+    /// Nothing stands in the way of relaying what comes from the peer with the SSRC and the
+    /// payload type.
+    pub const COMMON: u8 = 1 << 0;
+    /// Write `service`.
+    pub const SET_SERVICE: u8 = 1 << 1;
+}
+
+const ENTRY_WORDS: usize = size_of::<FlowEntry>() / 8;
+const SPARE: usize = 192 - 64 - size_of::<FlowEntry>() - 12;
+
+/// A row of the flow table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct FlowRow {
+    pub common: CommonFlow,
+    entry: [u64; ENTRY_WORDS],
+    /// The first twelve octets of the local address.
+    local: [u32; 3],
+    spare: [u8; SPARE],
+}
+
+/// A flow entry, copied out of its row.
+pub type EntryWords = [u64; ENTRY_WORDS];
+
+const _: () = assert!(size_of::<CommonFlow>() == 64);
+const _: () = assert!(size_of::<FlowEntry>() % 8 == 0);
+const _: () = assert!(size_of::<FlowRow>() == 192);
+
+/// Sixteen buckets: each the number of its first row, 0 for none. An element of an array map takes
+/// eight octets or more.
+pub type Buckets = [u32; 16];
+
+/// Where to begin to look for the flow of a local address and port, before it is brought into the
+/// number of buckets, a power of two. Ports in a row have buckets in a row: the media ports of one
+/// address do not meet each other.
+#[inline(always)]
+#[must_use]
+pub fn bucket(address: u32, port: u16) -> u32 {
+    let place = address.wrapping_mul(0x9e37_79b1) >> 12;
+    place.wrapping_add(port.rotate_right(1) as u32)
+}
+
+/// The address as [`bucket`] takes it.
+#[inline(always)]
+fn folded(address: &Address) -> u32 {
+    let [high, low] = address.words();
+    let [a, b] = halves(high.get());
+    let [c, d] = halves(low.get());
+    u32::from_be(a ^ b ^ c ^ d ^ MAPPED)
+}
+
+/// What of an IPv4-mapped address is not the IPv4 address: a key of IPv4 folds to that alone.
+const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
+#[inline(always)]
+fn halves(long: u64) -> [u32; 2] {
+    transmute!(long)
+}
+
+impl FlowKey {
+    /// The bucket of this key: [`bucket`].
+    #[inline(always)]
+    #[must_use]
+    pub fn bucket(&self) -> u32 {
+        bucket(folded(&self.local.address), self.local.port.get())
+    }
+}
+
+impl FlowRow {
+    /// The row of a flow. Version and link are for whoever writes it.
+    #[must_use]
+    pub fn new(key: &FlowKey, entry: &FlowEntry) -> Self {
+        let [peer_a, peer_b] = entry.peer.port.to_bytes();
+        let [local_a, local_b] = key.local.port.to_bytes();
+        let [from_a, from_b] = entry.from.port.to_bytes();
+        let [to_a, to_b] = entry.to.port.to_bytes();
+        let [local @ .., _]: [u32; 4] = transmute!(key.local.address.0);
+        Self {
+            common: CommonFlow {
+                version: 0,
+                next: 0,
+                ends: pair(&entry.peer.address, &key.local.address),
+                ports: NativeU32::from_bytes([peer_a, peer_b, local_a, local_b]),
+                ports_out: NativeU32::from_bytes([from_a, from_b, to_a, to_b]),
+                ends_out: pair(&entry.from.address, &entry.to.address),
+                ssrc_in: NativeU32::from_bytes(entry.ssrc_in.to_bytes()),
+                ssrc_out: NativeU32::from_bytes(entry.ssrc_out.to_bytes()),
+                timestamp_offset: entry.timestamp_offset.get(),
+                counters: entry.counters.get(),
+                generation: entry.generation.get(),
+                clock_rate: entry.clock_rate.get(),
+                sequence_offset: entry.sequence_offset.get(),
+                next_hop: entry.next_hop.get() as u16,
+                payload_type_in: entry.payload_types[0].incoming,
+                payload_type_out: entry.payload_types[0].outgoing,
+                flags: common_flags(key, entry),
+                service: entry.dscp << 2,
+            },
+            entry: transmute!(*entry),
+            local,
+            spare: [0; SPARE],
+        }
+    }
+
+    /// The row of no flow: what no packet finds.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+fn pair(first: &Address, second: &Address) -> NativeU64 {
+    let [a, b, c, d] = first.tail();
+    let [e, f, g, h] = second.tail();
+    NativeU64::from_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Whether the flow's common packet may be relayed by the common part of its row alone.
+fn common_flags(key: &FlowKey, entry: &FlowEntry) -> u8 {
+    let wanted = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+    let family = key.local.address.is_v4();
+    let same = [&entry.peer, &entry.from, &entry.to]
+        .iter()
+        .all(|end| end.address.is_v4() == family);
+    let common = entry.flags.get() & !FlowEntry::SET_DSCP == wanted
+        && same
+        && entry.payload_type_count > 0
+        && entry.next_hop.get() <= u16::MAX as u32;
+    if !common {
+        0
+    } else if entry.has(FlowEntry::SET_DSCP) {
+        CommonFlow::COMMON | CommonFlow::SET_SERVICE
+    } else {
+        CommonFlow::COMMON
+    }
+}
+
+/// The local address and port of a row, against those of a key.
+#[inline(always)]
+pub fn is_of(row: impl Shared, key: &FlowKey) -> bool {
+    let [a, b, c, d]: [u32; 4] = transmute!(key.local.address.0);
+    let port = u16::from_ne_bytes(key.local.port.to_bytes());
+    let head = offset_of!(FlowRow, local);
+    row.word(offset_of!(CommonFlow, ends) + 4) == d
+        && row.half(offset_of!(CommonFlow, ports) + 2) == port
+        && row.word(head) == a
+        && row.word(head + 4) == b
+        && row.word(head + 8) == c
+}
+
+/// The number of the next row with the same bucket.
+#[inline(always)]
+pub fn next(row: impl Shared) -> u32 {
+    row.word(offset_of!(CommonFlow, next))
+}
+
+/// Copies the flow entry out of a row.
+#[inline(always)]
+pub fn copy_entry(row: impl Shared, words: &mut EntryWords) -> &FlowEntry {
+    crate::shared::copy(row, offset_of!(FlowRow, entry), words);
+    transmute_ref!(words)
+}
+
+/// What the common packet needs of a next hop.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct NextHopRow {
+    /// [`Shared::version`].
+    pub version: u32,
+    pub interface: u32,
+    pub device: u32,
+    pub mtu: u16,
+    /// 1 for a next hop that is resolved and wants no tags.
+    pub common: u16,
+    /// The Ethernet addresses, as they stand in the header.
+    pub link_begin: u64,
+    pub link_end: u32,
+    pub zero: u32,
+    next_hop: [u64; 4],
+}
+
+const _: () = assert!(size_of::<NextHopRow>() == 64);
+
+impl NextHopRow {
+    /// The row of a next hop. The version is for whoever writes it.
+    #[must_use]
+    pub fn new(next_hop: &NextHop) -> Self {
+        let [a, b, c, d, e, f] = next_hop.destination;
+        let [g, h, i, j, k, l] = next_hop.source;
+        Self {
+            version: 0,
+            interface: next_hop.interface.get(),
+            device: next_hop.device.get(),
+            mtu: next_hop.mtu.get(),
+            common: (next_hop.resolved == 1 && next_hop.tag_count == 0) as u16,
+            link_begin: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            link_end: u32::from_ne_bytes([i, j, k, l]),
+            zero: 0,
+            next_hop: transmute!(*next_hop),
+        }
+    }
+}
+
+/// A next hop, copied out of its row.
+pub type NextHopWords = [u64; 4];
+
+/// Copies the next hop out of a row.
+#[inline(always)]
+pub fn copy_next_hop(row: impl Shared, words: &mut NextHopWords) -> &NextHop {
+    crate::shared::copy(row, offset_of!(NextHopRow, next_hop), words);
+    transmute_ref!(words)
+}

@@ -1,0 +1,36 @@
+//! Rows that one writer changes while programs on every CPU read them.
+//!
+//! What is read in the middle of a change can be half of one flow and half of another, which would
+//! send one caller's voice to somebody else. So each row begins with a version: odd while the row
+//! is being changed, another one after every change. A reader takes the version, then what it
+//! needs, then asks whether the version is still the same, and does nothing with what it read
+//! until then. It asks for no lock and costs two loads. A row may pass to another flow at any
+//! time: that is a change as any other.
+
+/// A row as its readers see it. Offsets are in octets; those of longer values are multiples of
+/// their lengths.
+pub trait Shared: Copy {
+    /// The version, read before whatever is asked for next; `None` while the row is being changed.
+    fn version(self) -> Option<u32>;
+
+    /// Whether the version is still the one that was read before, asked after everything else.
+    fn is_still(self, version: u32) -> bool;
+
+    fn octet(self, offset: usize) -> u8;
+
+    fn half(self, offset: usize) -> u16;
+
+    fn word(self, offset: usize) -> u32;
+
+    fn long(self, offset: usize) -> u64;
+}
+
+/// Copies what begins at `offset` of a row, in the machine's words.
+#[inline(always)]
+pub fn copy<const WORDS: usize>(row: impl Shared, offset: usize, words: &mut [u64; WORDS]) {
+    let mut index = 0;
+    while index < WORDS {
+        words[index] = row.long(offset + index * 8);
+        index += 1;
+    }
+}

@@ -1,0 +1,283 @@
+//! The flow table, as userspace writes it: rows in chains, a chain for each bucket.
+//!
+//! A program may stand on any row at any time. It finds the flow that it looks for, or none, or
+//! sees that the row was changed under it; a flow that it does not find is punted.
+
+use std::collections::{HashMap, VecDeque};
+
+use relay_abi::{
+    flow::{FlowEntry, FlowKey},
+    row::FlowRow,
+    tables::LONGEST,
+};
+use zerocopy::transmute;
+
+use super::shared_rows::{Row, SharedWords};
+
+const ROW: usize = size_of::<FlowRow>() / 4;
+/// The word of a row that links it to the next one.
+const NEXT: usize = std::mem::offset_of!(FlowRow, common.next) / 4;
+
+/// How many buckets a table for `flows` flows has, a power of two: at least two for each flow, so
+/// that few flows share one.
+pub(super) fn buckets(flows: u32) -> u32 {
+    (u64::from(flows) * 2)
+        .next_power_of_two()
+        .clamp(16, 1 << 31) as u32
+}
+
+/// Rows, one of them the kernel's unused number 0.
+pub(super) fn rows(flows: u32) -> u32 {
+    flows.saturating_add(1)
+}
+
+/// Why a flow was not installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Every row is taken.
+    Full,
+    /// Too many flows have its bucket.
+    Crowded,
+}
+
+#[derive(Debug)]
+pub(super) struct FlowTable {
+    rows: SharedWords,
+    buckets: SharedWords,
+    last_bucket: u32,
+    /// The row of each flow.
+    installed: HashMap<FlowKey, u32>,
+    /// Rows without a flow, the longest unused first: a program that still stands on one is most
+    /// likely gone before it is taken.
+    free: VecDeque<u32>,
+    /// The first row that was never used.
+    fresh: u32,
+    capacity: u32,
+}
+
+impl FlowTable {
+    pub(super) fn on_the_heap(flows: u32) -> Self {
+        Self::new(
+            flows,
+            SharedWords::on_the_heap(rows(flows) as usize * ROW),
+            SharedWords::on_the_heap(buckets(flows) as usize),
+        )
+    }
+
+    /// Over [`rows`] rows and [`buckets`] buckets, all zero.
+    pub(super) fn new(flows: u32, rows: SharedWords, first: SharedWords) -> Self {
+        Self {
+            rows,
+            last_bucket: buckets(flows) - 1,
+            buckets: first,
+            installed: HashMap::new(),
+            free: VecDeque::new(),
+            fresh: 1,
+            capacity: flows,
+        }
+    }
+
+    /// How many words the rows and the buckets of a table for `flows` flows take.
+    pub(super) fn words(flows: u32) -> (usize, usize) {
+        (rows(flows) as usize * ROW, buckets(flows) as usize)
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.installed.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Makes the entry of `key` what `entry` says, new or changed.
+    pub(super) fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), Refusal> {
+        let mut content = FlowRow::new(key, entry);
+        if let Some(number) = self.installed.get(key) {
+            if let Some(row) = self.row(*number) {
+                content.common.next = relay_abi::row::next(row);
+                let words: [u32; ROW] = transmute!(content);
+                row.write(&words);
+            }
+            return Ok(());
+        }
+        if self.count() >= self.capacity {
+            return Err(Refusal::Full);
+        }
+        if self.chain(key.bucket()).count() >= LONGEST {
+            return Err(Refusal::Crowded);
+        }
+        let number = match self.free.pop_front() {
+            Some(number) => number,
+            None if self.fresh <= self.capacity => {
+                self.fresh += 1;
+                self.fresh - 1
+            }
+            None => return Err(Refusal::Full),
+        };
+        content.common.next = self.first(key.bucket());
+        let words: [u32; ROW] = transmute!(content);
+        if let Some(row) = self.row(number) {
+            row.write(&words);
+        }
+        self.set_first(key.bucket(), number);
+        self.installed.insert(*key, number);
+        Ok(())
+    }
+
+    /// Removes a flow, if it is there.
+    pub(super) fn remove(&mut self, key: &FlowKey) {
+        let Some(number) = self.installed.remove(key) else {
+            return;
+        };
+        let Some(row) = self.row(number) else {
+            return;
+        };
+        let next = relay_abi::row::next(row);
+        let before = self
+            .chain(key.bucket())
+            .take_while(|candidate| *candidate != number)
+            .last();
+        match before.and_then(|before| self.row(before)) {
+            Some(before) => before.link(NEXT, next),
+            None => self.set_first(key.bucket(), next),
+        }
+        // Whoever stands on it goes on along the chain, but finds no flow here.
+        let mut empty = FlowRow::empty();
+        empty.common.next = next;
+        let words: [u32; ROW] = transmute!(empty);
+        row.write(&words);
+        self.free.push_back(number);
+    }
+
+    /// The number of the first row of a bucket, 0 for none.
+    pub(super) fn first(&self, bucket: u32) -> u32 {
+        self.buckets
+            .word((bucket & self.last_bucket) as usize)
+            .map(|word| word.load(std::sync::atomic::Ordering::Acquire))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn row(&self, number: u32) -> Option<Row<'_>> {
+        self.rows.row(number as usize, ROW)
+    }
+
+    fn set_first(&self, bucket: u32, number: u32) {
+        if let Some(word) = self.buckets.word((bucket & self.last_bucket) as usize) {
+            word.store(number, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    fn chain(&self, bucket: u32) -> impl Iterator<Item = u32> {
+        let mut number = self.first(bucket);
+        std::iter::from_fn(move || {
+            let this = number;
+            number = self.row(this).map(relay_abi::row::next).unwrap_or_default();
+            (this != 0).then_some(this)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relay_abi::{
+        U16, U32,
+        flow::{Address, Endpoint},
+        row::{self, EntryWords},
+        shared::Shared as _,
+    };
+
+    fn key(address: u32, port: u16) -> FlowKey {
+        FlowKey {
+            local: Endpoint {
+                address: Address::v4(address.to_be_bytes()),
+                port: U16::new(port),
+            },
+            zero: U16::ZERO,
+        }
+    }
+
+    fn entry(ssrc: u32) -> FlowEntry {
+        FlowEntry {
+            ssrc_out: U32::new(ssrc),
+            ..FlowEntry::default()
+        }
+    }
+
+    fn found(table: &FlowTable, key: &FlowKey) -> Option<u32> {
+        let mut number = table.first(key.bucket());
+        for _ in 0..LONGEST {
+            let row = table.row(number).filter(|_| number != 0)?;
+            row.version()?;
+            if row::is_of(row, key) {
+                let mut words: EntryWords = Default::default();
+                return Some(row::copy_entry(row, &mut words).ssrc_out.get());
+            }
+            number = row::next(row);
+        }
+        None
+    }
+
+    /// Every flow of many addresses is found, through chains and all, after half of them went and
+    /// others came in their rows.
+    #[test]
+    fn what_is_installed_is_found_and_what_was_removed_is_not() {
+        let mut table = FlowTable::on_the_heap(50_000);
+        let flows: Vec<(FlowKey, u32)> = (0..500u32)
+            .flat_map(|address| (0..100u16).map(move |pair| (address, pair)))
+            .map(|(address, pair)| {
+                let ssrc = address << 16 | u32::from(pair);
+                (key(address * 0x0100_0193, 20_000 + 2 * pair), ssrc)
+            })
+            .collect();
+        for (key, ssrc) in &flows {
+            assert_eq!(table.install(key, &entry(*ssrc)), Ok(()));
+        }
+        let one_more = key(1, 1);
+        assert_eq!(table.install(&one_more, &entry(1)), Err(Refusal::Full));
+        assert!(
+            flows
+                .iter()
+                .any(|(key, _)| table.chain(key.bucket()).count() > 1)
+        );
+        for (key, ssrc) in &flows {
+            assert_eq!(found(&table, key), Some(*ssrc));
+        }
+        for (key, _) in flows.iter().step_by(2) {
+            table.remove(key);
+        }
+        for (index, (key, ssrc)) in flows.iter().enumerate() {
+            assert_eq!(found(&table, key), (index % 2 == 1).then_some(*ssrc));
+        }
+        for (key, ssrc) in flows.iter().step_by(2).rev() {
+            assert_eq!(table.install(key, &entry(!ssrc)), Ok(()));
+        }
+        for (index, (key, ssrc)) in flows.iter().enumerate() {
+            let expected = if index % 2 == 1 { *ssrc } else { !ssrc };
+            assert_eq!(found(&table, key), Some(expected));
+        }
+        assert_eq!(table.count(), 50_000);
+    }
+
+    #[test]
+    fn a_bucket_that_is_too_long_is_refused_and_not_lost() {
+        let mut table = FlowTable::on_the_heap(64);
+        let wanted = key(1, 2).bucket() & table.last_bucket;
+        let crowd: Vec<FlowKey> = (0..10_000u32)
+            .map(|address| key(address, 2))
+            .filter(|key| key.bucket() & table.last_bucket == wanted)
+            .take(LONGEST + 1)
+            .collect();
+        for key in &crowd[..LONGEST] {
+            assert_eq!(table.install(key, &entry(1)), Ok(()));
+        }
+        assert_eq!(
+            table.install(&crowd[LONGEST], &entry(1)),
+            Err(Refusal::Crowded)
+        );
+        assert!(
+            crowd[..LONGEST]
+                .iter()
+                .all(|key| found(&table, key).is_some())
+        );
+        table.remove(&crowd[3]);
+        assert_eq!(table.install(&crowd[LONGEST], &entry(1)), Ok(()));
+    }
+}

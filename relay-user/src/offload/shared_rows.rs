@@ -1,0 +1,166 @@
+//! Memory that the kernel's programs read while it is written here: an array map of this process,
+//! or words on the heap for a datapath without a kernel.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _},
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU32, Ordering, fence},
+};
+
+use relay_abi::shared::Shared;
+
+/// Words, each written whole.
+#[derive(Debug)]
+pub(super) enum SharedWords {
+    Heap(Box<[AtomicU32]>),
+    Mapped(Mapped),
+}
+
+impl SharedWords {
+    /// Words that no kernel shares, all zero.
+    pub(super) fn on_the_heap(words: usize) -> Self {
+        Self::Heap((0..words).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// The words of an array map that can be mapped, whose elements lie without a gap.
+    pub(super) fn mapped(map: &impl AsFd, words: usize) -> io::Result<Self> {
+        Mapped::new(map, words).map(Self::Mapped)
+    }
+
+    fn words(&self) -> &[AtomicU32] {
+        match self {
+            Self::Heap(words) => words,
+            Self::Mapped(mapped) => mapped.words(),
+        }
+    }
+
+    /// One word, `None` behind the end.
+    pub(super) fn word(&self, index: usize) -> Option<&AtomicU32> {
+        self.words().get(index)
+    }
+
+    /// A row of `words` words, `None` behind the end.
+    pub(super) fn row(&self, index: usize, words: usize) -> Option<Row<'_>> {
+        let begin = index.checked_mul(words)?;
+        let row = self.words().get(begin..begin.checked_add(words)?)?;
+        Some(Row(row))
+    }
+}
+
+/// One row, which begins with its version. Public as the rows of a public datapath.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a>(&'a [AtomicU32]);
+
+impl Row<'_> {
+    /// Makes the row's words what `content` says, but for the version, which becomes the next one.
+    /// A writer that ends in between leaves a row that nobody reads.
+    pub(super) fn write(self, content: &[u32]) {
+        let Some((version, words)) = self.0.split_first() else {
+            return;
+        };
+        let before = version.load(Ordering::Relaxed) & !1;
+        version.store(before.wrapping_add(1), Ordering::Relaxed);
+        // Whoever sees any of the words sees the odd version as well.
+        fence(Ordering::Release);
+        for (word, new) in words.iter().zip(content.iter().skip(1)) {
+            word.store(*new, Ordering::Relaxed);
+        }
+        version.store(before.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Changes one word, by its index, which needs no new version.
+    pub(super) fn link(self, index: usize, value: u32) {
+        if let Some(word) = self.0.get(index) {
+            word.store(value, Ordering::Release);
+        }
+    }
+}
+
+impl Shared for Row<'_> {
+    fn version(self) -> Option<u32> {
+        let version = self.0.first()?.load(Ordering::Acquire);
+        (version & 1 == 0).then_some(version)
+    }
+
+    fn is_still(self, version: u32) -> bool {
+        fence(Ordering::Acquire);
+        self.word(0) == version
+    }
+
+    fn octet(self, offset: usize) -> u8 {
+        let octets = self.word(offset & !3).to_ne_bytes();
+        octets.get(offset & 3).copied().unwrap_or_default()
+    }
+
+    fn half(self, offset: usize) -> u16 {
+        u16::from_ne_bytes([self.octet(offset), self.octet(offset + 1)])
+    }
+
+    fn word(self, offset: usize) -> u32 {
+        self.0
+            .get(offset / 4)
+            .map(|word| word.load(Ordering::Relaxed))
+            .unwrap_or_default()
+    }
+
+    fn long(self, offset: usize) -> u64 {
+        let [a, b, c, d] = self.word(offset).to_ne_bytes();
+        let [e, f, g, h] = self.word(offset + 4).to_ne_bytes();
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// An array map in this process's memory.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    begin: NonNull<AtomicU32>,
+    words: usize,
+}
+
+// SAFETY: it is a pointer to memory that stays mapped until it is dropped, and whose words are
+// atomic.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    fn new(map: &impl AsFd, words: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping, which overlays nothing; the kernel refuses one that is longer than
+        // the map's pages.
+        let begin = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                words * size_of::<AtomicU32>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if begin == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let begin = NonNull::new(begin.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { begin, words })
+    }
+
+    fn words(&self) -> &[AtomicU32] {
+        // SAFETY: so many words are mapped as long as `self` lives, from a page's beginning on; any
+        // numbers make them, and they are written here alone, through these atomics.
+        unsafe { slice::from_raw_parts(self.begin.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped so, and nothing borrows it any more.
+        unsafe {
+            libc::munmap(
+                self.begin.as_ptr().cast(),
+                self.words * size_of::<AtomicU32>(),
+            )
+        };
+    }
+}
