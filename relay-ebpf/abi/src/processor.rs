@@ -18,4 +18,4 @@ pub struct Processor {
 /// How many reasons there are.
 pub const REASONS: usize = Reason::ALL.len();
 
-const _: () = assert!(size_of::<Processor>() % 8 == 0);
+const _: () = assert!(size_of::<Processor>().is_multiple_of(8));

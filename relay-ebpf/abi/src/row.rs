@@ -78,7 +78,7 @@ pub struct FlowRow {
 pub type EntryWords = [u64; ENTRY_WORDS];
 
 const _: () = assert!(size_of::<CommonFlow>() == 64);
-const _: () = assert!(size_of::<FlowEntry>() % 8 == 0);
+const _: () = assert!(size_of::<FlowEntry>().is_multiple_of(8));
 const _: () = assert!(size_of::<FlowRow>() == 192);
 
 /// Sixteen buckets: each the number of its first row, 0 for none. An element of an array map takes
@@ -91,8 +91,10 @@ pub type Buckets = [u32; 16];
 #[inline(always)]
 #[must_use]
 pub fn bucket(address: u32, port: u16) -> u32 {
-    let place = address.wrapping_mul(0x9e37_79b1) >> 12;
-    place.wrapping_add(port.rotate_right(1) as u32)
+    let mut place = address.wrapping_mul(0x9e37_79b1);
+    // Addresses at any one distance would else meet again and again.
+    place = (place ^ (place >> 15)).wrapping_mul(0x85eb_ca77);
+    (place >> 12).wrapping_add(port.rotate_right(1) as u32)
 }
 
 /// The address as [`bucket`] takes it.

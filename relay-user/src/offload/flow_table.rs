@@ -224,7 +224,10 @@ mod tests {
             .flat_map(|address| (0..100u16).map(move |pair| (address, pair)))
             .map(|(address, pair)| {
                 let ssrc = address << 16 | u32::from(pair);
-                (key(address * 0x0100_0193, 20_000 + 2 * pair), ssrc)
+                (
+                    key(address.wrapping_mul(0x0100_0193), 20_000 + 2 * pair),
+                    ssrc,
+                )
             })
             .collect();
         for (key, ssrc) in &flows {

@@ -108,10 +108,31 @@ impl MemoryDatapath {
     /// Does to a frame what the XDP program does to one that comes in by the interface `ingress`
     /// (the kernel's index), at `now` nanoseconds of any clock that only goes forward.
     pub fn relay(&mut self, frame: &mut BufferFrame<'_>, ingress: u32, now: u64) -> Outcome {
+        self.run(frame, ingress, now, relay::relay)
+    }
+
+    /// [`MemoryDatapath::relay`] by the long way, also for the common packet.
+    #[cfg(test)]
+    pub(super) fn relay_any(
+        &mut self,
+        frame: &mut BufferFrame<'_>,
+        ingress: u32,
+        now: u64,
+    ) -> Outcome {
+        self.run(frame, ingress, now, relay::relay_any)
+    }
+
+    fn run<'a>(
+        &mut self,
+        frame: &mut BufferFrame<'a>,
+        ingress: u32,
+        now: u64,
+        relay: impl FnOnce(&mut BufferFrame<'a>, &mut Self, &mut Scratch) -> Outcome,
+    ) -> Outcome {
         self.now = now;
         self.ingress = ingress;
         let octets = frame.length() as u64;
-        let outcome = relay::relay(frame, self, &mut Scratch::default());
+        let outcome = relay(frame, self, &mut Scratch::default());
         if let Some(counters) = self.reasons.get_mut(outcome.reason as usize) {
             counters.packets += 1;
             counters.octets += octets;

@@ -7,6 +7,7 @@ use relay_abi::{
     flow::{Address, Endpoint, FlowEntry, FlowKey, PayloadTypePair},
     frame::BufferFrame,
     next_hop::{NextHop, VlanTag},
+    relay::Outcome,
     verdict::{Reason, Verdict},
 };
 
@@ -116,6 +117,8 @@ pub struct Lab {
     offload: Offload,
     pub kernel: XdpDatapath,
     pub memory: MemoryDatapath,
+    /// Goes the long way with every packet.
+    long: MemoryDatapath,
 }
 
 impl Lab {
@@ -126,29 +129,35 @@ impl Lab {
             .take_datapath()
             .unwrap_or_else(|| panic!("not loaded: {:?}", offload.steps()));
         let mut memory = MemoryDatapath::new(&config);
+        let mut long = MemoryDatapath::new(&config);
         kernel.set_device(0, INGRESS).expect("a device");
         memory.set_device(0, INGRESS).expect("a device");
+        long.set_device(0, INGRESS).expect("a device");
         Self {
             offload,
             kernel,
             memory,
+            long,
         }
     }
 
     pub fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
         let kernel = self.kernel.install(key, entry);
         assert_eq!(kernel, self.memory.install(key, entry));
+        assert_eq!(kernel, self.long.install(key, entry));
         kernel
     }
 
     pub fn remove(&mut self, key: &FlowKey) {
         self.kernel.remove(key).expect("removed");
         self.memory.remove(key).expect("removed");
+        self.long.remove(key).expect("removed");
     }
 
     pub fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) {
         self.kernel.set_next_hop(index, next_hop).expect("written");
         self.memory.set_next_hop(index, next_hop).expect("written");
+        self.long.set_next_hop(index, next_hop).expect("written");
     }
 
     /// Runs a frame through the program in the kernel. The reason is the one counter that moved,
@@ -185,22 +194,19 @@ impl Lab {
         }
     }
 
-    /// Runs a frame through the datapath in memory.
+    /// Runs a frame through the datapath in memory, in the shortest way that there is for it, which
+    /// must come to what the long way does.
     pub fn in_memory(&mut self, input: &[u8]) -> Ran {
-        let mut buffer = vec![0; 256];
-        buffer.extend_from_slice(input);
-        let mut frame = BufferFrame::new(&mut buffer, 256);
-        let outcome = self.memory.relay(&mut frame, INGRESS, 1_000_000_000);
-        Ran {
-            verdict: match outcome.reason.verdict() {
-                Verdict::Forward if outcome.interface == INGRESS => XDP_TX,
-                Verdict::Forward => XDP_REDIRECT,
-                Verdict::Drop => XDP_DROP,
-                Verdict::Punt | Verdict::Pass => XDP_PASS,
-            },
-            reason: outcome.reason,
-            output: frame.octets().to_vec(),
+        let short = run(input, |frame| self.memory.relay(frame, INGRESS, NOW));
+        let long = run(input, |frame| self.long.relay_any(frame, INGRESS, NOW));
+        assert_eq!(
+            short, long,
+            "the short way on the left, the long on the right"
+        );
+        for index in 0..self.memory.capacity().flows {
+            assert_eq!(self.memory.read(index), self.long.read(index));
         }
+        short
     }
 
     /// Runs a frame through both, which must agree, in the counters of a flow as well.
@@ -233,5 +239,25 @@ impl Lab {
             self.kernel.read(index).expect("counters"),
             self.memory.read(index).expect("counters"),
         ]
+    }
+}
+
+/// When the packets in memory come in.
+const NOW: u64 = 1_000_000_000;
+
+fn run(input: &[u8], relay: impl FnOnce(&mut BufferFrame<'_>) -> Outcome) -> Ran {
+    let mut buffer = vec![0; 256];
+    buffer.extend_from_slice(input);
+    let mut frame = BufferFrame::new(&mut buffer, 256);
+    let outcome = relay(&mut frame);
+    Ran {
+        verdict: match outcome.reason.verdict() {
+            Verdict::Forward if outcome.interface == INGRESS => XDP_TX,
+            Verdict::Forward => XDP_REDIRECT,
+            Verdict::Drop => XDP_DROP,
+            Verdict::Punt | Verdict::Pass => XDP_PASS,
+        },
+        reason: outcome.reason,
+        output: frame.octets().to_vec(),
     }
 }
