@@ -55,6 +55,7 @@ impl Ours {
                     addresses: vec![Family::V4.ours_to_caller(), Family::V4.ours_to_callee()],
                     flows: usize::from(CALLS),
                     last_output: None,
+                    busy_poll: false,
                 },
                 Some(&mut steering as &mut dyn Steer),
                 SlowEvents::new(usize::from(CALLS)),

@@ -127,6 +127,7 @@ mod rooted {
                 addresses: vec![[127, 0, 0, 1].into()],
                 flows: 10,
                 last_output: None,
+                busy_poll: false,
             },
             None,
             SlowEvents::new(16),

@@ -57,8 +57,7 @@ impl std::error::Error for TableFull {}
 #[derive(Debug)]
 pub struct NextHopTable {
     inventory: Inventory,
-    /// The devices that the XDP program is on, and their places in the device map.
-    devices: HashMap<u32, u32>,
+    devices: Devices,
     rows: Vec<Row>,
     free: Vec<u32>,
     limit: usize,
@@ -66,6 +65,24 @@ pub struct NextHopTable {
     by_target: HashMap<Target, Vec<u32>>,
     due: BTreeSet<(Instant, u32)>,
     outputs: VecDeque<Output>,
+}
+
+/// What frames may leave by.
+#[derive(Debug)]
+enum Devices {
+    /// The devices that the XDP program is on, and their places in the device map.
+    Offloaded(HashMap<u32, u32>),
+    /// Whatever takes Ethernet frames: a packet socket sends them.
+    Every,
+}
+
+impl Devices {
+    fn place(&self, device: u32) -> Option<u32> {
+        match self {
+            Self::Offloaded(places) => places.get(&device).copied(),
+            Self::Every => Some(0),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -89,9 +106,24 @@ impl NextHopTable {
     /// device map).
     #[must_use]
     pub fn new(limit: usize, devices: impl IntoIterator<Item = (u32, u32)>) -> Self {
+        Self::over(limit, Devices::Offloaded(devices.into_iter().collect()))
+    }
+
+    /// A table of at most `limit` rows over every Ethernet device; the rows name no place in the
+    /// device map.
+    #[must_use]
+    pub fn over_every_device(limit: usize) -> Self {
+        Self::over(limit, Devices::Every)
+    }
+
+    pub(super) fn is_over_every_device(&self) -> bool {
+        matches!(self.devices, Devices::Every)
+    }
+
+    fn over(limit: usize, devices: Devices) -> Self {
         let mut table = Self {
             inventory: Inventory::default(),
-            devices: devices.into_iter().collect(),
+            devices,
             rows: Vec::new(),
             free: Vec::new(),
             limit,
@@ -321,7 +353,7 @@ impl NextHopTable {
             return;
         };
         let devices = &self.devices;
-        let slot = |device: u32| devices.get(&device).copied();
+        let slot = |device: u32| devices.place(device);
         let (entry, why) = match &row.target {
             Some(target) => self.inventory.frame(target, row.mtu, slot),
             None => (UNRESOLVED, row.why.take().or(Some(Unresolved::NoRoute))),

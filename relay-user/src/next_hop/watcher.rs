@@ -105,6 +105,18 @@ impl Watcher {
         devices: impl IntoIterator<Item = (u32, u32)>,
         sink: impl Sink,
     ) -> Result<Self, NextHopError> {
+        Self::watch(NextHopTable::new(limit, devices), "next-hops", sink)
+    }
+
+    /// As [`Watcher::start`], over every Ethernet device.
+    ///
+    /// # Errors
+    /// [`NextHopError`] when netlink is refused.
+    pub fn over_every_device(limit: usize, sink: impl Sink) -> Result<Self, NextHopError> {
+        Self::watch(NextHopTable::over_every_device(limit), "slow-hops", sink)
+    }
+
+    fn watch(mut table: NextHopTable, name: &str, sink: impl Sink) -> Result<Self, NextHopError> {
         let mut sockets = Sockets {
             changes: Changes::open().map_err(NextHopError)?,
             questions: Questions::open().map_err(NextHopError)?,
@@ -115,7 +127,6 @@ impl Watcher {
         wake.set_nonblocking(true).map_err(NextHopError)?;
         woken.set_nonblocking(true).map_err(NextHopError)?;
 
-        let mut table = NextHopTable::new(limit, devices);
         table.replace(Instant::now(), inventory);
         let shared = Arc::new(Shared {
             table: Mutex::new(table),
@@ -131,7 +142,7 @@ impl Watcher {
             .map_err(NextHopError)?;
         let watching = Arc::clone(&shared);
         let thread = thread::Builder::new()
-            .name("next-hops".into())
+            .name(name.into())
             .spawn(move || watch(&watching, &mut sockets, &woken, &probes))
             .map_err(NextHopError)?;
         Ok(Self {
@@ -153,6 +164,9 @@ impl Watcher {
         let new = index.ok().filter(|_| table.used() > used);
         match new.and_then(|index| table.why(index)) {
             None | Some(Unresolved::Neighbour) => {}
+            Some(why) if table.is_over_every_device() => {
+                tracing::debug!("packets from {source} to {destination} are left to IP: {why}");
+            }
             Some(why) => {
                 tracing::warn!("packets from {source} to {destination} take the slow path: {why}")
             }

@@ -18,6 +18,9 @@ use crate::srtp::TRAILER;
 pub(super) const BUFFERS: u16 = 1024;
 /// Octets of one.
 pub(super) const SIZE: usize = 2048;
+/// From one to the next. Not a power of two, or the same few sets of the processor's caches would
+/// hold the beginnings of all.
+const STRIDE: usize = SIZE + 64;
 /// Octets of one that the kernel may fill; the rest is room for SRTP's trailer.
 pub(super) const FILLED: usize = SIZE - TRAILER;
 /// The group that the buffers are registered as.
@@ -75,7 +78,7 @@ impl Buffers {
     pub(super) fn new() -> io::Result<Self> {
         let mut buffers = Self {
             ring: Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?,
-            memory: Mapping::new(usize::from(BUFFERS) * SIZE)?,
+            memory: Mapping::new(usize::from(BUFFERS) * STRIDE)?,
             tail: 0,
             offered: 0,
         };
@@ -104,7 +107,7 @@ impl Buffers {
 
     /// The buffer `id`, which the kernel named in a completion and which was not given back since.
     pub(super) fn get(&mut self, id: u16) -> &mut [u8] {
-        let offset = usize::from(id % BUFFERS) * SIZE;
+        let offset = usize::from(id % BUFFERS) * STRIDE;
         // SAFETY: the range is inside the mapping, whose octets are initialised (zero at first).
         // The kernel writes a buffer only between its offer and the completion that names it, and
         // reads it only until a send completes; the worker asks for it in neither time. The
@@ -119,7 +122,7 @@ impl Buffers {
         // SAFETY: both offsets are inside their mappings, the entry is aligned, and the kernel
         // does not read an entry behind the published tail.
         let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(slot) };
-        entry.set_addr(self.memory.start as u64 + u64::from(id) * SIZE as u64);
+        entry.set_addr(self.memory.start as u64 + u64::from(id) * STRIDE as u64);
         entry.set_len(FILLED as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);

@@ -8,7 +8,7 @@ use super::headers::Hop;
 /// Octets that a source's address takes: that of the longer family.
 pub(super) const NAME: usize = size_of::<libc::sockaddr_in6>();
 /// Octets that the control messages take; more than all that we ask for.
-pub(super) const CONTROL: usize = 192;
+pub(super) const CONTROL: usize = 160;
 const HEADER: usize = 16;
 /// Where the payload begins.
 pub(super) const PAYLOAD: usize = HEADER + NAME + CONTROL;

@@ -1,12 +1,13 @@
 //! The slow path: io_uring workers, one a core, that relay what the kernel program does not.
 //!
 //! A worker receives every datagram of its share of the media ports on one socket for each address
-//! family, relays it by the same functions as the kernel program, and sends it through a raw socket
-//! with headers of its own. It learns peers and SSRCs, translates RTCP, and protects and unprotects
+//! family, relays it by the same functions as the kernel program, and sends it with headers of its
+//! own: as a frame to the next hop, or where that is not known through a raw socket. It learns peers and SSRCs, translates RTCP, and protects and unprotects
 //! SRTP.
 
 mod buffers;
 mod datagram;
+mod departures;
 mod discard;
 mod error;
 mod event;
@@ -24,6 +25,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod worker;
 mod workers;
 

@@ -21,6 +21,15 @@ const PORT_RECEIVE_BUFFER: c_int = 64 << 10;
 /// Octets of a sending socket.
 const SEND_BUFFER: c_int = 4 << 20;
 
+/// Microseconds to look for packets before waiting. A worker never waits inside a receive, so that
+/// it looks once, whatever this is.
+const BUSY_POLL: c_int = 50;
+/// How many packets are taken from the device's queue at once.
+const BUSY_POLL_PACKETS: c_int = 64;
+/// Of Linux's `asm-generic/socket.h`.
+const SO_PREFER_BUSY_POLL: c_int = 69;
+const SO_BUSY_POLL_BUDGET: c_int = 70;
+
 /// An address as the kernel reads it.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -30,6 +39,19 @@ pub(super) union SocketAddress {
 }
 
 impl SocketAddress {
+    /// No address, for what a bound socket sends.
+    pub(super) const NONE: (Self, socklen_t) = (
+        Self {
+            v4: libc::sockaddr_in {
+                sin_family: 0,
+                sin_port: 0,
+                sin_addr: libc::in_addr { s_addr: 0 },
+                sin_zero: [0; 8],
+            },
+        },
+        0,
+    );
+
     /// `address` with `port`, and its length.
     pub(super) fn new(address: &Address, port: u16) -> (Self, socklen_t) {
         match address.as_v4() {
@@ -68,14 +90,34 @@ impl SocketAddress {
 
 /// The socket that a worker receives every packet of `family` on; sk_lookup names it, so what it
 /// is bound to is never asked for.
-pub(super) fn receiver(family: Family) -> Result<OwnedFd, SlowError> {
+pub(super) fn receiver(family: Family, busy_poll: bool) -> Result<OwnedFd, SlowError> {
     let socket = datagram(family, RECEIVE_BUFFER)?;
+    if busy_poll {
+        poll_busily(&socket)?;
+    }
     let anywhere = match family {
         Family::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),
         Family::V6 => IpAddr::from(Ipv6Addr::LOCALHOST),
     };
     bind(&socket, SocketAddr::new(anywhere, 0)).map_err(failed("bind"))?;
     Ok(socket)
+}
+
+/// Lets whoever reads an empty socket look into the device's queue first, and keeps the device's
+/// interrupts off as long as somebody does.
+fn poll_busily(socket: &OwnedFd) -> Result<(), SlowError> {
+    for (option, value, name) in [
+        (libc::SO_BUSY_POLL, BUSY_POLL, "SO_BUSY_POLL"),
+        (SO_PREFER_BUSY_POLL, 1, "SO_PREFER_BUSY_POLL"),
+        (
+            SO_BUSY_POLL_BUDGET,
+            BUSY_POLL_PACKETS,
+            "SO_BUSY_POLL_BUDGET",
+        ),
+    ] {
+        set(socket, libc::SOL_SOCKET, option, value).map_err(failed(name))?;
+    }
+    Ok(())
 }
 
 /// A socket for one local port, where nothing steers.
@@ -109,6 +151,28 @@ pub(super) fn sender(family: Family, from: Option<IpAddr>) -> Result<OwnedFd, Sl
         free_bind(&socket, family)?;
         bind(&socket, SocketAddr::new(from, 0)).map_err(failed("bind"))?;
     }
+    Ok(socket)
+}
+
+/// A packet socket that whole frames leave by one interface by, through its queueing discipline. It
+/// receives nothing.
+pub(super) fn frames(interface: u32) -> io::Result<OwnedFd> {
+    let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+    set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)
+        .or_else(|_| set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER))?;
+    // SAFETY: a sockaddr_ll is integers, for which all zeros are valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = interface as c_int;
+    // SAFETY: `address` has the length that is passed, and outlives the call.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            ptr::from_ref(&address).cast(),
+            size_of_val(&address) as socklen_t,
+        )
+    };
+    check(bound)?;
     Ok(socket)
 }
 

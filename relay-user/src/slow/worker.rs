@@ -8,7 +8,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::SyncSender},
 };
 
 use io_uring::{
@@ -21,11 +21,13 @@ use super::{
     Discard, LastOutput, SlowError, SlowEvents,
     buffers::{BUFFERS, Buffers, GROUP},
     datagram::{self, CONTROL, NAME, PAYLOAD},
+    departures::{Departures, INTERFACES},
     mailbox::{Command, Mailbox, add},
     ports::Ports,
     relaying::{Received, Surroundings},
     sockets::{self, SocketAddress},
     table::Table,
+    ways::Question,
 };
 
 /// Room for a turn's sends; when it is full the kernel is entered in between.
@@ -53,9 +55,25 @@ pub(super) struct Start {
     /// Raw sockets, and the local address that each is bound to; `0.0.0.0` and `::` are for those
     /// that have none.
     pub senders: Vec<(Address, OwnedFd)>,
+    /// Where to ask for next hops; without them every packet leaves through a raw socket.
+    pub questions: Option<SyncSender<Question>>,
 }
 
 impl Start {
+    /// The place of the first packet socket among the registered ones.
+    fn frames(&self) -> u32 {
+        (self.receivers.len() + self.senders.len()) as u32
+    }
+
+    /// The raw socket for packets from an address.
+    fn sender(&self, from: &Address) -> Option<usize> {
+        let own = |(address, _): &(Address, OwnedFd)| address == from;
+        self.senders
+            .iter()
+            .position(own)
+            .or_else(|| self.any_sender(from))
+    }
+
     fn any_sender(&self, from: &Address) -> Option<usize> {
         let any = match from.as_v4() {
             Some(_) => Address::v4([0; 4]),
@@ -65,15 +83,15 @@ impl Start {
     }
 }
 
-/// One packet being sent, by the buffer that it is in. The kernel reads the address until the send
-/// completes.
+/// One packet being sent, by the buffer that it is in. The kernel reads the address, which a frame
+/// does not need, until the send completes.
 #[derive(Clone, Copy)]
 struct Sending {
     to: SocketAddress,
     to_length: libc::socklen_t,
     /// The registered socket to send by.
     socket: u32,
-    /// Where the IP packet is in its buffer.
+    /// Where the IP packet or the frame is in its buffer.
     start: usize,
     length: u32,
     /// Octets of UDP payload that came in.
@@ -104,6 +122,7 @@ struct State {
     woken: Box<u64>,
     table: Table,
     ports: Ports,
+    departures: Departures,
     start: Start,
     overflows: Vec<u32>,
     /// Receives that ended and have to be asked for again.
@@ -138,6 +157,7 @@ impl Worker {
             .iter()
             .map(AsRawFd::as_raw_fd)
             .chain(start.senders.iter().map(|(_, socket)| socket.as_raw_fd()))
+            .chain([-1; INTERFACES])
             .collect();
         ring.submitter()
             .register_files(&files)
@@ -146,10 +166,10 @@ impl Worker {
         let mut template: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         template.msg_namelen = NAME as u32;
         template.msg_controllen = CONTROL;
-        let (nowhere, _) = SocketAddress::new(&Address::UNSPECIFIED, 0);
+        let (to, to_length) = SocketAddress::NONE;
         let sending = Sending {
-            to: nowhere,
-            to_length: 0,
+            to,
+            to_length,
             socket: 0,
             start: 0,
             length: 0,
@@ -169,6 +189,7 @@ impl Worker {
             woken: Box::new(0),
             table: Table::default(),
             ports: Ports::default(),
+            departures: Departures::new(start.questions.clone()),
             overflows: vec![0; start.receivers.len()],
             start,
             rearm,
@@ -195,6 +216,8 @@ impl Worker {
             submissions,
             completions,
         };
+        let frames = state.start.frames();
+        state.departures.tidy(&queues.submitter, frames);
         state.commands(&mut queues);
         state.arm(&mut queues);
         state.send(&mut queues);
@@ -214,7 +237,7 @@ impl Worker {
             wall: sockets::nanoseconds(libc::CLOCK_REALTIME),
         };
         for completion in queues.completions.by_ref() {
-            state.complete(&completion, clock);
+            state.complete(&completion, clock, &queues.submitter);
         }
         state.buffers.publish();
         Ok(())
@@ -308,7 +331,7 @@ impl State {
         unsafe { queues.submissions.push(entry) }.is_ok()
     }
 
-    fn complete(&mut self, completion: &cqueue::Entry, clock: Clock) {
+    fn complete(&mut self, completion: &cqueue::Entry, clock: Clock, submitter: &Submitter<'_>) {
         let data = completion.user_data();
         let number = data as u32;
         match data & !0xffff_ffff {
@@ -317,7 +340,10 @@ impl State {
                 if let Some(id) = cqueue::buffer_select(completion.flags()) {
                     self.buffers.taken();
                     let length = usize::try_from(completion.result()).unwrap_or(0);
-                    if let Err((discard, octets)) = self.received(kind, number, id, length, clock) {
+                    let from = (kind, number);
+                    if let Err((discard, octets)) =
+                        self.received(from, id, length, clock, submitter)
+                    {
                         self.discard(discard, octets);
                         self.buffers.give_back(id);
                     }
@@ -343,11 +369,11 @@ impl State {
     /// Relays the packet in buffer `id` and queues its send.
     fn received(
         &mut self,
-        kind: u64,
-        number: u32,
+        (kind, number): (u64, u32),
         id: u16,
         length: usize,
         clock: Clock,
+        submitter: &Submitter<'_>,
     ) -> Result<(), (Discard, usize)> {
         let buffer = self.buffers.get(id);
         let Some(datagram) = datagram::parse(buffer, length) else {
@@ -389,24 +415,43 @@ impl State {
             .relay(&received, buffer, PAYLOAD..PAYLOAD + octets, around)
             .map_err(|discard| (discard, octets))?;
 
-        let sender = self
-            .start
-            .senders
-            .iter()
-            .position(|(address, _)| *address == departure.from)
-            .or_else(|| self.start.any_sender(&departure.from))
-            .ok_or((Discard::SendFailed, octets))?;
+        let packet = departure.packet;
+        let first = self.start.frames();
+        let exit = self.departures.exit(
+            &departure.from,
+            &departure.to,
+            packet.len(),
+            |place, socket| {
+                let files = [socket.as_raw_fd()];
+                submitter
+                    .register_files_update(first + place, &files)
+                    .is_ok()
+            },
+        );
+        let frame = exit.and_then(|exit| {
+            let begin = exit.header.write(buffer, packet.start)?;
+            Some((begin, first + exit.place))
+        });
+        let (start, socket, (to, to_length)) = match frame {
+            Some((begin, socket)) => (begin, socket, SocketAddress::NONE),
+            None => {
+                let sender = self.start.sender(&departure.from);
+                let sender = sender.ok_or((Discard::SendFailed, octets))?;
+                let socket = (self.start.receivers.len() + sender) as u32;
+                let to = SocketAddress::new(&departure.to, 0);
+                (packet.start, socket, to)
+            }
+        };
         let sending = self
             .sending
             .get_mut(usize::from(id % BUFFERS))
             .ok_or((Discard::NoSendSlot, octets))?;
-        let (to, to_length) = SocketAddress::new(&departure.to, 0);
         *sending = Sending {
             to,
             to_length,
-            socket: (self.start.receivers.len() + sender) as u32,
-            start: departure.packet.start,
-            length: departure.packet.len() as u32,
+            socket,
+            start,
+            length: (packet.end - start) as u32,
             octets: octets as u32,
             arrived: received.now,
             rtcp: departure.rtcp,
@@ -434,12 +479,14 @@ impl State {
             } else {
                 let packet = self.buffers.get(id).get(sending.start..);
                 let packet = packet.unwrap_or_default().as_ptr();
-                let entry = opcode::Send::new(Fixed(sending.socket), packet, sending.length)
-                    .flags(libc::MSG_DONTWAIT)
-                    .dest_addr(sending.to.as_pointer())
-                    .dest_addr_len(sending.to_length)
-                    .build()
-                    .user_data(SEND | u64::from(id));
+                let mut entry = opcode::Send::new(Fixed(sending.socket), packet, sending.length)
+                    .flags(libc::MSG_DONTWAIT);
+                if sending.to_length > 0 {
+                    entry = entry
+                        .dest_addr(sending.to.as_pointer())
+                        .dest_addr_len(sending.to_length);
+                }
+                let entry = entry.build().user_data(SEND | u64::from(id));
                 (!self.push(queues, &entry)).then_some(Discard::NoSendSlot)
             };
             if let Some(discard) = discard {
@@ -456,6 +503,9 @@ impl State {
         if let Some(sending) = self.sending.get(usize::from(id % BUFFERS)).copied() {
             let octets = sending.octets as usize;
             let counters = &self.start.mailbox.counters;
+            if result >= 0 && sending.to_length == 0 {
+                add(&counters.frames, 1);
+            }
             match result {
                 0.. if sending.rtcp => counters.rtcp.count(octets),
                 0.. => counters.rtp.count(octets),

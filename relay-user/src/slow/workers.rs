@@ -21,6 +21,7 @@ use super::{
     served::Prepared,
     shared::FlowShared,
     socket_address, sockets,
+    ways::Ways,
     worker::{Start, Worker},
 };
 use crate::media::Family;
@@ -36,6 +37,10 @@ pub struct WorkersConfig {
     pub flows: usize,
     /// What the kernel sent last on a flow, when there is a kernel path.
     pub last_output: Option<Arc<dyn LastOutput>>,
+    /// Whether workers take packets from the device's queue themselves when theirs is empty, which
+    /// saves interrupts on a device that defers them (`napi_defer_hard_irqs`,
+    /// `gro_flush_timeout`).
+    pub busy_poll: bool,
 }
 
 impl fmt::Debug for WorkersConfig {
@@ -65,6 +70,8 @@ pub struct WorkersSnapshot {
     pub rtp: ReasonCounters,
     /// RTCP packets sent on.
     pub rtcp: ReasonCounters,
+    /// How many of both left as frames to a known next hop; the others went through IP.
+    pub frames: u64,
     /// What was not sent on, by reason, in the order of [`Discard::ALL`].
     pub discarded: Vec<(Discard, ReasonCounters)>,
     /// Packets that the kernel dropped because a worker's socket was full, as far as a later
@@ -84,6 +91,8 @@ pub struct Workers {
     registry: Mutex<Registry>,
     limit: usize,
     steered: bool,
+    /// Dropped after the threads, which ask it, have ended.
+    ways: Option<Ways>,
 }
 
 /// The shared parts of all flows, those that another flow names as its opposite included.
@@ -162,16 +171,25 @@ impl Workers {
                  CAP_BPF and CAP_NET_ADMIN"
             );
         }
+        let ways = match Ways::start() {
+            Ok(ways) => Some(ways),
+            Err(error) => {
+                tracing::warn!(%error, "the slow path's packets all leave through IP, more slowly");
+                None
+            }
+        };
         let mut workers = Self {
             mailboxes: Vec::new(),
             threads: Vec::new(),
             registry: Mutex::default(),
             limit: config.flows,
             steered,
+            ways,
         };
+        let questions = workers.ways.as_ref().and_then(Ways::questions);
         for number in 0..config.workers.max(1) {
             let receivers = match &mut steering {
-                Some(steering) => receivers(number, &mut **steering)?,
+                Some(steering) => receivers(number, &mut **steering, config.busy_poll)?,
                 None => Vec::new(),
             };
             let mailbox = Arc::new(Mailbox::new()?);
@@ -181,6 +199,7 @@ impl Workers {
                 last_output: config.last_output.clone(),
                 receivers,
                 senders: senders(&config.addresses)?,
+                questions: questions.clone(),
             };
             let (tell, told) = mpsc::sync_channel(1);
             let thread = thread::Builder::new()
@@ -318,6 +337,9 @@ impl Workers {
                     (*discard, sum(each))
                 })
                 .collect(),
+            frames: counters()
+                .map(|worker| worker.frames.load(Ordering::Relaxed))
+                .sum(),
             socket_overflows: counters()
                 .map(|worker| worker.overflows.load(Ordering::Relaxed))
                 .sum(),
@@ -368,12 +390,16 @@ impl Drop for Workers {
 }
 
 /// The steered sockets of a worker: one for each family that the machine has.
-fn receivers(worker: usize, steering: &mut dyn Steer) -> Result<Vec<OwnedFd>, SlowError> {
+fn receivers(
+    worker: usize,
+    steering: &mut dyn Steer,
+    busy_poll: bool,
+) -> Result<Vec<OwnedFd>, SlowError> {
     use std::os::fd::AsFd;
 
     let mut receivers = Vec::new();
     for family in [Family::V4, Family::V6] {
-        let Some(socket) = present(sockets::receiver(family))? else {
+        let Some(socket) = present(sockets::receiver(family, busy_poll))? else {
             continue;
         };
         steering

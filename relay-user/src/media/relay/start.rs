@@ -168,6 +168,7 @@ impl Relay {
                 addresses: addresses(&config.interfaces),
                 flows: config.flows as usize,
                 last_output,
+                busy_poll: false,
             },
             steering.as_mut().map(|steering| steering as &mut dyn Steer),
             events.clone(),

@@ -85,6 +85,7 @@ impl Lab {
                     .to_vec(),
                     flows: 100,
                     last_output: last_output.clone(),
+                    busy_poll: false,
                 },
                 steering.as_mut().map(|steering| steering as &mut dyn Steer),
                 events.clone(),

@@ -52,6 +52,7 @@ fn a_kernel_that_refuses_io_uring_is_named_with_its_remedy() {
                 addresses: Vec::new(),
                 flows: 10,
                 last_output: None,
+                busy_poll: false,
             },
             None,
             SlowEvents::new(1),
