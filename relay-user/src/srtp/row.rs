@@ -248,8 +248,9 @@ impl RowInbound {
         };
         if let Some(known) = known {
             let length = buffer::unprotect(key, self.row.index(known)?, packet);
+            let length = length.map_err(translate)?;
             self.current = known;
-            return length.map_err(translate);
+            return Ok(length);
         }
         // A new SSRC begins a state of its own (RFC 3711, section 3.2.3), but not before one of
         // its packets is authentic: until then the others' stay what they are.
@@ -414,9 +415,11 @@ mod tests {
                 assert!(receiver.unprotect(&mut packet.clone()).is_ok(), "{ssrc}");
                 recorded.push(packet);
             }
+            let second = receiver.is_on_second();
             for packet in &recorded {
                 assert!(receiver.unprotect(&mut packet.clone()).is_err(), "{ssrc}");
             }
+            assert_eq!(receiver.is_on_second(), second);
         }
         // Late ones of the present SSRC are taken as ever.
         let late = seal(&mut sender, 3, 760);
