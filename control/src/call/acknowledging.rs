@@ -158,15 +158,20 @@ impl<M: MediaPlane> Core<M> {
     fn on_answer(&mut self, now: Instant, call: &mut Call, side: Side, request: &Request) {
         let other = side.other();
         self.end_exchange(call);
-        let Some(sequence) = call.leg_mut(other).owes_ack.take() else {
-            return;
-        };
-        match self.take_answer(call, side, request) {
-            Ok(body) => self.acknowledge(call, other, sequence, Some(body)),
+        // None when the other side was offered, not asked: its answer has had its ACK.
+        let owed = call.leg_mut(other).owes_ack.take();
+        match self.take_answer(call, side, request, owed.is_some()) {
+            Ok(body) => {
+                if let Some(sequence) = owed {
+                    self.acknowledge(call, other, sequence, Some(body));
+                }
+            }
             Err(refusal) => {
                 tracing::warn!(call = call.id.0, why = &*refusal.why, "unusable ACK");
                 call.negotiation.rollback();
-                self.acknowledge(call, other, sequence, None);
+                if let Some(sequence) = owed {
+                    self.acknowledge(call, other, sequence, None);
+                }
                 self.end(now, call, EndReason::Media(side), None);
             }
         }
@@ -177,11 +182,17 @@ impl<M: MediaPlane> Core<M> {
         call: &mut Call,
         side: Side,
         request: &Request,
+        is_told: bool,
     ) -> Result<Bytes, Refusal> {
         if is_sdp(&request.headers, &request.body) != Some(true) {
             return Err(Refusal::new(488, "the ACK bears no answer"));
         }
-        let answer = call.negotiation.answer(side, &request.body)?;
+        let answer = if is_told {
+            call.negotiation.answer(side, &request.body)?
+        } else {
+            call.negotiation.take_answer(side, &request.body)?;
+            String::new()
+        };
         self.connect_media(call)?;
         call.negotiation.commit()?;
         Ok(answer.into())

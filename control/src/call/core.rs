@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config::Settings,
+    sdp::Direction,
     sip::{Target, Text, TransactionId, TransactionLayer, TransactionSettings},
 };
 
@@ -51,6 +52,9 @@ pub struct Core<M> {
     pub(super) servers: HashMap<TransactionId, (CallId, Side)>,
     /// Requests outside dialogs that are being served, to notice the same by another way.
     pub(super) merges: HashSet<Merge>,
+    /// Which transaction serves each of them.
+    pub(super) merging: HashMap<TransactionId, Merge>,
+    pub(super) merge_key: u64,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
     pub(super) statistics: CoreStatistics,
@@ -82,6 +86,8 @@ impl<M: MediaPlane> Core<M> {
             clients: HashMap::new(),
             servers: HashMap::new(),
             merges: HashSet::new(),
+            merging: HashMap::new(),
+            merge_key: random.next_u64(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),
@@ -105,6 +111,13 @@ impl<M: MediaPlane> Core<M> {
                 Due::NoAnswer => core.no_answer(now, call),
                 Due::Unacknowledged(side) => core.accepted_due(now, call, side),
                 Due::Retry => core.retry_reinvite(now, call),
+                Due::Reoffer(side) => {
+                    let direction = Some(Direction::SendReceive);
+                    core.reoffer(now, call, side, direction, None);
+                }
+                Due::Session(side) => core.session_due(now, call, side),
+                Due::Transfer => core.give_up_transfer(now, call),
+                Due::Depart(side) => core.depart_due(now, call, side),
             });
             self.drain_transactions(now);
         }
@@ -159,6 +172,7 @@ impl<M: MediaPlane> Core<M> {
             && self.clients.is_empty()
             && self.servers.is_empty()
             && self.merges.is_empty()
+            && self.merging.is_empty()
             && self.timers.len() == 0
     }
 
@@ -253,10 +267,11 @@ impl<M: MediaPlane> Core<M> {
         true
     }
 
-    fn forget(&mut self, _now: Instant, call: &mut Call) {
+    pub(super) fn forget(&mut self, _now: Instant, call: &mut Call) {
         self.release_media(call);
         for side in [Side::A, Side::B] {
             self.clear_accepted(call, side);
+            self.clear_session(call, side);
             if let Some(dialog) = &call.leg(side).dialog {
                 self.forget_tag(dialog.local_tag());
             }

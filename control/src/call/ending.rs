@@ -34,6 +34,7 @@ impl<M: MediaPlane> Core<M> {
         response: Option<&Response>,
     ) {
         let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        let other = Arc::clone(&call.leg(Side::B).trunk);
         let Some(setup) = &mut call.setup else {
             return;
         };
@@ -46,9 +47,12 @@ impl<M: MediaPlane> Core<M> {
         };
         if let Some(server) = setup.server.take() {
             let mut refused = refusal.response(&setup.request, &tag, &trunk);
-            if let Some(response) = response {
-                carry_ending(&response.headers, &mut refused.headers);
-            }
+            carry_ending(
+                response.map(|response| &response.headers),
+                &mut refused.headers,
+                Some(refusal.status),
+                (&other, &trunk),
+            );
             self.answer(now, &trunk, server, &refused);
         }
         self.event(
@@ -157,6 +161,7 @@ impl<M: MediaPlane> Core<M> {
         self.moved(call, Some(CallState::Ending));
         self.event(call, Change::Ending { why });
         self.abandon_exchange(now, call);
+        self.give_up_transfer(now, call);
         self.release_media(call);
         for side in [Side::A, Side::B] {
             if let Some(sequence) = call.leg_mut(side).owes_ack.take() {
@@ -187,7 +192,9 @@ impl<M: MediaPlane> Core<M> {
         headers: Option<&Headers>,
     ) {
         self.clear_accepted(call, side);
+        self.clear_session(call, side);
         let id = call.id;
+        let other = Arc::clone(&call.leg(side.other()).trunk);
         let leg = call.leg_mut(side);
         let trunk = Arc::clone(&leg.trunk);
         let Some(dialog) = &mut leg.dialog else {
@@ -195,9 +202,7 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let mut bye = dialog.request(Method::Bye);
-        if let Some(headers) = headers {
-            carry_ending(headers, &mut bye.headers);
-        }
+        carry_ending(headers, &mut bye.headers, None, (&other, &trunk));
         let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Bye {
             call: id,
@@ -220,7 +225,9 @@ impl<M: MediaPlane> Core<M> {
         let trunk = Arc::clone(&call.leg(side).trunk);
         let response = Response::to_request(request, 200, None);
         self.answer(now, &trunk, server, &response);
-        self.end(now, call, EndReason::Bye(side), Some(&request.headers));
+        if !self.asker_hangs_up(call, side) {
+            self.end(now, call, EndReason::Bye(side), Some(&request.headers));
+        }
     }
 
     /// Ends a call for a reason of our own.

@@ -35,6 +35,12 @@ pub enum Change {
     Renegotiated { by: Side, held: bool },
     /// A re-INVITE failed and the call goes on as it was.
     RenegotiationFailed { by: Side, status: u16 },
+    /// A side asked for another peer in its place, who has been invited.
+    Transferring { to: String },
+    /// Another peer has taken the place of that side.
+    Transferred { by: Side },
+    /// The transfer failed and the call goes on as it was; `status` is what that side was told.
+    TransferFailed { by: Side, status: u16 },
     /// The call never came about; `status` is what the caller was told.
     Rejected { status: u16, why: Text },
     /// The caller gave up.
@@ -56,6 +62,10 @@ pub enum EndReason {
     Lost(Side),
     /// The side's SDP could not be used where the protocol leaves no way to refuse it.
     Media(Side),
+    /// Nobody refreshed the side's session in time (RFC 4028).
+    Expired(Side),
+    /// The side joined its other party to another call.
+    Transferred(Side),
     /// We were asked to end it.
     Local,
 }
@@ -69,6 +79,8 @@ impl EndReason {
             Self::NoAck(_) => "no-ack",
             Self::Lost(_) => "lost",
             Self::Media(_) => "media",
+            Self::Expired(_) => "session-expired",
+            Self::Transferred(_) => "transferred",
             Self::Local => "local",
         }
     }
@@ -88,6 +100,10 @@ impl fmt::Display for EndReason {
             Self::NoAck(side) => write!(formatter, "{} sent no ACK", party(side)),
             Self::Lost(side) => write!(formatter, "{} no longer answers", party(side)),
             Self::Media(side) => write!(formatter, "the SDP of {} is unusable", party(side)),
+            Self::Expired(side) => write!(formatter, "the session of {} expired", party(side)),
+            Self::Transferred(side) => {
+                write!(formatter, "{} joined it to another call", party(side))
+            }
             Self::Local => formatter.write_str("hung up here"),
         }
     }
@@ -117,6 +133,11 @@ impl fmt::Display for Change {
                 "renegotiation by {} failed ({status})",
                 party(*by)
             ),
+            Self::Transferring { to } => write!(formatter, "transferring, sent to {to}"),
+            Self::Transferred { by } => write!(formatter, "transferred by {}", party(*by)),
+            Self::TransferFailed { by, status } => {
+                write!(formatter, "transfer by {} failed ({status})", party(*by))
+            }
             Self::Rejected { status, why } => write!(formatter, "rejected with {status}: {why}"),
             Self::Cancelled => formatter.write_str("cancelled by the caller"),
             Self::Ending { why } => write!(formatter, "ending: {why}"),

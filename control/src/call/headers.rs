@@ -3,19 +3,16 @@
 //! A message of one leg is never copied to the other: a new one is made, and only what the table
 //! [`RULES`] names is carried over. Via, Route, Record-Route, Contact, Call-ID, the tags and CSeq
 //! belong to a leg. From and To keep the display name, the user and `user=phone`; their hosts are
-//! replaced. User-Agent, Server, Organization, Call-Info, Alert-Info, Error-Info, Warning,
-//! Diversion, History-Info, P-Asserted-Identity, X- headers and any unknown header stay where
-//! they came from.
+//! replaced. Who calls, and for whom, is told by the rules in `identity`. User-Agent, Server,
+//! Organization, Call-Info, Alert-Info, Error-Info, Warning, X- headers and any unknown header
+//! stay where they came from, unless the trunk's `headers_allow` names them.
 
 use crate::sip::{HeaderName, Headers, Method, NameAddress, Request, Response, SipUri, Text, Uri};
 
-use super::trunk::Trunk;
+use super::{cause, trunk::Trunk};
 
 /// Max-Forwards of requests that begin here (RFC 3261 §8.1.1.6).
 pub(super) const MAX_FORWARDS: u32 = 70;
-
-/// The methods that are served.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
 
 /// The name that we give ourselves in User-Agent and Server.
 const PRODUCT: &str = concat!("Trunkline/", env!("CARGO_PKG_VERSION"));
@@ -59,24 +56,88 @@ const RULES: &[(&str, Passes)] = &[
     ("Info-Package", Passes::Info),
 ];
 
+/// What no profile may carry: it belongs to a leg, or is made by rules of its own.
+const OWN: &[HeaderName] = &[
+    HeaderName::Via,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::Contact,
+    HeaderName::MaxForwards,
+    HeaderName::Route,
+    HeaderName::RecordRoute,
+    HeaderName::ContentLength,
+    HeaderName::ContentType,
+    HeaderName::ContentEncoding,
+    HeaderName::Allow,
+    HeaderName::Supported,
+    HeaderName::Require,
+    HeaderName::ProxyRequire,
+    HeaderName::Unsupported,
+    HeaderName::SessionExpires,
+    HeaderName::MinSe,
+    HeaderName::RSeq,
+    HeaderName::RAck,
+    HeaderName::Replaces,
+    HeaderName::ReferTo,
+    HeaderName::PAssertedIdentity,
+    HeaderName::Authorization,
+    HeaderName::ProxyAuthorization,
+    HeaderName::WwwAuthenticate,
+    HeaderName::ProxyAuthenticate,
+];
+
 fn carry(from: &Headers, to: &mut Headers, passes: Passes) {
     for (name, _) in RULES.iter().filter(|(_, when)| *when == passes) {
-        for field in from.all(*name).take(FIELDS) {
-            if field.value().len() <= VALUE_OCTETS {
-                to.push_header(field.clone());
-            }
+        carry_named(from, to, name);
+    }
+}
+
+fn carry_named(from: &Headers, to: &mut Headers, name: &str) {
+    for field in from.all(name).take(FIELDS) {
+        if field.value().len() <= VALUE_OCTETS {
+            to.push_header(field.clone());
+        }
+    }
+}
+
+/// What the trunk's profile adds and takes away.
+fn apply_profile(from: &Headers, to: &mut Headers, trunk: &Trunk) {
+    for name in &trunk.sip.headers_allow {
+        let known = HeaderName::lookup(name.as_bytes());
+        if !known.is_some_and(|known| OWN.contains(&known)) && !to.has(name) {
+            carry_named(from, to, name);
+        }
+    }
+    for name in &trunk.sip.headers_strip {
+        let known = HeaderName::lookup(name.as_bytes());
+        if !known.is_some_and(|known| OWN.contains(&known)) {
+            to.remove(name);
         }
     }
 }
 
 /// Carries what the caller's INVITE says over to the callee's.
-pub(super) fn carry_invite(from: &Headers, to: &mut Headers) {
+pub(super) fn carry_invite(from: &Headers, to: &mut Headers, trunk: &Trunk) {
     carry(from, to, Passes::Invite);
+    apply_profile(from, to, trunk);
 }
 
-/// Carries why something ends.
-pub(super) fn carry_ending(from: &Headers, to: &mut Headers) {
-    carry(from, to, Passes::Ending);
+/// Carries why something ends, from a trunk to another. `status` is the response's; `None` for
+/// BYE.
+pub(super) fn carry_ending(
+    from: Option<&Headers>,
+    to: &mut Headers,
+    status: Option<u16>,
+    trunks: (&Trunk, &Trunk),
+) {
+    if let Some(from) = from {
+        carry(from, to, Passes::Ending);
+        cause::correct(status.unwrap_or_default(), trunks.0, to);
+        apply_profile(from, to, trunks.1);
+    }
+    cause::make(status, trunks.1, to);
 }
 
 /// Carries an INFO's body and what it is.
@@ -110,19 +171,6 @@ pub(super) fn is_sdp(headers: &Headers, body: &[u8]) -> Option<bool> {
     // Content-Type may not be left out beside a body (RFC 3261 §20.15), and is.
     let kind = headers.content_type();
     Some(plain && kind.is_none_or(|kind| kind == SDP))
-}
-
-/// Who the caller is, as the other trunk sees it: `"display" <sip:user@our host>`.
-pub(super) fn from_address(theirs: &NameAddress, trunk: &Trunk) -> NameAddress {
-    let uri = match &theirs.uri {
-        // The host of an anonymous caller says nothing and must stay (RFC 3323 §4.1.1.3).
-        Uri::Sip(uri) if uri.host.eq_ignore_ascii_case("anonymous.invalid") => SipUri {
-            host: uri.host.clone(),
-            ..rehosted(&theirs.uri, "", None)
-        },
-        uri => rehosted(uri, &trunk.host, None),
-    };
-    with_display(theirs, uri)
 }
 
 /// Who is called, as the trunk sees it: `"display" <sip:user@host>`.
@@ -173,8 +221,16 @@ pub(super) fn identify(request: &mut Request, trunk: &Trunk) {
             .and_then(|from| from.uri.as_sip().and_then(|uri| uri.user.clone()));
         let contact = NameAddress::new(trunk.contact(user.as_ref()));
         request.headers.push(HeaderName::Contact, contact);
-        request.headers.push(HeaderName::Allow, ALLOW);
+        request.headers.push(HeaderName::Allow, &trunk.allow);
+        if !request.headers.has(HeaderName::Supported) {
+            request
+                .headers
+                .push(HeaderName::Supported, &trunk.supported);
+        }
         request.headers.push(HeaderName::UserAgent, PRODUCT);
+        if let Some(product) = trunk.sip.product() {
+            request.headers.push("X-MS-SBC", product);
+        }
     }
 }
 
@@ -187,6 +243,12 @@ pub(super) fn identify_response(response: &mut Response, trunk: &Trunk) {
         .and_then(|to| to.uri.as_sip().and_then(|uri| uri.user.clone()));
     let contact = NameAddress::new(trunk.contact(user.as_ref()));
     response.headers.push(HeaderName::Contact, contact);
-    response.headers.push(HeaderName::Allow, ALLOW);
+    response.headers.push(HeaderName::Allow, &trunk.allow);
+    response
+        .headers
+        .push(HeaderName::Supported, &trunk.supported);
     response.headers.push(HeaderName::Server, PRODUCT);
+    if let Some(product) = trunk.sip.product() {
+        response.headers.push("X-MS-SBC", product);
+    }
 }

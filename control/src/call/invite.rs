@@ -10,21 +10,19 @@ use relay_user::media::{MediaError, MediaPlane};
 
 use super::{
     CallState, Change, Core, Side,
-    headers::{
-        self, MAX_FORWARDS, SDP, carry_invite, from_address, identify, is_sdp, rehosted, to_address,
-    },
+    headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, rehosted, to_address},
+    identity::{carry_forwarding, identity},
     media,
     model::{Call, Leg, Setup},
     routing::{called_host, to_destination},
+    session::{ask, terms},
     timers::Due,
     trunk::Trunk,
     wire::{Client, Merge},
 };
 use crate::{
     sdp::{self, Negotiation, SdpError},
-    sip::{
-        CSeq, Flow, HeaderName, Method, NameAddress, Request, Response, Text, TransactionId, Uri,
-    },
+    sip::{CSeq, Flow, HeaderName, Method, Request, Response, Text, TransactionId, Uri},
 };
 
 /// The number of an INVITE of ours that begins a call.
@@ -41,6 +39,7 @@ pub(super) struct Refusal {
     pub(super) why: Text,
     retry_after: Option<u32>,
     warning: Option<u16>,
+    min_se: Option<u32>,
 }
 
 impl Refusal {
@@ -50,7 +49,14 @@ impl Refusal {
             why: Text::from_static(why),
             retry_after: None,
             warning: None,
+            min_se: None,
         }
+    }
+
+    /// What a 422 must say (RFC 4028 §6).
+    pub(super) const fn min_se(mut self, seconds: u32) -> Self {
+        self.min_se = Some(seconds);
+        self
     }
 
     /// For the side that offered, when it is the other side's SDP that cannot be used.
@@ -80,8 +86,11 @@ impl Refusal {
                 format!("{code} {} \"{text}\"", trunk.host),
             );
         }
+        if let Some(seconds) = self.min_se {
+            headers.push(HeaderName::MinSe, seconds);
+        }
         match self.status {
-            405 => headers.push(HeaderName::Allow, headers::ALLOW),
+            405 => headers.push(HeaderName::Allow, &trunk.allow),
             415 => headers.push(HeaderName::Accept, SDP),
             _ => {}
         }
@@ -96,6 +105,7 @@ impl From<SdpError> for Refusal {
             why: error.to_string().into(),
             retry_after: None,
             warning: error.warning(),
+            min_se: None,
         }
     }
 }
@@ -115,6 +125,7 @@ impl From<MediaError> for Refusal {
             why: error.to_string().into(),
             retry_after,
             warning,
+            min_se: None,
         }
     }
 }
@@ -129,7 +140,13 @@ impl<M: MediaPlane> Core<M> {
         flow: &Flow,
         trunk: &Arc<Trunk>,
     ) {
-        if let Err(refusal) = self.begin(now, server, &request, flow, trunk) {
+        let replaces = request.headers.has(HeaderName::Replaces) && trunk.sip.takes_replaces();
+        let begun = if replaces {
+            self.on_replacing(now, server, &request, flow, trunk)
+        } else {
+            self.begin(now, server, &request, flow, trunk)
+        };
+        if let Err(refusal) = begun {
             tracing::info!(
                 trunk = &*trunk.name,
                 call_id = request.headers.text(HeaderName::CallId),
@@ -152,6 +169,7 @@ impl<M: MediaPlane> Core<M> {
         from: &Arc<Trunk>,
     ) -> Result<(), Refusal> {
         let (number, to) = self.route(request, from)?;
+        let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
             None => true,
             Some(true) => false,
@@ -205,15 +223,19 @@ impl<M: MediaPlane> Core<M> {
                 flow: flow.clone(),
                 offerless,
                 offer,
+                terms,
+                least_session: 0,
                 client: None,
                 outgoing: None,
                 destination: 0,
                 progressed: false,
+                told_progress: false,
                 cancelled: false,
                 forks: Vec::new(),
                 no_answer: None,
             })),
             exchange: None,
+            transfer: None,
             infos: 0,
             why: None,
         };
@@ -222,7 +244,10 @@ impl<M: MediaPlane> Core<M> {
                 .moved(&leg.trunk.name, None, Some(call.state));
         }
         self.statistics.started(&from.name, &to.name);
-        self.merges.extend(Merge::of(&request.headers));
+        if let Some(merge) = Merge::of(self.merge_key, &request.headers) {
+            self.merges.insert(merge);
+            self.merging.insert(server, merge);
+        }
         self.servers.insert(server, (id, Side::A));
         self.event(&call, Change::Received { number });
 
@@ -248,7 +273,9 @@ impl<M: MediaPlane> Core<M> {
                 Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
             );
         }
-        if Merge::of(&request.headers).is_some_and(|merge| self.merges.contains(&merge)) {
+        if Merge::of(self.merge_key, &request.headers)
+            .is_some_and(|merge| self.merges.contains(&merge))
+        {
             return Err(Refusal::new(482, "the same request came by another way"));
         }
         match &request.uri {
@@ -295,6 +322,9 @@ impl<M: MediaPlane> Core<M> {
         let mut negotiation = Negotiation::new(policies, &mut self.random);
         let body = match offer {
             Some(body) => negotiation.offer(Side::A, body, &mut self.random)?.into(),
+            None if b.trunk.sip.always_offers() => {
+                negotiation.offer_unasked(Side::B, &mut self.random)?.into()
+            }
             None => Bytes::new(),
         };
         Ok((negotiation, body))
@@ -326,19 +356,27 @@ impl<M: MediaPlane> Core<M> {
         called.port = None;
         let mut request = Request::new(Method::Invite, uri.into());
         let theirs = &setup.request.headers;
+        let whose = Arc::clone(&call.legs[0].trunk);
+        let forwarded_to = request.uri.as_sip().cloned();
         let headers = &mut request.headers;
         headers.push(HeaderName::MaxForwards, max_forwards(&setup.request) - 1);
-        if let (Ok(from), Ok(to)) = (theirs.from(), theirs.to()) {
-            let from: NameAddress = from_address(&from, &trunk).with_tag(tag);
-            headers.push(HeaderName::From, from);
+        if let (Some(identity), Ok(to)) = (identity(theirs, &whose, &trunk), theirs.to()) {
+            headers.push(HeaderName::From, identity.from.with_tag(tag));
             headers.push(HeaderName::To, to_address(&to, &called));
+            for asserted in identity.asserted {
+                headers.push(HeaderName::PAssertedIdentity, asserted);
+            }
         }
         let [_, leg] = &mut call.legs;
         leg.remote = target.remote;
         headers.push(HeaderName::CallId, &leg.call_id);
         headers.push(HeaderName::CSeq, CSeq::new(FIRST_SEQUENCE, Method::Invite));
         identify(&mut request, &trunk);
-        carry_invite(theirs, &mut request.headers);
+        if let Some(called) = forwarded_to {
+            carry_forwarding(theirs, &trunk, &called, &mut request.headers);
+        }
+        ask(&trunk, setup.least_session, &mut request.headers);
+        carry_invite(theirs, &mut request.headers, &trunk);
         if !setup.offer.is_empty() {
             request = request.with_body(SDP, setup.offer.clone());
         }

@@ -5,22 +5,28 @@
 //! dialog of its own; nothing of one shows on the other but by the rules in `headers`.
 
 mod acknowledging;
+mod cause;
 mod core;
+mod departing;
 mod dialog;
 mod ending;
 mod event;
 mod headers;
+mod identity;
 mod invite;
 mod media;
 mod model;
 mod progress;
 mod reinvite;
+mod replaces;
 mod requests;
 mod routing;
+mod session;
 mod snapshot;
 mod statistics;
 mod status;
 mod timers;
+mod transfer;
 mod trunk;
 mod wire;
 

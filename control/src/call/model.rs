@@ -5,10 +5,17 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use bytes::Bytes;
 use relay_user::media::{CallId, MediaPort};
 
-use super::{CallState, EndReason, Side, dialog::Dialog, timers::TimerKey, trunk::Trunk};
+use super::{
+    CallState, EndReason, Side,
+    dialog::Dialog,
+    session::{Session, Terms},
+    timers::TimerKey,
+    trunk::Trunk,
+};
 use crate::{
+    config::Destination,
     sdp::Negotiation,
-    sip::{Flow, Request, SuccessRetransmission, Target, Text, TransactionId},
+    sip::{Flow, Header, Request, SuccessRetransmission, Target, Text, TransactionId, Uri},
 };
 
 /// The most early dialogs of one call: forks of the callee's side.
@@ -32,6 +39,8 @@ pub(super) struct Call {
     pub(super) setup: Option<Box<Setup>>,
     /// A re-INVITE on its way.
     pub(super) exchange: Option<Box<Exchange>>,
+    /// A new peer that one side has asked us to invite in its place.
+    pub(super) transfer: Option<Box<Transfer>>,
     /// INFOs that wait for an answer.
     pub(super) infos: usize,
     pub(super) why: Option<EndReason>,
@@ -54,6 +63,7 @@ pub(super) struct Leg {
     /// Our last ACK, for further copies of the 2xx: as long as these may come.
     pub(super) acknowledged: Option<Box<Acknowledged>>,
     pub(super) bye: Bye,
+    pub(super) session: Option<Box<Session>>,
 }
 
 /// How far the leg is with BYE.
@@ -95,8 +105,12 @@ pub(super) struct Setup {
     pub(super) request: Request,
     pub(super) flow: Flow,
     pub(super) offerless: bool,
-    /// The body of our INVITE.
+    /// The body of our INVITE. Of an INVITE without an offer: one that was made here, or none.
     pub(super) offer: Bytes,
+    /// What the caller gets of a session timer.
+    pub(super) terms: Option<Terms>,
+    /// The session timer that the callee's side has asked for by 422, in seconds.
+    pub(super) least_session: u32,
     /// Our INVITE and its transaction; `None` while there is none.
     pub(super) client: Option<TransactionId>,
     pub(super) outgoing: Option<Request>,
@@ -104,6 +118,8 @@ pub(super) struct Setup {
     pub(super) destination: usize,
     /// A provisional other than 100 has come: no other address may be tried.
     pub(super) progressed: bool,
+    /// Whether a 183 has been passed on.
+    pub(super) told_progress: bool,
     /// Nobody wants an answer any more; what still comes of it is ended.
     pub(super) cancelled: bool,
     pub(super) forks: Vec<Fork>,
@@ -117,15 +133,21 @@ pub(super) struct Fork {
     pub(super) local_tag: Text,
     /// Its last SDP.
     pub(super) sdp: Option<Bytes>,
+    /// RSeq of its last reliable response; 0 before the first.
+    pub(super) reliable: u32,
+    /// CSeq of our last request in it; 0 before the first.
+    pub(super) sequence: u32,
 }
 
-/// A re-INVITE that is carried from one side to the other.
+/// A re-INVITE that is carried from one side to the other, or one of our own.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// In whose name the other side is asked.
     pub(super) by: Side,
-    /// `None` once it has its final response.
+    /// `None` once it has its final response, or when nobody asked us.
     pub(super) server: Option<TransactionId>,
-    pub(super) request: Request,
+    /// The re-INVITE or UPDATE that is carried.
+    pub(super) request: Option<Request>,
     pub(super) offerless: bool,
     pub(super) offer: Bytes,
     pub(super) client: Option<TransactionId>,
@@ -135,6 +157,52 @@ pub(super) struct Exchange {
     pub(super) attempts: u32,
     pub(super) retry: Option<TimerKey>,
     pub(super) no_answer: Option<TimerKey>,
+    /// Who takes the place of the side in whose name we ask.
+    pub(super) replacement: Option<Box<Replacement>>,
+    /// Who is to be asked next, in the name of the one that is asked now.
+    pub(super) then: Option<Side>,
+}
+
+/// A peer that takes over a leg when the other side agrees.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) leg: Leg,
+    /// The way that its INVITE came.
+    pub(super) flow: Flow,
+    /// What holds again when it comes to nothing.
+    pub(super) before: Negotiation,
+}
+
+/// A new peer that is being invited to take over a leg.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    /// The side that asked, and will be replaced.
+    pub(super) by: Side,
+    /// The new peer's leg, without a dialog.
+    pub(super) leg: Leg,
+    /// Between the side that stays and the new peer.
+    pub(super) negotiation: Negotiation,
+    pub(super) offer: Bytes,
+    /// Refer-To.
+    pub(super) uri: Uri,
+    pub(super) referred_by: Option<Header>,
+    /// Our tag towards the new peer.
+    pub(super) tag: Text,
+    pub(super) outgoing: Option<Request>,
+    pub(super) client: Option<TransactionId>,
+    /// The addresses of the trunk that have not been tried.
+    pub(super) destinations: Vec<Destination>,
+    /// A provisional other than 100 has come: no other address may be tried.
+    pub(super) progressed: bool,
+    /// The SDP of the last provisional response.
+    pub(super) early: Option<Bytes>,
+    /// The side that asked has hung up in the meantime.
+    pub(super) asker_is_gone: bool,
+    pub(super) cancelled: bool,
+    /// Until the new peer must have answered.
+    pub(super) timer: Option<TimerKey>,
+    /// The new peer is invited by the URI of Refer-To, word for word.
+    pub(super) is_verbatim: bool,
 }
 
 impl Call {
@@ -158,6 +226,7 @@ impl Call {
     pub(super) fn is_over(&self) -> bool {
         self.state == CallState::Ending
             && self.setup.is_none()
+            && self.transfer.is_none()
             && self
                 .legs
                 .iter()
@@ -182,6 +251,7 @@ impl Leg {
             owes_ack: None,
             acknowledged: None,
             bye: Bye::None,
+            session: None,
         }
     }
 }

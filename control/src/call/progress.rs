@@ -12,10 +12,15 @@ use super::{
     headers::{SDP, identify_response, is_sdp},
     invite::Refusal,
     model::{Call, EARLY_DIALOGS, Fork, Setup},
+    routing::inside_dialog,
     status::{towards_caller, tries_next},
-    wire::Failure,
+    wire::{Client, Failure},
 };
-use crate::sip::{Flow, Response, Text, TransactionId};
+use crate::{
+    config::Ringback,
+    sdp::Direction,
+    sip::{Flow, HeaderName, Method, Response, Text, TransactionId},
+};
 
 impl<M: MediaPlane> Core<M> {
     /// A response to our INVITE. True when it is a 2xx that nobody wants any more: it must be
@@ -28,8 +33,13 @@ impl<M: MediaPlane> Core<M> {
         response: &Response,
         flow: &Flow,
     ) -> bool {
+        if Self::is_transfer(call, client) {
+            return self.on_transfer_response(now, call, response, flow);
+        }
         let Some(setup) = &mut call.setup else {
-            return response.is_success() && !self.repeat_ack(call, Side::B, response);
+            return response.is_success()
+                && !self.repeat_ack(call, Side::B, response)
+                && !self.repeat_ack(call, Side::A, response);
         };
         if setup.client != Some(client) {
             return response.is_success();
@@ -39,7 +49,9 @@ impl<M: MediaPlane> Core<M> {
         if response.is_provisional() {
             if !cancelled && response.status != 100 {
                 setup.progressed = true;
-                self.progress(now, call, response);
+                if self.acknowledge_provisional(now, call, response, flow) {
+                    self.progress(now, call, response);
+                }
             }
             return false;
         }
@@ -62,6 +74,10 @@ impl<M: MediaPlane> Core<M> {
         client: TransactionId,
         failure: Failure,
     ) {
+        if Self::is_transfer(call, client) {
+            self.on_transfer_failure(now, call, failure);
+            return;
+        }
         match &call.setup {
             Some(setup) if setup.client == Some(client) => {
                 if !setup.cancelled {
@@ -111,18 +127,96 @@ impl<M: MediaPlane> Core<M> {
         self.moved(call, Some(CallState::Ringing));
         self.event(call, change);
         let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        let mut status = response.status;
+        if let Some(setup) = &mut call.setup {
+            match trunk.sip.ringback {
+                Ringback::AsSent => {}
+                Ringback::Ringing => {
+                    if status == 183 {
+                        status = 180;
+                    }
+                    body = None;
+                }
+                Ringback::FirstProgress => {
+                    if status == 183 && setup.told_progress {
+                        return;
+                    }
+                }
+            }
+            setup.told_progress |= status == 183;
+        }
         if let Some(setup) = &call.setup
             && let Some(server) = setup.server
         {
-            let mut onward =
-                Response::to_request(&setup.request, response.status, Some(&local_tag))
-                    .copy_record_route(&setup.request);
+            let mut onward = Response::to_request(&setup.request, status, Some(&local_tag))
+                .copy_record_route(&setup.request);
             identify_response(&mut onward, &trunk);
             if let Some(body) = body {
                 onward = onward.with_body(SDP, body);
             }
             self.answer(now, &trunk, server, &onward);
         }
+    }
+
+    /// Acknowledges a reliable provisional response (RFC 3262 §4). False when it is to be left
+    /// aside: it came before, or out of order.
+    fn acknowledge_provisional(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        response: &Response,
+        flow: &Flow,
+    ) -> bool {
+        let trunk = Arc::clone(&call.leg(Side::B).trunk);
+        let headers = &response.headers;
+        let Some(number) = headers
+            .number(HeaderName::RSeq)
+            .ok()
+            .flatten()
+            .filter(|_| headers.has_token(HeaderName::Require, "100rel"))
+        else {
+            return true;
+        };
+        if !trunk.sip.uses_prack() {
+            return true;
+        }
+        let tag = headers
+            .to()
+            .ok()
+            .and_then(|to| to.tag())
+            .unwrap_or_default();
+        if self.fork(call, &tag, EARLY_DIALOGS).is_none() {
+            return false;
+        }
+        let Some(setup) = &mut call.setup else {
+            return false;
+        };
+        let Some(outgoing) = &setup.outgoing else {
+            return false;
+        };
+        let Ok(mut dialog) = Dialog::requested(outgoing, response, flow) else {
+            return false;
+        };
+        let Some(fork) = fork_mut(&mut setup.forks, &tag) else {
+            return false;
+        };
+        if fork.reliable != 0 && number != fork.reliable.wrapping_add(1) {
+            return false;
+        }
+        fork.reliable = number;
+        let first = dialog.local_sequence;
+        dialog.local_sequence = dialog.local_sequence.max(fork.sequence);
+        let mut prack = dialog.request(Method::Prack);
+        fork.sequence = dialog.local_sequence;
+        prack
+            .headers
+            .push(HeaderName::RAck, format!("{number} {first} INVITE"));
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
+        let client = Client::Nobody {
+            trunk: Arc::clone(&trunk),
+        };
+        self.send(now, &trunk, target, prack, client);
+        true
     }
 
     /// Our tag towards the caller for the callee's fork of that tag. `None` when there are too
@@ -141,6 +235,8 @@ impl<M: MediaPlane> Core<M> {
             remote_tag: remote_tag.clone(),
             local_tag: local_tag.clone(),
             sdp: None,
+            reliable: 0,
+            sequence: 0,
         });
         Some(local_tag)
     }
@@ -166,7 +262,7 @@ impl<M: MediaPlane> Core<M> {
             let theirs = Dialog::requested(outgoing, response, flow).ok()?;
             Some((ours, theirs))
         });
-        let Some((dialog_a, dialog_b)) = dialogs else {
+        let Some((dialog_a, mut dialog_b)) = dialogs else {
             let refusal = Refusal::new(500, "the callee's 200 makes no dialog");
             self.refuse_caller(now, call, refusal, None);
             return false;
@@ -184,12 +280,18 @@ impl<M: MediaPlane> Core<M> {
         self.forget_setup(&setup, Some(dialog_a.local_tag()));
         call.answered = Some(now);
         let sequence = dialog_b.local_sequence;
+        if let Some(fork) = setup.forks.iter().find(|fork| fork.remote_tag == tag) {
+            dialog_b.local_sequence = sequence.max(fork.sequence);
+        }
+        let made = setup.offerless && !setup.offer.is_empty();
         let server_sequence = dialog_a.remote_sequence.unwrap_or_default();
         call.leg_mut(Side::A).dialog = Some(dialog_a);
         call.leg_mut(Side::B).dialog = Some(dialog_b);
         self.moved(call, Some(CallState::Established));
         self.event(call, Change::Answered);
-        if setup.offerless {
+        self.session_answered(now, call, Side::B, response);
+        self.set_session(now, call, Side::A, setup.terms, &setup.request.headers);
+        if setup.offerless && !made {
             call.leg_mut(Side::B).owes_ack = Some(sequence);
         } else {
             self.acknowledge(call, Side::B, sequence, None);
@@ -199,6 +301,9 @@ impl<M: MediaPlane> Core<M> {
             Response::to_request(&setup.request, response.status, local_tag.as_deref())
                 .copy_record_route(&setup.request);
         identify_response(&mut onward, &trunk);
+        if let Some(terms) = setup.terms {
+            terms.write(&mut onward.headers);
+        }
         let onward = onward.with_body(SDP, body);
         if let Some(server) = setup.server {
             self.servers.remove(&server);
@@ -236,6 +341,17 @@ impl<M: MediaPlane> Core<M> {
                 .and_then(|fork| fork.sdp.clone())
                 .ok_or_else(|| Refusal::new(488, "the callee's 200 bears no SDP"))?,
         };
+        if setup.offerless && !setup.offer.is_empty() {
+            call.negotiation
+                .take_answer(Side::B, &body)
+                .map_err(Refusal::of_other_side)?;
+            call.negotiation.commit()?;
+            let direction = Some(Direction::SendReceive);
+            let offer = call
+                .negotiation
+                .offer_again(Side::A, direction, &mut self.random)?;
+            return Ok(offer.into());
+        }
         if setup.offerless {
             return Ok(call
                 .negotiation
@@ -264,11 +380,19 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = &mut call.setup else {
             return;
         };
-        if tries_next(status)
-            && !setup.progressed
-            && setup.destination + 1 < trunk.destinations.len()
+        // RFC 4028 §7.3: once more, for as long as is wanted.
+        let least = response
+            .filter(|_| status == 422 && setup.least_session == 0)
+            .and_then(|response| response.headers.number(HeaderName::MinSe).ok().flatten());
+        if let Some(least) = least {
+            setup.least_session = least;
+        }
+        if least.is_some()
+            || tries_next(status)
+                && !setup.progressed
+                && setup.destination + 1 < trunk.destinations.len()
         {
-            setup.destination += 1;
+            setup.destination += usize::from(least.is_none());
             setup.client = None;
             let tag = setup
                 .outgoing
@@ -313,9 +437,6 @@ impl<M: MediaPlane> Core<M> {
             if kept != Some(fork.local_tag.as_str()) {
                 self.forget_tag(&fork.local_tag);
             }
-        }
-        if let Some(merge) = super::wire::Merge::of(&setup.request.headers) {
-            self.merges.remove(&merge);
         }
         if kept.is_none()
             && let Some(tag) = setup

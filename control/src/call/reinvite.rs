@@ -19,14 +19,20 @@ use super::{
     headers::{SDP, identify, identify_response, is_sdp},
     invite::Refusal,
     media::is_held,
-    model::{Bye, Call, Exchange},
+    model::{Bye, Call, Exchange, Replacement},
     routing::inside_dialog,
+    session::terms,
     status::{ends_dialog, inside_dialog as status_inside},
     timers::Due,
     wire::{Client, Failure},
 };
-use crate::sip::{Flow, HeaderName, Method, Request, Response, TransactionId};
+use crate::{
+    sdp::Direction,
+    sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId},
+};
 
+/// How long after something else was in the way a side is asked again.
+const BUSY: Duration = Duration::from_millis(500);
 /// How often a side is asked that answers 491.
 const ATTEMPTS: u32 = 4;
 
@@ -58,50 +64,129 @@ impl<M: MediaPlane> Core<M> {
         if call.state == CallState::Ending {
             return Err(Refusal::new(481, "the call is ending"));
         }
-        if let Some(exchange) = &call.exchange {
-            // RFC 3261 §14.2: a second one before the answer to the first.
-            if exchange.by == side && exchange.server.is_some() {
-                let pause = self.random.random_range(1..=10);
-                return Err(Refusal::new(500, "another re-INVITE waits").retry_after(pause));
-            }
-            return Err(Refusal::new(491, "the other side's re-INVITE waits"));
-        }
-        if call
-            .legs
-            .iter()
-            .any(|leg| leg.accepted.is_some() || leg.owes_ack.is_some() || leg.bye != Bye::None)
-            || call.negotiation.pending().is_some()
+        if let Some(exchange) = &call.exchange
+            && exchange.by == side
+            && exchange.server.is_some()
         {
-            return Err(Refusal::new(491, "an INVITE is not acknowledged yet"));
+            // RFC 3261 §14.2: a second one before the answer to the first.
+            let pause = self.random.random_range(1..=10);
+            return Err(Refusal::new(500, "another re-INVITE waits").retry_after(pause));
         }
+        self.is_quiet(call)?;
+        let trunk = Arc::clone(&call.leg(side).trunk);
+        let terms = terms(&trunk, request)?;
         let offer = match is_sdp(&request.headers, &request.body) {
             None => None,
             Some(true) => Some(&request.body),
             Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
         };
+        let always = call.leg(side.other()).trunk.sip.always_offers();
         let body = match offer {
             Some(offer) => call
                 .negotiation
                 .offer(side, offer, &mut self.random)?
                 .into(),
+            None if always => call
+                .negotiation
+                .offer_again(side.other(), Some(Direction::SendReceive), &mut self.random)?
+                .into(),
             None => Bytes::new(),
         };
+        if terms.is_some() || call.leg(side).session.is_some() {
+            self.set_session(now, call, side, terms, &request.headers);
+        }
+        self.carry_offer(now, call, side, Some((server, request)), body, None);
+        Ok(())
+    }
+
+    /// Whether nothing is on its way that another offer would cross.
+    pub(super) fn is_quiet(&self, call: &Call) -> Result<(), Refusal> {
+        if call.exchange.is_some() {
+            return Err(Refusal::new(491, "the other side's re-INVITE waits"));
+        }
+        if call.setup.is_some()
+            || call
+                .legs
+                .iter()
+                .any(|leg| leg.accepted.is_some() || leg.owes_ack.is_some() || leg.bye != Bye::None)
+            || call.negotiation.pending().is_some()
+        {
+            return Err(Refusal::new(491, "an INVITE is not acknowledged yet"));
+        }
+        if call.transfer.is_some() {
+            return Err(Refusal::new(491, "a transfer waits"));
+        }
+        Ok(())
+    }
+
+    /// Asks the side opposite to `by`, for a peer or for ourselves. Without an `offer` the peer
+    /// is to make one.
+    pub(super) fn carry_offer(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        asked: Option<(TransactionId, &Request)>,
+        offer: Bytes,
+        replacement: Option<Box<Replacement>>,
+    ) {
         let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
         call.exchange = Some(Box::new(Exchange {
-            by: side,
-            server: Some(server),
-            request: request.clone(),
-            offerless: offer.is_none(),
-            offer: body,
+            by,
+            server: asked.map(|(server, _)| server),
+            request: asked.map(|(_, request)| request.clone()),
+            offerless: asked.is_some_and(|(_, request)| request.body.is_empty()),
+            offer,
             client: None,
             cancelled: None,
             attempts: 0,
             retry: None,
             no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
+            replacement,
+            then: None,
         }));
-        self.servers.insert(server, (call.id, side));
+        if let Some((server, _)) = asked {
+            self.servers.insert(server, (call.id, by));
+        }
         self.ask(now, call);
-        Ok(())
+    }
+
+    /// Asks a side by ourselves, in the name of the other: to refresh its session, or because
+    /// another peer stands behind it now. `then` is asked when it has agreed.
+    pub(super) fn reoffer(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        to: Side,
+        direction: Option<Direction>,
+        then: Option<Side>,
+    ) {
+        if call.state != CallState::Established {
+            return;
+        }
+        if self.is_quiet(call).is_err() {
+            self.timers.set(now + BUSY, call.id, Due::Reoffer(to));
+            return;
+        }
+        match call
+            .negotiation
+            .offer_again(to, direction, &mut self.random)
+        {
+            Ok(offer) => {
+                self.carry_offer(now, call, to.other(), None, offer.into(), None);
+                if let Some(exchange) = &mut call.exchange {
+                    exchange.then = then;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(call = call.id.0, %error, "a side cannot be asked again");
+            }
+        }
+    }
+
+    /// The body of the 2xx or of the ACK is what we made, so that its answer goes nowhere.
+    fn is_made(exchange: &Exchange) -> bool {
+        exchange.request.is_none() || exchange.offerless && !exchange.offer.is_empty()
     }
 
     /// Sends the re-INVITE onward.
@@ -119,15 +204,17 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let mut request = dialog.request(Method::Invite);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
+        let sequence = dialog.local_sequence;
         identify(&mut request, &trunk);
+        Self::repeat_session(call, to, &mut request.headers);
         if !offer.is_empty() {
             request = request.with_body(SDP, offer);
         }
-        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Reinvite {
             call: id,
             to,
-            sequence: dialog.local_sequence,
+            sequence,
             trunk: Arc::clone(&trunk),
         };
         let client = self.send(now, &trunk, target, request, client);
@@ -173,9 +260,13 @@ impl<M: MediaPlane> Core<M> {
             if let Some(dialog) = &mut call.leg_mut(to).dialog {
                 dialog.refresh(response.headers.contact(), flow);
             }
+            self.session_answered(now, call, to, response);
             self.reinvite_accepted(now, call, to, response);
         } else {
             self.reinvite_failed(now, call, to, response.status);
+            if call.state == CallState::Established {
+                self.refresh_failed(now, call, to, response);
+            }
         }
     }
 
@@ -224,34 +315,44 @@ impl<M: MediaPlane> Core<M> {
         let Ok(number) = response.headers.cseq().map(|cseq| cseq.number) else {
             return;
         };
+        let replacement = call
+            .exchange
+            .as_mut()
+            .and_then(|exchange| exchange.replacement.take());
+        let request = call
+            .exchange
+            .as_ref()
+            .and_then(|exchange| exchange.request.clone());
+        let tag = match (replacement, &request) {
+            (Some(replacement), Some(request)) => {
+                self.take_over(now, call, by, request, *replacement)
+            }
+            _ => None,
+        };
         match self.agree_again(call, to, response) {
             Ok(body) => {
                 let Some(exchange) = &mut call.exchange else {
                     return;
                 };
-                let offerless = exchange.offerless;
+                let waits = exchange.offerless;
+                let owes = waits && !Self::is_made(exchange);
                 let server = exchange.server.take();
-                let request = exchange.request.clone();
-                if offerless {
+                let then = exchange.then.take();
+                if owes {
                     call.leg_mut(to).owes_ack = Some(number);
                 } else {
-                    self.end_exchange(call);
+                    if !waits {
+                        self.end_exchange(call);
+                    }
                     self.acknowledge(call, to, number, None);
                 }
                 let held = is_held(call);
                 self.event(call, Change::Renegotiated { by, held });
-                if let Some(server) = server {
-                    let trunk = Arc::clone(&call.leg(by).trunk);
-                    let mut onward = Response::to_request(&request, response.status, None)
-                        .copy_record_route(&request);
-                    identify_response(&mut onward, &trunk);
-                    let acceptance = Acceptance {
-                        sequence: request.headers.cseq().map_or(0, |cseq| cseq.number),
-                        wants_answer: offerless,
-                        is_first: false,
-                    };
-                    let onward = onward.with_body(SDP, body);
-                    self.accept(now, call, by, server, &onward, acceptance);
+                if let (Some(server), Some(request)) = (server, request) {
+                    self.tell_agreement(now, call, by, (server, &request), tag, body, waits);
+                }
+                if let Some(then) = then {
+                    self.reoffer(now, call, then, None, None);
                 }
             }
             Err(refusal) => {
@@ -261,6 +362,45 @@ impl<M: MediaPlane> Core<M> {
                 self.end(now, call, EndReason::Media(to), None);
             }
         }
+    }
+
+    /// Our 2xx to the side that asked.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a request and the parts of its answer"
+    )]
+    fn tell_agreement(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        (server, request): (TransactionId, &Request),
+        tag: Option<Text>,
+        body: Bytes,
+        wants_answer: bool,
+    ) {
+        let trunk = Arc::clone(&call.leg(by).trunk);
+        let mut onward =
+            Response::to_request(request, 200, tag.as_deref()).copy_record_route(request);
+        identify_response(&mut onward, &trunk);
+        if tag.is_some() {
+            let terms = terms(&trunk, request).ok().flatten();
+            self.set_session(now, call, by, terms, &request.headers);
+        }
+        if let Some(session) = &call.leg(by).session {
+            session.terms().write(&mut onward.headers);
+        }
+        let onward = onward.with_body(SDP, body);
+        if request.method == Method::Update {
+            self.answer(now, &trunk, server, &onward);
+            return;
+        }
+        let acceptance = Acceptance {
+            sequence: request.headers.cseq().map_or(0, |cseq| cseq.number),
+            wants_answer,
+            is_first: tag.is_some(),
+        };
+        self.accept(now, call, by, server, &onward, acceptance);
     }
 
     /// The body of our 2xx, with the media changed when it is an answer.
@@ -273,10 +413,24 @@ impl<M: MediaPlane> Core<M> {
         if is_sdp(&response.headers, &response.body) != Some(true) {
             return Err(Refusal::new(488, "the 200 bears no SDP"));
         }
-        let offerless = call
-            .exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.offerless);
+        let (offerless, made) = call.exchange.as_ref().map_or((false, false), |exchange| {
+            (exchange.offerless, Self::is_made(exchange))
+        });
+        if made {
+            call.negotiation
+                .take_answer(to, &response.body)
+                .map_err(Refusal::of_other_side)?;
+            self.connect_media(call)?;
+            call.negotiation.commit()?;
+            return if offerless {
+                let again = call
+                    .negotiation
+                    .offer_again(to.other(), None, &mut self.random)?;
+                Ok(again.into())
+            } else {
+                Ok(Bytes::new())
+            };
+        }
         if offerless {
             return Ok(call
                 .negotiation
@@ -330,14 +484,26 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let by = exchange.by;
+        let replacing = exchange.replacement.take();
         if let Some(server) = exchange.server.take() {
             let trunk = Arc::clone(&call.leg(by).trunk);
-            if let Some(exchange) = &call.exchange {
-                let response = refusal.response(&exchange.request, "", &trunk);
+            let request = call
+                .exchange
+                .as_ref()
+                .and_then(|exchange| exchange.request.clone());
+            if let Some(request) = request {
+                let (_, tag) = self.new_tag();
+                let trunk = replacing
+                    .as_ref()
+                    .map_or(trunk, |one| Arc::clone(&one.leg.trunk));
+                let response = refusal.response(&request, &tag, &trunk);
                 self.answer(now, &trunk, server, &response);
             }
         }
-        call.negotiation.rollback();
+        match replacing {
+            Some(replacement) => self.withdraw(call, *replacement),
+            None => call.negotiation.rollback(),
+        }
         self.end_exchange(call);
         let status = refusal.status;
         self.event(call, Change::RenegotiationFailed { by, status });
@@ -372,11 +538,16 @@ impl<M: MediaPlane> Core<M> {
         if let Some(exchange) = &mut call.exchange {
             let by = exchange.by;
             let server = exchange.server.take();
-            let request = exchange.request.clone();
-            if let Some(server) = server {
+            let request = exchange.request.take();
+            let replacing = exchange.replacement.take();
+            if let (Some(server), Some(request)) = (server, request) {
+                let (_, tag) = self.new_tag();
                 let trunk = Arc::clone(&call.leg(by).trunk);
-                let response = Response::to_request(&request, 487, None);
+                let response = Response::to_request(&request, 487, Some(&tag));
                 self.answer(now, &trunk, server, &response);
+            }
+            if let Some(replacement) = replacing {
+                self.withdraw(call, *replacement);
             }
         }
         self.end_exchange(call);
@@ -395,5 +566,6 @@ impl<M: MediaPlane> Core<M> {
 
 /// Whether a re-INVITE refreshes the target of its dialog (RFC 3261 §12.2.2).
 pub(super) fn refreshes_target(request: &Request) -> bool {
-    request.method == Method::Invite && request.headers.has(HeaderName::Contact)
+    matches!(request.method, Method::Invite | Method::Update)
+        && request.headers.has(HeaderName::Contact)
 }

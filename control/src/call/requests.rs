@@ -7,11 +7,12 @@ use relay_user::media::MediaPlane;
 use super::{
     CallState, Core, Side,
     core::parse_tag,
-    headers::{ALLOW, SDP, carry_info, carry_info_answer, identify_response},
+    headers::{SDP, carry_info, carry_info_answer, identify_response, is_sdp},
     invite::{RETRY_DRAINING, Refusal},
     model::{Bye, Call, INFOS},
     reinvite::refreshes_target,
     routing::inside_dialog,
+    session,
     status::{self, ends_dialog},
     trunk::Trunk,
     wire::Client,
@@ -31,7 +32,7 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let (_, fresh) = self.new_tag();
-        if let Some(refused) = refuse_extensions(&request, &fresh) {
+        if let Some(refused) = refuse_extensions(&request, &fresh, &trunk) {
             self.answer(now, &trunk, server, &refused);
             return;
         }
@@ -147,7 +148,7 @@ impl<M: MediaPlane> Core<M> {
             Method::Bye => self.on_bye(now, call, side, server, request),
             Method::Options => {
                 let mut response =
-                    Response::to_request(request, 200, None).with(HeaderName::Allow, ALLOW);
+                    Response::to_request(request, 200, None).with(HeaderName::Allow, &trunk.allow);
                 response.headers.push(HeaderName::Accept, SDP);
                 self.answer(now, &trunk, server, &response);
             }
@@ -161,6 +162,15 @@ impl<M: MediaPlane> Core<M> {
                 self.on_reinvite(now, call, side, server, request.clone());
             }
             Method::Info => return self.on_info(now, call, side, server, request),
+            Method::Update if trunk.sip.uses_update() => {
+                if refreshes_target(request) {
+                    dialog.refresh(request.headers.contact(), flow);
+                }
+                return self.on_update(now, call, side, server, request);
+            }
+            Method::Refer => return self.on_refer(now, call, side, server, request),
+            // Of subscriptions, which we have none of (RFC 6665 §4.1.3).
+            Method::Notify => return Err(Refusal::new(489, "no subscription")),
             _ => return Err(Refusal::new(405, "the method is not served")),
         }
         Ok(())
@@ -202,7 +212,7 @@ impl<M: MediaPlane> Core<M> {
             }
             (Method::Options, _) => {
                 let response =
-                    Response::to_request(request, 200, None).with(HeaderName::Allow, ALLOW);
+                    Response::to_request(request, 200, None).with(HeaderName::Allow, &trunk.allow);
                 self.answer(now, &trunk, server, &response);
             }
             (Method::Bye, _) => return Err(Refusal::new(481, "the dialog is not confirmed")),
@@ -210,9 +220,42 @@ impl<M: MediaPlane> Core<M> {
                 return Err(Refusal::new(500, "the first INVITE waits").retry_after(5));
             }
             (Method::Invite, Side::B) => return Err(Refusal::new(491, "the INVITE waits")),
+            (Method::Update, _) if trunk.sip.uses_update() => {
+                if is_sdp(&request.headers, &request.body).is_some() {
+                    return Err(Refusal::new(500, "the call is not answered").retry_after(5));
+                }
+                let mut response = Response::to_request(request, 200, None);
+                identify_response(&mut response, &trunk);
+                self.answer(now, &trunk, server, &response);
+            }
             (Method::Info, _) => return Err(Refusal::new(480, "the call is not answered")),
             _ => return Err(Refusal::new(405, "the method is not served")),
         }
+        Ok(())
+    }
+
+    /// An UPDATE (RFC 3311): with an offer a re-INVITE to the other side, without one a refresh.
+    fn on_update(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        if is_sdp(&request.headers, &request.body).is_some() {
+            self.on_reinvite(now, call, side, server, request.clone());
+            return Ok(());
+        }
+        let trunk = Arc::clone(&call.leg(side).trunk);
+        let terms = session::terms(&trunk, request)?;
+        self.set_session(now, call, side, terms, &request.headers);
+        let mut response = Response::to_request(request, 200, None);
+        identify_response(&mut response, &trunk);
+        if let Some(terms) = terms {
+            terms.write(&mut response.headers);
+        }
+        self.answer(now, &trunk, server, &response);
         Ok(())
     }
 
@@ -292,15 +335,22 @@ impl<M: MediaPlane> Core<M> {
 }
 
 /// RFC 3261 §8.2.2.3: extensions that we do not know and must.
-fn refuse_extensions(request: &Request, tag: &str) -> Option<Response> {
-    let wanted: Vec<String> = request
-        .headers
-        .elements(HeaderName::Require)
+fn refuse_extensions(request: &Request, tag: &str, trunk: &Trunk) -> Option<Response> {
+    let names = [HeaderName::Require, HeaderName::ProxyRequire];
+    let unknown: Vec<String> = names
+        .into_iter()
+        .flat_map(|name| request.headers.elements(name))
         .map(|option| String::from_utf8_lossy(&option).into_owned())
+        .filter(|option| {
+            !trunk
+                .supported
+                .split(", ")
+                .any(|known| known.eq_ignore_ascii_case(option))
+        })
         .collect();
-    if wanted.is_empty() {
+    if unknown.is_empty() {
         return None;
     }
     let response = Response::to_request(request, 420, Some(tag));
-    Some(response.with(HeaderName::Unsupported, wanted.join(", ")))
+    Some(response.with(HeaderName::Unsupported, unknown.join(", ")))
 }

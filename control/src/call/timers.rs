@@ -15,6 +15,14 @@ pub(super) enum Due {
     Unacknowledged(Side),
     /// The pause after a 491 is over.
     Retry,
+    /// A side is to be asked again, in the other's name.
+    Reoffer(Side),
+    /// The session of a side is to be refreshed, or over.
+    Session(Side),
+    /// A new peer has not answered.
+    Transfer,
+    /// A side that was replaced has not hung up.
+    Depart(Side),
 }
 
 /// Takes a timer back.

@@ -22,6 +22,10 @@ pub(super) struct Trunk {
     /// The codecs that it lets through, shared by its calls.
     pub(super) codec_filter: CodecFilter,
     contact_uri: SipUri,
+    /// The methods that it may use.
+    pub(super) allow: Text,
+    /// The extensions that it may use; empty when there is none.
+    pub(super) supported: Text,
 }
 
 impl Trunk {
@@ -55,6 +59,8 @@ impl Trunk {
             },
             codec_filter: CodecFilter::new(&trunk.codecs),
             contact_uri: contact,
+            allow: allow(&trunk.sip).into(),
+            supported: supported(&trunk.sip).into(),
         })
     }
 
@@ -66,6 +72,33 @@ impl Trunk {
             ..self.contact_uri.clone()
         }
     }
+}
+
+fn allow(sip: &config::Signalling) -> String {
+    let mut methods = vec!["INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY"];
+    for (is_served, method) in [
+        (sip.takes_refer(), "REFER"),
+        (sip.uses_prack(), "PRACK"),
+        (sip.uses_update(), "UPDATE"),
+    ] {
+        if is_served {
+            methods.push(method);
+        }
+    }
+    methods.join(", ")
+}
+
+fn supported(sip: &config::Signalling) -> String {
+    let mut options = vec!["timer"];
+    for (is_served, option) in [
+        (sip.takes_replaces(), "replaces"),
+        (sip.uses_prack(), "100rel"),
+    ] {
+        if is_served {
+            options.push(option);
+        }
+    }
+    options.join(", ")
 }
 
 impl Deref for Trunk {

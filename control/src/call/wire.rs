@@ -1,12 +1,17 @@
 //! Between calls and transactions: every message comes and goes through here.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     Core, Discard, Output, Side,
+    cause::ELSEWHERE,
     core::parse_tag,
     dialog::Dialog,
     invite::FIRST_SEQUENCE,
@@ -45,6 +50,12 @@ pub(super) enum Client {
         to: Side,
         trunk: Arc<Trunk>,
     },
+    /// An UPDATE to a side that refreshes its session.
+    Refresh {
+        call: CallId,
+        to: Side,
+        trunk: Arc<Trunk>,
+    },
     /// An INFO of the other side, carried to a side.
     Info {
         call: CallId,
@@ -64,6 +75,7 @@ impl Client {
             Self::Setup { trunk, .. }
             | Self::Reinvite { trunk, .. }
             | Self::Bye { trunk, .. }
+            | Self::Refresh { trunk, .. }
             | Self::Info { trunk, .. }
             | Self::Nobody { trunk } => trunk,
         }
@@ -87,21 +99,22 @@ impl Failure {
     }
 }
 
-/// What makes two requests outside dialogs the same one (RFC 3261 §8.2.2.2).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Merge {
-    tag: Text,
-    call_id: Text,
-    sequence: u32,
-}
+/// A digest of what makes two requests outside dialogs the same one (RFC 3261 §8.2.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Merge(u64);
 
 impl Merge {
-    pub(super) fn of(headers: &Headers) -> Option<Self> {
-        Some(Self {
-            tag: headers.from().ok()?.tag()?,
-            call_id: headers.call_id().ok()?,
-            sequence: headers.cseq().ok()?.number,
-        })
+    /// `key` makes it one that nobody outside can steer.
+    pub(super) fn of(key: u64, headers: &Headers) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        (
+            key,
+            headers.from().ok()?.tag()?.as_str(),
+            headers.call_id().ok()?.as_str(),
+            headers.cseq().ok()?.number,
+        )
+            .hash(&mut hasher);
+        Some(Self(hasher.finish()))
     }
 }
 
@@ -180,6 +193,9 @@ impl<M: MediaPlane> Core<M> {
                     self.forget_ack(&client);
                 }
                 self.servers.remove(&id);
+                if let Some(merge) = self.merging.remove(&id) {
+                    self.merges.remove(&merge);
+                }
                 give_back(&mut self.clients);
             }
         }
@@ -198,17 +214,29 @@ impl<M: MediaPlane> Core<M> {
                     unwanted = core.on_setup_response(now, call, id, response, flow);
                 });
                 if unwanted {
-                    self.dismiss(now, id, response, flow);
+                    let answered = self
+                        .calls
+                        .get(&call)
+                        .is_some_and(|call| call.answered.is_some());
+                    self.dismiss(now, id, response, flow, answered);
                 }
             }
             Client::Reinvite { call, to, .. } => {
-                self.with_call(now, call, |core, call| {
+                let known = self.with_call(now, call, |core, call| {
                     core.on_reinvite_response(now, call, id, to, response, flow);
                 });
+                if !known && response.is_success() {
+                    self.acknowledge_orphan(id, response, flow);
+                }
             }
             _ if response.is_provisional() => {}
             Client::Bye { call, to, .. } => {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
+            }
+            Client::Refresh { call, to, .. } => {
+                self.with_call(now, call, |core, call| {
+                    core.on_refreshed(now, call, to, response.status, Some(response));
+                });
             }
             Client::Info { .. } => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -233,6 +261,11 @@ impl<M: MediaPlane> Core<M> {
             }
             Some(&Client::Bye { call, to, .. }) => {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
+            }
+            Some(&Client::Refresh { call, to, .. }) => {
+                self.with_call(now, call, |core, call| {
+                    core.on_refreshed(now, call, to, failure.status(), None);
+                });
             }
             Some(Client::Info { .. }) => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -342,7 +375,15 @@ impl<M: MediaPlane> Core<M> {
 
     /// Acknowledges a 2xx that nobody wants and ends its dialog: a fork that lost, or an answer
     /// that crossed with our CANCEL (RFC 3261 §13.2.2.4).
-    fn dismiss(&mut self, now: Instant, id: TransactionId, response: &Response, flow: &Flow) {
+    /// `elsewhere`: another has answered.
+    fn dismiss(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        response: &Response,
+        flow: &Flow,
+        elsewhere: bool,
+    ) {
         let tag = response
             .headers
             .to()
@@ -371,12 +412,29 @@ impl<M: MediaPlane> Core<M> {
         if let Some(Client::Setup { dismissed, .. }) = self.clients.get_mut(&id) {
             dismissed.push((tag, ack));
         }
-        let bye = dialog.request(Method::Bye);
+        let mut bye = dialog.request(Method::Bye);
+        if elsewhere {
+            bye.headers.push(HeaderName::Reason, ELSEWHERE);
+        }
         let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Nobody {
             trunk: Arc::clone(&trunk),
         };
         self.send(now, &trunk, target, bye, client);
+    }
+
+    /// Acknowledges the 2xx to a re-INVITE whose call is over: its BYE was answered first.
+    fn acknowledge_orphan(&mut self, id: TransactionId, response: &Response, flow: &Flow) {
+        let Some(trunk) = self
+            .clients
+            .get(&id)
+            .map(|client| Arc::clone(client.trunk()))
+        else {
+            return;
+        };
+        if let Some((dialog, sequence)) = dialog_of(response, flow) {
+            self.send_ack(&trunk, &dialog, sequence, None);
+        }
     }
 
     /// Sends the last ACK of a side again when a 2xx is a copy of the one that it acknowledged.

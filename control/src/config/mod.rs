@@ -5,6 +5,7 @@ mod error;
 mod media;
 mod reference;
 mod settings;
+mod signalling;
 mod tls;
 mod validate;
 mod values;
@@ -17,6 +18,7 @@ pub use settings::{
     ADMIN_SOCKET, Admin, Destination, Hold, Interface, Latching, Limits, Log, Media, Route,
     Settings, Srtp, Tls, Trunk, XdpMode,
 };
+pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};
 pub(crate) use tls::{TlsFiles, tls_provider};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 

@@ -61,6 +61,7 @@ media_sources = ["52.112.0.0/14", "52.122.0.0/15"]
 srtp = "require"
 hold = "inactive"
 domain = "sbc.example.com"
+sip.profile = "teams"
 tls.certificate = "/etc/trunkline/sbc.pem"
 tls.key = "/etc/trunkline/sbc.key"
 tls.server_name = "sip.pstnhub.microsoft.com"

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Problem,
+    signalling::Signalling,
     values::{Host, HostName, Pattern, PortRange, TrunkAddress},
 };
 use crate::sip::{self, Transport};
@@ -294,6 +295,9 @@ pub struct Trunk {
     /// name.
     #[serde(default)]
     pub domain: Option<HostName>,
+    /// How to speak SIP with the trunk. What is left out is as `profile` has it.
+    #[serde(default)]
+    pub sip: Signalling,
     /// Certificates. Needed when the transport is `tls`.
     #[serde(default)]
     pub tls: Option<Tls>,

@@ -21,7 +21,7 @@ pub(super) struct LegState {
     written: Option<u64>,
     /// What each payload type of our descriptions stands for: never changed within a session
     /// (RFC 3264, section 8.3.2).
-    bound: Box<[Format]>,
+    pub(super) bound: Box<[Format]>,
     /// One for each suite that was ever offered or chosen; a refresh must not change them.
     keys: Vec<SrtpKey>,
     /// Descriptions received from the leg.

@@ -21,6 +21,7 @@ mod local;
 mod negotiation;
 mod policy;
 mod remote;
+mod renewal;
 #[cfg(test)]
 mod tests;
 

@@ -29,17 +29,19 @@ use crate::config::Hold;
 /// The bodies hold keys where a leg is SRTP: they belong in a SIP message and nowhere else.
 #[derive(Debug)]
 pub struct Negotiation {
-    legs: [LegState; 2],
+    pub(super) legs: [LegState; 2],
     /// Boxed: most calls are up and have none.
-    exchange: Option<Box<Exchange>>,
-    agreed: Option<Agreement>,
+    pub(super) exchange: Option<Box<Exchange>>,
+    pub(super) agreed: Option<Agreement>,
+    /// A leg whose peer has said nothing yet, whatever was agreed there before.
+    pub(super) fresh: Option<Side>,
 }
 
 const _: () = assert!(size_of::<Negotiation>() <= 640);
 
 /// An offer on its way.
 #[derive(Debug)]
-struct Exchange {
+pub(super) struct Exchange {
     offerer: Side,
     audio: Audio,
     /// The `m=` lines of the offer, which the answer repeats.
@@ -50,6 +52,9 @@ struct Exchange {
     offered: LocalDescription,
     /// The offerer's own form of each format of `offered`.
     origins: Vec<Format>,
+    /// Set when the offer was made in the offerer's name: its numbers of payload types, with ours
+    /// towards it where they differ.
+    pub(super) said: Option<Vec<(u8, u8)>>,
     answer: Option<Answer>,
 }
 
@@ -66,6 +71,7 @@ impl Negotiation {
             legs: policies.map(|policy| LegState::new(policy, random)),
             exchange: None,
             agreed: None,
+            fresh: None,
         }
     }
 
@@ -106,7 +112,7 @@ impl Negotiation {
         Ok(body)
     }
 
-    fn make_offer<R: CryptoRng + ?Sized>(
+    pub(super) fn make_offer<R: CryptoRng + ?Sized>(
         &mut self,
         from: Side,
         taken: Taken,
@@ -143,7 +149,7 @@ impl Negotiation {
             };
             (ours, theirs)
         });
-        let before = self.agreed.as_ref().map(|agreed| of(&agreed.legs, to));
+        let before = self.before(to);
         let policy = &self.leg(to).policy;
         let encrypted = match before {
             Some(leg) => leg.srtp.is_some(),
@@ -186,6 +192,7 @@ impl Negotiation {
             crypto,
             offered,
             origins,
+            said: None,
             answer: None,
         }));
         Ok(body)
@@ -199,6 +206,16 @@ impl Negotiation {
     /// [`SdpError::NotPending`], and whatever makes the answer unusable; the answer before it, if
     /// any, still counts.
     pub fn answer(&mut self, from: Side, body: &[u8]) -> Result<String, SdpError> {
+        let answer = self.read_answer(from, body)?;
+        Ok(self.leg_mut(from.other()).write(&answer))
+    }
+
+    /// Takes an answer, and gives ours to the offerer before it is written.
+    pub(super) fn read_answer(
+        &mut self,
+        from: Side,
+        body: &[u8],
+    ) -> Result<LocalDescription, SdpError> {
         let exchange = self
             .exchange
             .as_ref()
@@ -222,7 +239,7 @@ impl Negotiation {
         let offerer = self.leg(exchange.offerer);
         let answer = exchange.answer_for(&offerer.policy, &audio, &matched);
         let agreement = exchange.agree(
-            self.agreed.as_ref(),
+            [Side::A, Side::B].map(|side| self.before(side)),
             &answer,
             &audio,
             &matched,
@@ -233,7 +250,7 @@ impl Negotiation {
         if let Some(exchange) = &mut self.exchange {
             exchange.answer = Some(Answer { audio, agreement });
         }
-        Ok(self.leg_mut(from.other()).write(&answer))
+        Ok(answer)
     }
 
     /// The exchange is over and its last answer holds: the final response, or the ACK, that bore
@@ -243,11 +260,14 @@ impl Negotiation {
     /// [`SdpError::NotPending`] when there is no answer to an offer; an unanswered offer stays
     /// pending.
     pub fn commit(&mut self) -> Result<(), SdpError> {
-        let answered = self
+        let exchange = self
             .exchange
             .take_if(|exchange| exchange.answer.is_some())
-            .and_then(|exchange| exchange.answer);
-        self.agreed = Some(answered.ok_or(SdpError::NotPending)?.agreement);
+            .ok_or(SdpError::NotPending)?;
+        if exchange.said.is_none() || self.fresh != Some(exchange.offerer) {
+            self.fresh = None;
+        }
+        self.agreed = exchange.answer.map(|answer| answer.agreement);
         Ok(())
     }
 
@@ -292,11 +312,17 @@ impl Negotiation {
         })
     }
 
-    fn leg(&self, side: Side) -> &LegState {
+    /// What a leg has agreed to before.
+    fn before(&self, side: Side) -> Option<&AgreedLeg> {
+        let agreed = self.agreed.as_ref().filter(|_| self.fresh != Some(side))?;
+        Some(of(&agreed.legs, side))
+    }
+
+    pub(super) fn leg(&self, side: Side) -> &LegState {
         of(&self.legs, side)
     }
 
-    fn leg_mut(&mut self, side: Side) -> &mut LegState {
+    pub(super) fn leg_mut(&mut self, side: Side) -> &mut LegState {
         let [a, b] = &mut self.legs;
         match side {
             Side::A => a,
@@ -306,6 +332,13 @@ impl Negotiation {
 }
 
 impl Exchange {
+    /// Our number towards the offerer for a payload type of its own.
+    fn said_as(&self, theirs: u8) -> u8 {
+        let mut said = self.said.iter().flatten();
+        said.find(|(number, _)| *number == theirs)
+            .map_or(theirs, |(_, ours)| *ours)
+    }
+
     /// The audio stream of an answer: it stands where the offer's does (RFC 3264, section 6).
     fn answered_audio(&self, body: &[u8]) -> Result<Audio, SdpError> {
         let place = self.offered.layout.audio();
@@ -354,7 +387,7 @@ impl Exchange {
 
     fn agree(
         &self,
-        before: Option<&Agreement>,
+        before: [Option<&AgreedLeg>; 2],
         answer: &LocalDescription,
         audio: &Audio,
         matched: &[(usize, Format)],
@@ -368,7 +401,7 @@ impl Exchange {
                     rtp: remote.rtp,
                     rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
                 })
-                .or_else(|| before.and_then(|before| of(&before.legs, side).remote))
+                .or_else(|| of(&before, side).and_then(|before| before.remote))
         };
         let answerer = self.offerer.other();
         let answerer_mux = self.offered.rtcp_mux && audio.rtcp_mux;
@@ -380,7 +413,11 @@ impl Exchange {
                 Some(AgreedFormat {
                     codec: origin.codec.clone(),
                     theirs: by_side(self.offerer, origin.payload_type, theirs.payload_type),
-                    ours: by_side(self.offerer, origin.payload_type, offered.payload_type),
+                    ours: by_side(
+                        self.offerer,
+                        self.said_as(origin.payload_type),
+                        offered.payload_type,
+                    ),
                 })
             })
             .collect();

@@ -95,6 +95,16 @@ impl Bench {
         Self::with(SETTINGS)
     }
 
+    /// The centre's trunk is Teams', with further keys.
+    pub fn teams(keys: &str) -> Self {
+        let addresses = "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]";
+        let more = format!(
+            "{addresses}\ndomain = \"sbc.example.com\"\nhold = \"inactive\"\n\
+             sip.profile = \"teams\"\n{keys}"
+        );
+        Self::with(&SETTINGS.replace(addresses, &more))
+    }
+
     pub fn with(text: &str) -> Self {
         let settings = settings(text);
         let media = media_of(&settings);

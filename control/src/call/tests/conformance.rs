@@ -230,12 +230,7 @@ fn a_method_that_is_not_served_leaves_the_call_alone() {
         mut caller,
         ..
     } = up();
-    for method in [
-        Method::Update,
-        Method::Refer,
-        Method::Prack,
-        Method::Subscribe,
-    ] {
+    for method in [Method::Update, Method::Prack, Method::Subscribe] {
         let request = caller.request(method);
         bench.give(CARRIER, request);
         let refused = bench.response(CARRIER, 405);

@@ -20,7 +20,8 @@ fn options_is_answered() {
     bench.give(CARRIER, options);
     let ok = bench.response(CARRIER, 200);
     assert!(ok.headers.has_token(HeaderName::Allow, "INFO"));
-    assert!(!ok.headers.has_token(HeaderName::Allow, "REFER"));
+    assert!(ok.headers.has_token(HeaderName::Allow, "REFER"));
+    assert!(!ok.headers.has_token(HeaderName::Allow, "SUBSCRIBE"));
     assert!(ok.headers.has_token(HeaderName::Accept, "application/sdp"));
     bench.finished();
 }

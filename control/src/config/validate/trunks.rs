@@ -51,6 +51,31 @@ impl Validator<'_> {
                     "choose 0 to 63; 46 is expedited forwarding",
                 );
             }
+            for header in trunk
+                .sip
+                .headers_allow
+                .iter()
+                .chain(&trunk.sip.headers_strip)
+            {
+                if header.is_empty()
+                    || !header.bytes().all(|octet| {
+                        octet.is_ascii_alphanumeric() || b"-_.!%*+`'~".contains(&octet)
+                    })
+                {
+                    self.error(
+                        &[Key("trunk"), Index(index), Key("sip")],
+                        format!("{header:?} cannot be the name of a header field"),
+                        "use the name before the colon, such as \"X-Customer\"",
+                    );
+                }
+            }
+            if trunk.sip.busy_cause.is_some_and(|cause| cause > 127) {
+                self.error(
+                    &[Key("trunk"), Index(index), Key("sip"), Key("busy_cause")],
+                    "a cause of Q.850 has seven bits".to_owned(),
+                    "choose 1 to 127; 17 is user busy",
+                );
+            }
             for codec in &trunk.codecs {
                 if codec.is_empty()
                     || !codec

@@ -1,0 +1,484 @@
+//! Transfers: REFER and Replaces.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::bench::*;
+use crate::{
+    call::{CallState, Change, Side},
+    sip::{HeaderName, Method, Request},
+};
+
+const NONE: Bytes = Bytes::new();
+const TARGET: &str = "sip:+15557777@192.0.2.2:5060;x-m=8:orgid:1;x-t=ab%2Dc;transport=udp";
+
+/// The status in a NOTIFY, and whether it is the last one.
+fn progress(notify: &Request) -> (String, bool) {
+    assert_eq!(notify.headers.text(HeaderName::Event), Some("refer"));
+    assert!(
+        notify
+            .headers
+            .text(HeaderName::ContentType)
+            .unwrap()
+            .starts_with("message/sipfrag")
+    );
+    let state = notify.headers.text(HeaderName::SubscriptionState).unwrap();
+    let fragment = String::from_utf8_lossy(&notify.body).into_owned();
+    (fragment[8..11].to_owned(), state.starts_with("terminated"))
+}
+
+fn notified(bench: &mut Bench, phone: &Phone, status: &str, last: bool) {
+    let notify = bench.request(phone.peer, Method::Notify);
+    assert_eq!(progress(&notify), (status.to_owned(), last));
+    bench.give(phone.peer, phone.answer(&notify, 200, &NONE));
+}
+
+fn refer(phone: &mut Phone, to: &str) -> Request {
+    phone
+        .request(Method::Refer)
+        .with(HeaderName::ReferTo, format!("<{to}>"))
+        .with(
+            HeaderName::ReferredBy,
+            "<sip:+1555@sbc;x=1>;word=\"for word\"",
+        )
+}
+
+/// Answers the re-INVITE that a transfer ends with.
+fn renegotiate(bench: &mut Bench, phone: &Phone, port: u16) -> Request {
+    let invite = bench.request(phone.peer, Method::Invite);
+    assert_eq!(invite.headers.call_id().unwrap(), phone.call_id);
+    let ok = phone.answer(&invite, 200, &sdp(phone.peer, port, ""));
+    bench.give(phone.peer, ok);
+    bench.request(phone.peer, Method::Ack);
+    invite
+}
+
+fn hang_up(bench: &mut Bench, one: &mut Phone, other: &Phone) {
+    let bye = one.request(Method::Bye);
+    bench.give(one.peer, bye);
+    bench.response(one.peer, 200);
+    let bye = bench.request(other.peer, Method::Bye);
+    assert_eq!(bye.headers.call_id().unwrap(), other.call_id);
+    bench.give(other.peer, other.answer(&bye, 200, &NONE));
+    bench.pass(Duration::from_secs(20));
+}
+
+fn remotes(bench: &Bench) -> [String; 2] {
+    let calls = bench.media.calls();
+    assert_eq!(calls.len(), 1);
+    let legs = calls.into_values().next().unwrap().legs;
+    legs.map(|leg| leg.remote.unwrap().rtp.to_string())
+}
+
+#[test]
+fn a_blind_transfer_of_teams_goes_back_to_its_proxy_word_for_word() {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    let ours = bench.core.calls()[0].legs[0].media;
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    assert_eq!(invite.uri.to_string(), TARGET);
+    assert_eq!(
+        invite.headers.text(HeaderName::ReferredBy),
+        Some("<sip:+1555@sbc;x=1>;word=\"for word\"")
+    );
+    assert_ne!(invite.headers.call_id().unwrap(), callee.call_id);
+    assert!(!invite.body.is_empty() && !invite.headers.has(HeaderName::Replaces));
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(&mut bench, &callee, "180", false);
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &callee, "200", true);
+    let asked = renegotiate(&mut bench, &caller, 4000);
+    let port = ours.unwrap().port();
+    assert!(
+        String::from_utf8_lossy(&asked.body).contains(&format!("m=audio {port} ")),
+        "the address of the side that stays does not move"
+    );
+    let bye = callee.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    bench.silent();
+    assert_eq!(remotes(&bench), ["198.51.100.2:4000", "192.0.2.2:5100"]);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    assert!(
+        bench
+            .changes()
+            .contains(&&Change::Transferred { by: Side::B })
+    );
+    assert_eq!(bench.core.calls().len(), 1);
+    hang_up(&mut bench, &mut new, &caller);
+    bench.finished();
+}
+
+#[test]
+fn a_transfer_that_fails_gives_the_call_back() {
+    let mut bench = Bench::teams("");
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    let before = bench.media.calls();
+    for status in [486, 603] {
+        bench.give(CENTRE, refer(&mut callee, TARGET));
+        bench.response(CENTRE, 202);
+        notified(&mut bench, &callee, "100", false);
+        let invite = bench.request(CENTRE, Method::Invite);
+        let new = Phone::callee(CENTRE, &invite, "n1");
+        bench.give(CENTRE, new.answer(&invite, status, &NONE));
+        bench.request(CENTRE, Method::Ack);
+        notified(&mut bench, &callee, &status.to_string(), true);
+        bench.silent();
+        assert_eq!(bench.media.calls(), before);
+        assert_eq!(bench.media.reserved_ports(), 2);
+    }
+    // It can still be renegotiated and ended.
+    let invite = callee.invite(&sdp(CENTRE, 5000, "a=inactive\r\n"));
+    bench.give(CENTRE, invite);
+    bench.response(CENTRE, 100);
+    let onward = bench.request(CARRIER, Method::Invite);
+    let ok = caller.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n"));
+    bench.give(CARRIER, ok);
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 200);
+    let ack = callee.ack();
+    bench.give(CENTRE, ack);
+    hang_up(&mut bench, &mut caller, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_transfer_that_nobody_answers_is_given_up_after_the_ringing_time() {
+    let mut bench = Bench::teams("");
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(&mut bench, &callee, "180", false);
+    bench.pass(Duration::from_secs(60));
+    bench.request(CENTRE, Method::Cancel);
+    notified(&mut bench, &callee, "408", true);
+    bench.give(CENTRE, new.answer(&invite, 487, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    assert_eq!(bench.core.calls()[0].state, CallState::Established);
+    hang_up(&mut bench, &mut caller, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_transfer_outlives_the_side_that_asked_for_it() {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let bye = callee.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    bench.silent();
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(&mut bench, &caller, 4000);
+    bench.silent();
+    assert_eq!(remotes(&bench)[1], "192.0.2.2:5100");
+    hang_up(&mut bench, &mut new, &caller);
+    bench.finished();
+}
+
+#[test]
+fn a_call_ends_when_its_transfer_fails_after_the_asker_has_gone() {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let bye = callee.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 486, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+    bench.finished();
+}
+
+#[test]
+fn a_side_that_stays_may_hang_up_during_a_transfer() {
+    let mut bench = Bench::teams("");
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(&mut bench, &callee, "180", false);
+    let bye = caller.request(Method::Bye);
+    bench.give(CARRIER, bye);
+    bench.response(CARRIER, 200);
+    bench.request(CENTRE, Method::Cancel);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    // The answer has crossed with the CANCEL.
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, new.answer(&bye, 200, &NONE));
+    bench.silent();
+    bench.finished();
+}
+
+#[test]
+fn the_next_address_is_tried_when_a_new_peer_is_out_of_service() {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 503, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    let invite = bench.request(SECOND_CENTRE, Method::Invite);
+    assert_eq!(invite.uri.to_string(), TARGET);
+    let new = Phone::callee(SECOND_CENTRE, &invite, "n2");
+    let ok = new.answer(&invite, 200, &sdp(SECOND_CENTRE, 5100, ""));
+    bench.give(SECOND_CENTRE, ok);
+    bench.request(SECOND_CENTRE, Method::Ack);
+    notified(&mut bench, &callee, "200", true);
+    renegotiate(&mut bench, &caller, 4000);
+    // Teams should hang up now; when it does not, we do.
+    bench.pass(Duration::from_secs(8));
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+/// A contact centre that has called a Teams user, and may call the carrier.
+fn centre_and_teams() -> (Bench, Phone, Phone) {
+    let settings = SETTINGS
+        .replace(
+            "listen = \"198.51.100.1:5060\"",
+            "listen = \"198.51.100.1:5060\"\ndomain = \"sbc.example.com\"\nsip.profile = \"teams\"",
+        )
+        .replace("number = \"^\\\\+44\"\n", "");
+    let mut bench = Bench::with(&settings);
+    let mut centre = Phone::caller(CENTRE, "+441234");
+    bench.give(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")));
+    bench.response(CENTRE, 100);
+    let invite = bench.request(CARRIER, Method::Invite);
+    let teams = Phone::callee(CARRIER, &invite, "t1");
+    bench.give(CARRIER, teams.answer(&invite, 200, &sdp(CARRIER, 4000, "")));
+    bench.request(CARRIER, Method::Ack);
+    let ok = bench.response(CENTRE, 200);
+    centre.learn(&ok);
+    let ack = centre.ack();
+    bench.give(CENTRE, ack);
+    bench.silent();
+    (bench, centre, teams)
+}
+
+#[test]
+fn a_refer_of_the_contact_centre_ends_here_and_the_teams_leg_keeps_its_address() {
+    let (mut bench, mut centre, teams) = centre_and_teams();
+    let ours = bench.core.calls()[0].legs[1].media.unwrap().port();
+    bench.give(CENTRE, refer(&mut centre, "sip:+447777@192.0.2.1"));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &centre, "100", false);
+    let invite = bench.request(CARRIER, Method::Invite);
+    assert_eq!(invite.uri.user(), Some("+447777"));
+    let mut new = Phone::callee(CARRIER, &invite, "n1");
+    bench.give(CARRIER, new.answer(&invite, 200, &sdp(CARRIER, 4100, "")));
+    bench.request(CARRIER, Method::Ack);
+    notified(&mut bench, &centre, "200", true);
+    let asked = renegotiate(&mut bench, &teams, 4000);
+    let offer = String::from_utf8_lossy(&asked.body).into_owned();
+    assert!(offer.contains(&format!("m=audio {ours} ")), "{offer}");
+    assert_eq!(remotes(&bench), ["198.51.100.2:4100", "198.51.100.2:4000"]);
+    let bye = centre.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    hang_up(&mut bench, &mut new, &teams);
+    bench.finished();
+}
+
+#[test]
+fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
+    let (mut bench, mut centre, teams) = centre_and_teams();
+    // The first party waits.
+    let hold = centre.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
+    bench.give(CENTRE, hold);
+    bench.response(CENTRE, 100);
+    let onward = bench.request(CARRIER, Method::Invite);
+    let ok = teams.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n"));
+    bench.give(CARRIER, ok);
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 200);
+    let ack = centre.ack();
+    bench.give(CENTRE, ack);
+    // The second party is asked.
+    let mut second = Phone::caller(CENTRE, "+449999");
+    second.call_id = "consultation".into();
+    second.local.set_tag("consulting");
+    bench.give(CENTRE, second.invite(&sdp(CENTRE, 5002, "")));
+    bench.response(CENTRE, 100);
+    let invite = bench.request(CARRIER, Method::Invite);
+    let mut other = Phone::callee(CARRIER, &invite, "o1");
+    bench.give(CARRIER, other.answer(&invite, 200, &sdp(CARRIER, 4200, "")));
+    bench.request(CARRIER, Method::Ack);
+    let ok = bench.response(CENTRE, 200);
+    second.learn(&ok);
+    let ack = second.ack();
+    bench.give(CENTRE, ack);
+    assert_eq!(bench.media.reserved_ports(), 4);
+
+    let replaces = format!(
+        "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
+        second.call_id,
+        second.remote.tag().unwrap(),
+        second.local.tag().unwrap()
+    );
+    let to = format!("sip:+449999@192.0.2.1?Replaces={replaces}");
+    bench.give(CENTRE, refer(&mut centre, &to));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &centre, "100", false);
+    notified(&mut bench, &centre, "200", true);
+    let bye = bench.request(CENTRE, Method::Bye);
+    assert_eq!(bye.headers.call_id().unwrap(), second.call_id);
+    bench.give(CENTRE, second.answer(&bye, 200, &NONE));
+    for (phone, port) in [(&other, 4200), (&teams, 4000)] {
+        let asked = renegotiate(&mut bench, phone, port);
+        assert!(!asked.headers.has(HeaderName::Replaces));
+        assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
+    }
+    let bye = centre.request(Method::Bye);
+    bench.give(CENTRE, bye);
+    bench.response(CENTRE, 200);
+    bench.silent();
+    assert_eq!(remotes(&bench), ["198.51.100.2:4200", "198.51.100.2:4000"]);
+    let media = bench.media.calls();
+    assert!(
+        media
+            .values()
+            .next()
+            .unwrap()
+            .streams
+            .iter()
+            .all(|stream| stream.active)
+    );
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut other, &teams);
+    bench.finished();
+}
+
+#[test]
+fn a_refer_of_a_trunk_that_may_not_transfer_is_refused() {
+    let mut bench = Bench::teams("sip.refer = false");
+    let (_, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, TARGET));
+    let refused = bench.response(CENTRE, 405);
+    assert!(!refused.headers.has_token(HeaderName::Allow, "REFER"));
+    assert!(refused.headers.has_token(HeaderName::Allow, "NOTIFY"));
+    bench.silent();
+}
+
+#[test]
+fn a_refer_that_makes_no_sense_is_refused_and_the_call_goes_on() {
+    let mut bench = Bench::teams("");
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    let without = callee.request(Method::Refer);
+    bench.give(CENTRE, without);
+    bench.response(CENTRE, 400);
+    let refused = refer(&mut callee, "mailto:a@b");
+    bench.give(CENTRE, refused);
+    bench.response(CENTRE, 416);
+    let refused = refer(&mut callee, "sip:a@b;method=BYE");
+    bench.give(CENTRE, refused);
+    bench.response(CENTRE, 501);
+    bench.silent();
+    hang_up(&mut bench, &mut caller, &callee);
+    bench.finished();
+}
+
+fn replacing(phone: &Phone, invite: Request) -> Request {
+    let value = format!(
+        "{};to-tag={};from-tag={}",
+        phone.call_id,
+        phone.remote.tag().unwrap(),
+        phone.local.tag().unwrap()
+    );
+    invite.with(HeaderName::Replaces, value)
+}
+
+#[test]
+fn an_invite_with_replaces_takes_the_leg_over() {
+    let mut bench = Bench::teams("");
+    let (caller, callee) = bring_up(&mut bench);
+    let mut new = Phone::caller(CENTRE, "+449999");
+    new.call_id = "another".into();
+    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    bench.give(CENTRE, replacing(&callee, invite));
+    bench.response(CENTRE, 100);
+    let asked = bench.request(CARRIER, Method::Invite);
+    assert_eq!(asked.headers.call_id().unwrap(), caller.call_id);
+    bench.give(CARRIER, caller.answer(&asked, 200, &sdp(CARRIER, 4000, "")));
+    bench.request(CARRIER, Method::Ack);
+    let bye = bench.request(CENTRE, Method::Bye);
+    assert_eq!(bye.headers.call_id().unwrap(), callee.call_id);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    let ok = bench.response(CENTRE, 200);
+    new.learn(&ok);
+    let ack = new.ack();
+    bench.give(CENTRE, ack);
+    bench.silent();
+    assert_eq!(remotes(&bench), ["198.51.100.2:4000", "192.0.2.2:5100"]);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut new, &caller);
+    bench.finished();
+}
+
+#[test]
+fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
+    let mut bench = Bench::teams("");
+    let (mut caller, callee) = bring_up(&mut bench);
+    let before = bench.media.calls();
+    let mut new = Phone::caller(CENTRE, "+449999");
+    new.call_id = "another".into();
+    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    bench.give(CENTRE, replacing(&callee, invite));
+    bench.response(CENTRE, 100);
+    let asked = bench.request(CARRIER, Method::Invite);
+    bench.give(CARRIER, caller.answer(&asked, 488, &NONE));
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 488);
+    bench.silent();
+    assert_eq!(bench.media.calls(), before);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut caller, &callee);
+    bench.finished();
+}
+
+#[test]
+fn an_invite_that_replaces_nothing_is_refused() {
+    let mut bench = Bench::teams("");
+    let (_, callee) = bring_up(&mut bench);
+    let mut stranger = callee.clone();
+    stranger.call_id = "unknown".into();
+    let mut new = Phone::caller(CENTRE, "+449999");
+    new.call_id = "another".into();
+    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    bench.give(CENTRE, replacing(&stranger, invite));
+    bench.response(CENTRE, 100);
+    bench.response(CENTRE, 481);
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}

@@ -1,0 +1,584 @@
+//! Transfers by REFER (RFC 3515, RFC 5589), carried out here: REFER never passes to the other
+//! side. The new peer is invited with an offer of what the side that stays has agreed to; when it
+//! answers it takes the place of the one that asked, and the side that stays is asked again. It
+//! keeps our media address. A transfer that fails leaves the call as it was.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use relay_user::media::MediaPlane;
+
+use super::{
+    CallState, Change, Core, EndReason, Side,
+    dialog::Dialog,
+    headers::{SDP, identify, is_sdp, rehosted},
+    invite::Refusal,
+    media,
+    model::{Bye, Call, Leg, Transfer},
+    replaces::Replaces,
+    routing::{called_host, inside_dialog, to_destination},
+    status::tries_next,
+    timers::Due,
+    trunk::Trunk,
+    wire::{Client, Failure},
+};
+use crate::{
+    config::Destination,
+    sdp::Direction,
+    sip::{
+        CSeq, Flow, Header, HeaderName, Method, NameAddress, Request, Response, SipUri,
+        TransactionId, Uri, reason_phrase,
+    },
+};
+
+/// Seconds that a subscription to a transfer's progress lasts.
+const SUBSCRIPTION: u32 = 180;
+/// The longest Referred-By that is carried.
+const REFERRED_BY_OCTETS: usize = 2048;
+
+impl<M: MediaPlane> Core<M> {
+    /// A REFER from a side, in order.
+    pub(super) fn on_refer(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        let trunk = Arc::clone(&call.leg(side).trunk);
+        if !trunk.sip.takes_refer() {
+            return Err(Refusal::new(405, "the trunk may not transfer"));
+        }
+        if call.state != CallState::Established || call.transfer.is_some() {
+            return Err(Refusal::new(500, "another transfer waits").retry_after(5));
+        }
+        if request.headers.all(HeaderName::ReferTo).count() != 1 {
+            return Err(Refusal::new(400, "one Refer-To is wanted"));
+        }
+        let to = request
+            .headers
+            .address(HeaderName::ReferTo)
+            .map_err(|_| Refusal::new(400, "Refer-To cannot be read"))?;
+        match &to.uri {
+            Uri::Sip(uri) => {
+                let method = uri.parameters.get("method").unwrap_or("INVITE");
+                if !method.eq_ignore_ascii_case("INVITE") {
+                    return Err(Refusal::new(501, "only an INVITE can be asked for"));
+                }
+            }
+            Uri::Tel(_) => {}
+            Uri::Other(_) => return Err(Refusal::new(416, "only sip: and tel: are served")),
+        }
+        let named = to
+            .uri
+            .as_sip()
+            .and_then(|uri| uri.headers.as_deref())
+            .and_then(Replaces::in_uri)
+            // Teams means what stands in its URI, and finds the call by itself.
+            .filter(|_| !trunk.sip.is_teams());
+        let mut response = Response::to_request(request, 202, None);
+        response
+            .headers
+            .push(HeaderName::Contact, NameAddress::new(trunk.contact(None)));
+        self.answer(now, &trunk, server, &response);
+        self.notify(now, call.leg_mut(side), 100, false);
+        let begun = match named {
+            Some(replaces) => self.join(now, call, side, &replaces),
+            None => self.invite_new_peer(now, call, side, &to.uri, request),
+        };
+        if let Err(refusal) = begun {
+            self.transfer_refused(now, call, side, &refusal);
+        }
+        Ok(())
+    }
+
+    /// Tells the side that asked how far its transfer is (RFC 3515 §2.4.4).
+    fn notify(&mut self, now: Instant, leg: &mut Leg, status: u16, is_last: bool) {
+        if leg.bye != Bye::None {
+            return;
+        }
+        let trunk = Arc::clone(&leg.trunk);
+        let Some(dialog) = &mut leg.dialog else {
+            return;
+        };
+        let mut request = dialog.request(Method::Notify);
+        let state = if is_last {
+            "terminated;reason=noresource".to_owned()
+        } else {
+            format!("active;expires={SUBSCRIPTION}")
+        };
+        let headers = &mut request.headers;
+        headers.push(HeaderName::Contact, NameAddress::new(trunk.contact(None)));
+        headers.push(HeaderName::Event, "refer");
+        headers.push(HeaderName::SubscriptionState, state);
+        let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
+        let request = request.with_body("message/sipfrag;version=2.0", body);
+        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
+        let client = Client::Nobody {
+            trunk: Arc::clone(&trunk),
+        };
+        self.send(now, &trunk, target, request, client);
+    }
+
+    fn transfer_refused(&mut self, now: Instant, call: &mut Call, by: Side, refusal: &Refusal) {
+        self.notify(now, call.leg_mut(by), refusal.status, true);
+        let status = refusal.status;
+        tracing::info!(call = call.id.0, status, why = &*refusal.why, "no transfer");
+        self.event(call, Change::TransferFailed { by, status });
+    }
+
+    /// Invites whom Refer-To names.
+    fn invite_new_peer(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        target: &Uri,
+        refer: &Request,
+    ) -> Result<(), Refusal> {
+        let asking = Arc::clone(&call.leg(by).trunk);
+        let is_verbatim = asking.sip.is_teams();
+        let trunk = if is_verbatim {
+            asking
+        } else {
+            let number = target.user_unescaped().unwrap_or_default();
+            let number = number.split(';').next().unwrap_or_default();
+            self.settings
+                .route(&asking.name, number)
+                .and_then(|trunk| self.trunk_named(&trunk.name))
+                .ok_or_else(|| Refusal::new(404, "no route takes the number"))?
+        };
+        let destinations = destinations_for(&trunk, target);
+        if destinations.is_empty() {
+            return Err(Refusal::new(503, "the trunk has no known address"));
+        }
+        let port = self.reserve(&trunk, None)?;
+        let policy = media::policy(&trunk, port);
+        let mut negotiation = call.negotiation.with_new_peer(by, policy, &mut self.random);
+        let direction = Some(Direction::SendReceive);
+        let offer = match negotiation.offer_again(by, direction, &mut self.random) {
+            Ok(offer) => offer,
+            Err(error) => {
+                self.media.release(port);
+                return Err(error.into());
+            }
+        };
+        let referred_by = refer
+            .headers
+            .get(HeaderName::ReferredBy)
+            .filter(|field| field.value().len() <= REFERRED_BY_OCTETS)
+            .cloned();
+        let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
+        let (number, tag) = self.new_tag();
+        self.tags.insert(number, (call.id, by));
+        let remote = call.leg(by).remote;
+        call.transfer = Some(Box::new(Transfer {
+            by,
+            leg: Leg::new(trunk, self.new_sip_call_id(), remote, Some(port)),
+            negotiation,
+            offer: offer.into(),
+            uri: target.clone(),
+            referred_by,
+            tag,
+            outgoing: None,
+            client: None,
+            destinations,
+            progressed: false,
+            early: None,
+            asker_is_gone: false,
+            cancelled: false,
+            is_verbatim,
+            timer: Some(self.timers.set(now + patience, call.id, Due::Transfer)),
+        }));
+        self.invite_next(now, call)
+    }
+
+    /// Sends the INVITE to the next address of the trunk.
+    fn invite_next(&mut self, now: Instant, call: &mut Call) -> Result<(), Refusal> {
+        let id = call.id;
+        let caller = match call.transfer.as_ref().map(|transfer| transfer.by) {
+            Some(Side::B) => call.from.clone(),
+            _ => Some(call.number.clone()),
+        };
+        let Some(transfer) = &mut call.transfer else {
+            return Ok(());
+        };
+        let trunk = Arc::clone(&transfer.leg.trunk);
+        if transfer.destinations.is_empty() {
+            let refusal = Refusal::new(503, "no address is left to try");
+            self.end_transfer(call);
+            return Err(refusal);
+        }
+        let destination = transfer.destinations.remove(0);
+        let target = to_destination(&trunk, &destination);
+        let request = invitation(transfer, &trunk, &destination, caller.as_deref());
+        transfer.leg.remote = target.remote;
+        transfer.outgoing = Some(request.clone());
+        let client = Client::Setup {
+            call: id,
+            trunk: Arc::clone(&trunk),
+            dismissed: Vec::new(),
+        };
+        let to = target.to_string();
+        let client = self.send(now, &trunk, target, request, client);
+        let Some(transfer) = &mut call.transfer else {
+            return Ok(());
+        };
+        transfer.client = client;
+        if client.is_none() {
+            self.end_transfer(call);
+            return Err(Refusal::new(503, "too many transactions"));
+        }
+        self.event(call, Change::Transferring { to });
+        Ok(())
+    }
+
+    /// Whether a transaction is the INVITE to a new peer.
+    pub(super) fn is_transfer(call: &Call, client: TransactionId) -> bool {
+        call.transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.client == Some(client))
+    }
+
+    /// A response of the new peer. True when it is a 2xx that nobody wants.
+    pub(super) fn on_transfer_response(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        response: &Response,
+        flow: &Flow,
+    ) -> bool {
+        let Some(transfer) = &mut call.transfer else {
+            return response.is_success();
+        };
+        let by = transfer.by;
+        if response.is_provisional() {
+            if response.status != 100 && !transfer.cancelled {
+                transfer.progressed = true;
+                if is_sdp(&response.headers, &response.body) == Some(true) {
+                    transfer.early = Some(response.body.clone());
+                }
+                self.notify(now, call.leg_mut(by), response.status, false);
+            }
+            return false;
+        }
+        if transfer.cancelled {
+            self.end_transfer(call);
+            return response.is_success();
+        }
+        if !response.is_success() {
+            self.transfer_failed(now, call, response.status);
+            return false;
+        }
+        match self.hand_over(now, call, response, flow) {
+            Ok(()) => false,
+            Err(refusal) => {
+                self.transfer_failed(now, call, refusal.status);
+                true
+            }
+        }
+    }
+
+    /// No response of the new peer came.
+    pub(super) fn on_transfer_failure(&mut self, now: Instant, call: &mut Call, failure: Failure) {
+        self.transfer_failed(now, call, failure.status());
+    }
+
+    fn transfer_failed(&mut self, now: Instant, call: &mut Call, status: u16) {
+        let Some(transfer) = &mut call.transfer else {
+            return;
+        };
+        transfer.client = None;
+        if tries_next(status)
+            && !transfer.progressed
+            && !transfer.cancelled
+            && !transfer.destinations.is_empty()
+        {
+            transfer.leg.call_id = self.new_sip_call_id();
+            if self.invite_next(now, call).is_ok() {
+                return;
+            }
+        }
+        let Some(transfer) = &call.transfer else {
+            return;
+        };
+        let (by, gone, cancelled) = (transfer.by, transfer.asker_is_gone, transfer.cancelled);
+        self.end_transfer(call);
+        if cancelled && call.state == CallState::Ending {
+            return;
+        }
+        let status = if status >= 300 { status } else { 500 };
+        self.notify(now, call.leg_mut(by), status, true);
+        self.event(call, Change::TransferFailed { by, status });
+        if gone {
+            // Nobody is left to give the call back to.
+            self.end(now, call, EndReason::Bye(by), None);
+        }
+    }
+
+    /// Gives back what a transfer held.
+    fn end_transfer(&mut self, call: &mut Call) {
+        if let Some(mut transfer) = call.transfer.take() {
+            self.timers.clear(transfer.timer);
+            self.forget_tag(&transfer.tag);
+            if let Some(port) = transfer.leg.port.take() {
+                self.media.release(port);
+            }
+        }
+    }
+
+    /// The new peer has not answered in time, or is not wanted any more.
+    pub(super) fn give_up_transfer(&mut self, now: Instant, call: &mut Call) {
+        let Some(transfer) = &mut call.transfer else {
+            return;
+        };
+        self.timers.clear(transfer.timer.take());
+        transfer.cancelled = true;
+        let client = transfer.client;
+        let waits =
+            client.is_some_and(|client| self.transactions.cancel(now, client, None).is_ok());
+        let ending = call.state == CallState::Ending;
+        if !ending {
+            let by = call.transfer.as_ref().map(|transfer| transfer.by);
+            if let Some(by) = by {
+                self.notify(now, call.leg_mut(by), 408, true);
+                self.event(call, Change::TransferFailed { by, status: 408 });
+            }
+        }
+        let gone = call
+            .transfer
+            .as_ref()
+            .filter(|transfer| transfer.asker_is_gone)
+            .map(|transfer| transfer.by);
+        if !waits {
+            self.end_transfer(call);
+        }
+        if let (Some(by), false) = (gone, ending) {
+            self.end(now, call, EndReason::Bye(by), None);
+        }
+    }
+
+    /// The side that asked has hung up before its transfer was done: it goes on without that side
+    /// (RFC 5589 §6.1). False when there is nothing to go on with.
+    pub(super) fn asker_hangs_up(&mut self, call: &mut Call, side: Side) -> bool {
+        let Some(transfer) = call
+            .transfer
+            .as_mut()
+            .filter(|transfer| transfer.by == side && !transfer.cancelled)
+        else {
+            return false;
+        };
+        transfer.asker_is_gone = true;
+        call.leg_mut(side).bye = Bye::Done;
+        self.clear_accepted(call, side);
+        self.clear_session(call, side);
+        true
+    }
+
+    /// The new peer has answered: it takes the leg over.
+    fn hand_over(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        response: &Response,
+        flow: &Flow,
+    ) -> Result<(), Refusal> {
+        let unusable = || Refusal::new(500, "the new peer's 200 makes no dialog");
+        let Some(transfer) = &mut call.transfer else {
+            return Err(unusable());
+        };
+        let by = transfer.by;
+        let outgoing = transfer.outgoing.as_ref().ok_or_else(unusable)?;
+        let dialog = Dialog::requested(outgoing, response, flow).map_err(|_| unusable())?;
+        let body = match is_sdp(&response.headers, &response.body) {
+            Some(true) => response.body.clone(),
+            _ => transfer
+                .early
+                .clone()
+                .ok_or_else(|| Refusal::new(488, "the new peer's 200 bears no SDP"))?,
+        };
+        transfer.negotiation.adopt(by.other(), &call.negotiation);
+        transfer.negotiation.take_answer(by, &body)?;
+        transfer.negotiation.commit()?;
+        let Some(transfer) = call.transfer.take() else {
+            return Err(unusable());
+        };
+        self.timers.clear(transfer.timer);
+        self.abandon_exchange(now, call);
+        let Transfer {
+            mut leg,
+            negotiation,
+            ..
+        } = *transfer;
+        leg.remote = flow.remote;
+        let sequence = dialog.local_sequence;
+        leg.dialog = Some(dialog);
+        let mut old = std::mem::replace(call.leg_mut(by), leg);
+        let before = std::mem::replace(&mut call.negotiation, negotiation);
+        self.statistics_moved(&old, call, by);
+        self.acknowledge(call, by, sequence, None);
+        self.session_answered(now, call, by, response);
+        let connected = self.connect_media(call);
+        self.notify(now, &mut old, 200, true);
+        self.depart(now, call, by, old, before, false);
+        self.event(call, Change::Transferred { by });
+        match connected {
+            Ok(()) => {
+                let direction = Some(Direction::SendReceive);
+                self.reoffer(now, call, by.other(), direction, None);
+            }
+            Err(error) => {
+                tracing::warn!(call = call.id.0, %error, "no media after a transfer");
+                self.end(now, call, EndReason::Media(by), None);
+            }
+        }
+        Ok(())
+    }
+
+    /// The side that asks has another call with us, whose other side is to take its place here:
+    /// an attended transfer of two calls that both run through us.
+    fn join(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        replaces: &Replaces,
+    ) -> Result<(), Refusal> {
+        let (id, asker) = self
+            .replaced(replaces)
+            .ok_or_else(|| Refusal::new(481, "no call is what Replaces names"))?;
+        let Some(mut second) = self.calls.remove(&id) else {
+            return Err(Refusal::new(481, "no call is what Replaces names"));
+        };
+        let result = self.join_with(now, call, by, &mut second, asker);
+        if second.is_over() {
+            self.forget(now, &mut second);
+        } else {
+            self.calls.insert(id, second);
+        }
+        result
+    }
+
+    fn join_with(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        second: &mut Call,
+        asker: Side,
+    ) -> Result<(), Refusal> {
+        if second.state != CallState::Established {
+            return Err(Refusal::new(486, "the other call is not answered"));
+        }
+        self.is_quiet(call)?;
+        self.is_quiet(second)?;
+        let (stays, far) = (by.other(), asker.other());
+        let joined = call.negotiation.joined(stays, &second.negotiation, far);
+        if joined.media().is_none() {
+            return Err(Refusal::new(488, "both sides share no codec"));
+        }
+        let taken = second.leg(far);
+        let nobody = Leg::new(
+            Arc::clone(&taken.trunk),
+            taken.call_id.clone(),
+            taken.remote,
+            None,
+        );
+        let taken = std::mem::replace(second.leg_mut(far), nobody);
+        if let Some(tag) = taken
+            .dialog
+            .as_ref()
+            .and_then(|dialog| super::core::parse_tag(dialog.local_tag()))
+        {
+            self.tags.insert(tag, (call.id, by));
+        }
+        let mut old = std::mem::replace(call.leg_mut(by), taken);
+        let before = std::mem::replace(&mut call.negotiation, joined);
+        self.statistics_moved(&old, call, by);
+        self.move_session(now, call, by);
+        self.media.disconnect(second.id);
+        let connected = self.connect_media(call);
+        self.notify(now, &mut old, 200, true);
+        self.depart(now, call, by, old, before, false);
+        self.end(now, second, EndReason::Transferred(asker), None);
+        self.event(call, Change::Transferred { by });
+        match connected {
+            Ok(()) => {
+                let direction = Some(Direction::SendReceive);
+                self.reoffer(now, call, by, direction, Some(stays));
+            }
+            Err(error) => {
+                tracing::warn!(call = call.id.0, %error, "no media after a transfer");
+                self.end(now, call, EndReason::Media(by), None);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The trunk's addresses, that which the URI names first.
+fn destinations_for(trunk: &Trunk, uri: &Uri) -> Vec<Destination> {
+    let host = uri
+        .as_sip()
+        .map(|uri| uri.host.as_str())
+        .unwrap_or_default();
+    let named = |destination: &Destination| {
+        destination
+            .server_name
+            .as_deref()
+            .is_some_and(|name| name.eq_ignore_ascii_case(host))
+            || destination.address.ip().to_string() == host
+    };
+    let (mut first, rest): (Vec<_>, Vec<_>) = trunk.destinations.iter().cloned().partition(named);
+    first.extend(rest);
+    first
+}
+
+/// The INVITE to the new peer.
+fn invitation(
+    transfer: &Transfer,
+    trunk: &Trunk,
+    destination: &Destination,
+    caller: Option<&str>,
+) -> Request {
+    let uri: Uri = if transfer.is_verbatim {
+        // Word for word: what Teams knows of the transfer stands in the parameters.
+        match &transfer.uri {
+            Uri::Sip(uri) => {
+                let mut uri: SipUri = uri.clone();
+                uri.headers = None;
+                uri.into()
+            }
+            other => other.clone(),
+        }
+    } else {
+        let called = called_host(trunk, destination);
+        let mut uri = rehosted(&transfer.uri, &called.host, called.port);
+        if destination.server_name.is_some()
+            && uri.user.as_ref().is_some_and(|user| user.starts_with('+'))
+        {
+            uri.parameters.set("user", "phone");
+        }
+        uri.into()
+    };
+    let from = NameAddress::new(SipUri::new(caller, &trunk.host, None)).with_tag(&transfer.tag);
+    let mut request = Request::new(Method::Invite, uri.clone());
+    let headers = &mut request.headers;
+    headers.push(HeaderName::MaxForwards, super::headers::MAX_FORWARDS);
+    headers.push(HeaderName::From, from);
+    headers.push(HeaderName::To, NameAddress::new(uri));
+    headers.push(HeaderName::CallId, &transfer.leg.call_id);
+    headers.push(HeaderName::CSeq, CSeq::new(1, Method::Invite));
+    identify(&mut request, trunk);
+    if let Some(field) = &transfer.referred_by {
+        request
+            .headers
+            .push_header(Header::new(HeaderName::ReferredBy, field.value().clone()));
+    }
+    super::session::ask(trunk, 0, &mut request.headers);
+    request.with_body(SDP, Bytes::clone(&transfer.offer))
+}

@@ -1,0 +1,244 @@
+//! Offers that nobody has just made: where an INVITE comes without one, where a session is
+//! refreshed, and where another peer takes a leg over (RFC 3725's ways of third-party control).
+
+use rand::CryptoRng;
+
+use super::{
+    Direction, Negotiation, SdpError,
+    agreement::of,
+    codec::{Codec, Format, of_static},
+    crypto::Crypto,
+    exchange::Taken,
+    leg::LegState,
+    local::Layout,
+    policy::{LegPolicy, Side},
+    remote::{Audio, Transport},
+};
+
+/// What is offered when nobody has said what the caller can do: what every telephone can.
+const COMMON: [u8; 2] = [8, 0];
+/// Offered only where a trunk names them.
+const NAMED: [u8; 4] = [9, 8, 0, 18];
+
+impl Negotiation {
+    /// Makes an offer to `to` of what was agreed, in the name of the other side, which is not
+    /// asked. Its answer is taken by [`Negotiation::take_answer`].
+    ///
+    /// # Errors
+    /// [`SdpError::OfferPending`], [`SdpError::NotPending`] when nothing was agreed yet, and
+    /// [`SdpError::NoSharedCodec`] when the leg's trunk allows no codec in use.
+    pub fn offer_again<R: CryptoRng + ?Sized>(
+        &mut self,
+        to: Side,
+        direction: Option<Direction>,
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        if self.exchange.is_some() {
+            return Err(SdpError::OfferPending);
+        }
+        let from = to.other();
+        let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
+        let leg = of(&agreed.legs, from);
+        let bound = &self.leg(from).bound;
+        let mut said = Vec::new();
+        let mut formats = Vec::new();
+        for format in &agreed.formats {
+            let (theirs, ours) = (*of(&format.theirs, from), *of(&format.ours, from));
+            if !self.leg(to).policy.codecs.allows(&format.codec) {
+                continue;
+            }
+            said.push((theirs, ours));
+            formats.push(Format {
+                payload_type: theirs,
+                codec: format.codec.clone(),
+                parameters: bound
+                    .iter()
+                    .find(|bound| bound.codec == format.codec)
+                    .map(|bound| bound.parameters.clone())
+                    .unwrap_or_default(),
+            });
+        }
+        let crypto = leg
+            .srtp
+            .as_ref()
+            .map(|keys| Crypto::new(1, keys.unprotect.clone()));
+        let audio = Audio {
+            transport: leg.transport,
+            remote: leg.remote,
+            formats: formats.clone(),
+            direction: direction.unwrap_or(leg.direction),
+            rtcp_mux: leg.rtcp_mux,
+            crypto: crypto.iter().cloned().collect(),
+            ptime: None,
+            maxptime: None,
+        };
+        let layout = leg.layout.clone();
+        let taken = Taken {
+            place: layout.audio(),
+            audio,
+            crypto,
+            formats,
+        };
+        let body = self.make_offer(from, taken, layout, random)?;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.said = Some(said);
+        }
+        Ok(body)
+    }
+
+    /// Makes the first offer of a call to `to` before the other side has said anything: of the
+    /// codecs that both trunks name, or of G.711, with telephone events. The other side is offered
+    /// the answer with [`Negotiation::offer_again`].
+    ///
+    /// # Errors
+    /// [`SdpError::OfferPending`]; [`SdpError::NoSharedCodec`] when the trunks name none that can
+    /// be offered unasked.
+    pub fn offer_unasked<R: CryptoRng + ?Sized>(
+        &mut self,
+        to: Side,
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        if self.exchange.is_some() {
+            return Err(SdpError::OfferPending);
+        }
+        let from = to.other();
+        let (one, other) = (&self.leg(from).policy.codecs, &self.leg(to).policy.codecs);
+        let choice: &[u8] = if one.is_open() && other.is_open() {
+            &COMMON
+        } else {
+            &NAMED
+        };
+        let mut formats: Vec<Format> = choice
+            .iter()
+            .filter_map(|number| {
+                Some(Format {
+                    payload_type: *number,
+                    codec: of_static(*number)?,
+                    parameters: Box::default(),
+                })
+            })
+            .filter(|format| one.allows(&format.codec) && other.allows(&format.codec))
+            .collect();
+        if formats.is_empty() {
+            return Err(SdpError::NoSharedCodec);
+        }
+        formats.push(Format {
+            payload_type: 101,
+            codec: Codec {
+                name: "telephone-event".into(),
+                clock_rate: 8000,
+                channels: 1,
+            },
+            parameters: Box::new(["0-16".to_owned()]),
+        });
+        let audio = Audio {
+            transport: Transport::Avp,
+            remote: None,
+            formats: formats.clone(),
+            direction: Direction::SendReceive,
+            rtcp_mux: false,
+            crypto: Vec::new(),
+            ptime: None,
+            maxptime: None,
+        };
+        let taken = Taken {
+            place: 0,
+            audio,
+            crypto: None,
+            formats,
+        };
+        let body = self.make_offer(from, taken, Layout::default(), random)?;
+        self.fresh = Some(from);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.said = Some(Vec::new());
+        }
+        Ok(body)
+    }
+
+    /// The same call with another peer on a leg, which has said nothing yet. What the other leg
+    /// has agreed to, its session and its keys stay; an exchange on its way is left out.
+    pub fn with_new_peer<R: CryptoRng + ?Sized>(
+        &self,
+        side: Side,
+        policy: LegPolicy,
+        random: &mut R,
+    ) -> Self {
+        let mut legs = self.legs.clone();
+        let fresh = LegState::new(policy, random);
+        let [a, b] = &mut legs;
+        match side {
+            Side::A => *a = fresh,
+            Side::B => *b = fresh,
+        }
+        Self {
+            legs,
+            exchange: None,
+            agreed: self.agreed.clone(),
+            fresh: Some(side),
+        }
+    }
+
+    /// The call of this leg `mine` and of leg `theirs` of another call, which know nothing of
+    /// each other yet. Each is to be offered the other anew.
+    pub fn joined(&self, mine: Side, other: &Self, theirs: Side) -> Self {
+        let mut legs = self.legs.clone();
+        let taken = other.leg(theirs).clone();
+        let mut agreed = self.agreed.clone();
+        let place = mine.other();
+        if let (Some(agreed), Some(from)) = (&mut agreed, &other.agreed) {
+            let [a, b] = &mut agreed.legs;
+            let leg = of(&from.legs, theirs).clone();
+            match place {
+                Side::A => *a = leg,
+                Side::B => *b = leg,
+            }
+            agreed.formats = agreed
+                .formats
+                .iter()
+                .filter_map(|format| {
+                    let shared = from.formats.iter().find(|one| one.codec == format.codec)?;
+                    let mut format = format.clone();
+                    for (numbers, news) in [
+                        (&mut format.theirs, &shared.theirs),
+                        (&mut format.ours, &shared.ours),
+                    ] {
+                        let [a, b] = numbers;
+                        let new = *of(news, theirs);
+                        match place {
+                            Side::A => *a = new,
+                            Side::B => *b = new,
+                        }
+                    }
+                    Some(format)
+                })
+                .collect();
+        }
+        let [a, b] = &mut legs;
+        match place {
+            Side::A => *a = taken,
+            Side::B => *b = taken,
+        }
+        Self {
+            legs,
+            exchange: None,
+            agreed,
+            fresh: None,
+        }
+    }
+
+    /// Takes how a leg's own descriptions stand in another negotiation: its session's version and
+    /// what its payload types mean.
+    pub fn adopt(&mut self, side: Side, other: &Self) {
+        let state = other.leg(side).clone();
+        *self.leg_mut(side) = state;
+    }
+
+    /// As [`Negotiation::answer`], where the other side is not told: the offer was made in its
+    /// name.
+    ///
+    /// # Errors
+    /// As [`Negotiation::answer`].
+    pub fn take_answer(&mut self, from: Side, body: &[u8]) -> Result<(), SdpError> {
+        self.read_answer(from, body).map(drop)
+    }
+}
