@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn a_display_name_that_is_no_utf8_comes_back_octet_for_octet() {
         let mut request = invite(&[]);
-        let from = bytes::Bytes::from_static(b"\"J\xf6rg\" <sip:1@198.51.100.2>;tag=theirs");
+        let from = Bytes::from_static(b"\"J\xf6rg\" <sip:1@198.51.100.2>;tag=theirs");
         request.headers.set(HeaderName::From, from.clone());
         let mut dialog = Dialog::accepted(&request, &"ours".into(), &flow()).unwrap();
         let bye = dialog.request(Method::Bye);

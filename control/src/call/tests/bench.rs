@@ -97,12 +97,21 @@ impl Bench {
 
     /// The centre's trunk is Teams', with further keys.
     pub fn teams(keys: &str) -> Self {
-        let addresses = "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]";
-        let more = format!(
-            "{addresses}\ndomain = \"sbc.example.com\"\nhold = \"inactive\"\n\
-             sip.profile = \"teams\"\n{keys}"
+        let teams = "domain = \"sbc.example.com\"\nhold = \"inactive\"\nsip.profile = \"teams\"";
+        Self::keyed("", &format!("{teams}\n{keys}"))
+    }
+
+    /// With further keys of the carrier's trunk and of the centre's.
+    pub fn keyed(carrier: &str, centre: &str) -> Self {
+        let (first, second) = (
+            "addresses = [\"198.51.100.2:5060\"]",
+            "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]",
         );
-        Self::with(&SETTINGS.replace(addresses, &more))
+        Self::with(
+            &SETTINGS
+                .replace(first, &format!("{first}\n{carrier}"))
+                .replace(second, &format!("{second}\n{centre}")),
+        )
     }
 
     pub fn with(text: &str) -> Self {

@@ -1,0 +1,245 @@
+//! Session timers (RFC 4028), each leg on its own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::bench::*;
+use crate::{
+    call::{Change, EndReason, Side},
+    sip::{HeaderName, Method, Request},
+};
+
+const NONE: Bytes = Bytes::new();
+
+fn version(request: &Request) -> String {
+    let body = String::from_utf8_lossy(&request.body).into_owned();
+    let origin = body.lines().find(|line| line.starts_with("o=")).unwrap();
+    origin.split(' ').nth(2).unwrap().to_owned()
+}
+
+/// A call whose callee has agreed to a session timer.
+fn up_with(centre: &str, agreed: &str, allow: &str) -> (Bench, Phone, Phone) {
+    let mut bench = Bench::keyed("", centre);
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    assert_eq!(invite.headers.text(HeaderName::SessionExpires), Some("600"));
+    assert!(invite.headers.has_token(HeaderName::Supported, "timer"));
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let mut ok = callee
+        .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
+        .with(HeaderName::Allow, allow);
+    if !agreed.is_empty() {
+        ok.headers.push(HeaderName::SessionExpires, agreed);
+    }
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert!(
+        !ok.headers.has(HeaderName::SessionExpires),
+        "legs have their own"
+    );
+    caller.learn(&ok);
+    let ack = caller.ack();
+    bench.give(CARRIER, ack);
+    (bench, caller, callee)
+}
+
+const TIMER: &str = "sip.session_expires = 600";
+
+#[test]
+fn a_session_is_refreshed_by_reinvites_that_change_nothing() {
+    let (mut bench, _, callee) = up_with(TIMER, "600;refresher=uac", "INVITE, ACK, BYE");
+    let media = bench.media.calls();
+    let mut versions = Vec::new();
+    for _ in 0..3 {
+        bench.pass(Duration::from_secs(299));
+        bench.silent();
+        bench.pass(Duration::from_secs(1));
+        let refresh = bench.request(CENTRE, Method::Invite);
+        assert_eq!(
+            refresh.headers.text(HeaderName::SessionExpires),
+            Some("600;refresher=uac")
+        );
+        versions.push(version(&refresh));
+        let ok = callee
+            .answer(&refresh, 200, &sdp(CENTRE, 5000, ""))
+            .with(HeaderName::SessionExpires, "600;refresher=uac");
+        bench.give(CENTRE, ok);
+        bench.request(CENTRE, Method::Ack);
+        bench.silent();
+    }
+    assert_eq!(versions[1], versions[2], "the description is the same");
+    assert_eq!(bench.core.calls().len(), 1);
+    let after = bench.media.calls();
+    for (before, after) in media.values().zip(after.values()) {
+        for leg in 0..2 {
+            assert_eq!(before.legs[leg].remote, after.legs[leg].remote);
+            assert_eq!(before.legs[leg].port, after.legs[leg].port);
+        }
+        assert_eq!(before.streams, after.streams);
+    }
+}
+
+#[test]
+fn a_session_is_refreshed_by_update_where_the_peer_knows_it() {
+    let keys = "sip.session_expires = 600\nsip.update = true";
+    let (mut bench, _, callee) = up_with(keys, "600;refresher=uac", "INVITE, ACK, BYE, UPDATE");
+    for _ in 0..2 {
+        bench.pass(Duration::from_secs(300));
+        let refresh = bench.request(CENTRE, Method::Update);
+        assert!(refresh.body.is_empty());
+        let ok = callee
+            .answer(&refresh, 200, &NONE)
+            .with(HeaderName::SessionExpires, "600;refresher=uac");
+        bench.give(CENTRE, ok);
+        bench.silent();
+    }
+    // Nobody answers the next one: the call ends in time.
+    bench.pass(Duration::from_secs(300 + 268));
+    assert!(bench.changes().iter().any(|change| matches!(
+        change,
+        Change::Ending {
+            why: EndReason::Lost(Side::B) | EndReason::Expired(Side::B)
+        }
+    )));
+}
+
+#[test]
+fn a_session_that_the_peer_should_refresh_and_does_not_ends() {
+    let (mut bench, caller, callee) = up_with(TIMER, "600;refresher=uas", "INVITE, ACK, BYE");
+    bench.pass(Duration::from_millis(567_999));
+    bench.silent();
+    bench.pass(Duration::from_millis(1));
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+    assert!(bench.changes().contains(&&Change::Ending {
+        why: EndReason::Expired(Side::B)
+    }));
+    bench.finished();
+}
+
+#[test]
+fn a_refresh_of_the_peer_goes_no_further_and_keeps_the_call_up() {
+    let keys = "sip.session_expires = 600\nsip.update = true";
+    let (mut bench, _, mut callee) = up_with(keys, "600;refresher=uas", "INVITE, UPDATE");
+    for _ in 0..4 {
+        bench.pass(Duration::from_secs(500));
+        let update = callee
+            .request(Method::Update)
+            .with(HeaderName::Supported, "timer")
+            .with(HeaderName::SessionExpires, "600;refresher=uac");
+        bench.give(CENTRE, update);
+        let ok = bench.response(CENTRE, 200);
+        assert_eq!(
+            ok.headers.text(HeaderName::SessionExpires),
+            Some("600;refresher=uac")
+        );
+        bench.silent();
+    }
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+#[test]
+fn a_peer_without_session_timers_has_none() {
+    let (mut bench, ..) = up_with(TIMER, "", "INVITE, ACK, BYE");
+    bench.pass(Duration::from_secs(5_000));
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+#[test]
+fn a_callee_who_finds_the_timer_too_short_is_asked_again() {
+    let mut bench = Bench::keyed("", TIMER);
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let short = callee
+        .answer(&invite, 422, &NONE)
+        .with(HeaderName::MinSe, 900);
+    bench.give(CENTRE, short);
+    bench.request(CENTRE, Method::Ack);
+    let again = bench.request(CENTRE, Method::Invite);
+    assert_eq!(again.headers.text(HeaderName::SessionExpires), Some("900"));
+    assert_eq!(again.headers.text(HeaderName::MinSe), Some("900"));
+    bench.silent();
+}
+
+#[test]
+fn a_caller_whose_timer_is_too_short_is_told_the_least() {
+    let mut bench = Bench::new();
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = caller
+        .invite(&sdp(CARRIER, 4000, ""))
+        .with(HeaderName::Supported, "timer")
+        .with(HeaderName::SessionExpires, "60");
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let refused = bench.response(CARRIER, 422);
+    assert_eq!(refused.headers.text(HeaderName::MinSe), Some("90"));
+    bench.finished();
+}
+
+#[test]
+fn a_callers_timer_is_its_legs_alone() {
+    let mut bench = Bench::new();
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = caller
+        .invite(&sdp(CARRIER, 4000, ""))
+        .with(HeaderName::Supported, "timer")
+        .with(HeaderName::SessionExpires, "1800;refresher=uas");
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    assert!(!invite.headers.has(HeaderName::SessionExpires));
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert_eq!(
+        ok.headers.text(HeaderName::SessionExpires),
+        Some("1800;refresher=uas")
+    );
+    caller.learn(&ok);
+    let ack = caller.ack();
+    bench.give(CARRIER, ack);
+    bench.pass(Duration::from_secs(900));
+    let refresh = bench.request(CARRIER, Method::Invite);
+    let ok = caller
+        .answer(&refresh, 200, &sdp(CARRIER, 4000, ""))
+        .with(HeaderName::SessionExpires, "1800;refresher=uac");
+    bench.give(CARRIER, ok);
+    bench.request(CARRIER, Method::Ack);
+    bench.silent();
+}
+
+#[test]
+fn a_refresh_that_meets_a_reinvite_is_asked_again() {
+    let (mut bench, _, callee) = up_with(TIMER, "600;refresher=uac", "INVITE, ACK, BYE");
+    bench.pass(Duration::from_secs(300));
+    let refresh = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, callee.answer(&refresh, 491, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    let begun = bench.now;
+    while bench.sent.is_empty() {
+        bench.pass(Duration::from_millis(10));
+    }
+    assert!(
+        bench.now - begun >= Duration::from_millis(2_100),
+        "RFC 3261 §14.1"
+    );
+    let refresh = bench.request(CENTRE, Method::Invite);
+    let ok = callee
+        .answer(&refresh, 200, &sdp(CENTRE, 5000, ""))
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}
