@@ -215,7 +215,6 @@ impl<M: MediaPlane> Core<M> {
         for (why, count) in [
             (Discard::StrayResponse, counters.stray_responses),
             (Discard::StrayCancel, counters.stray_cancels),
-            (Discard::WithoutBranch, counters.without_branch),
             (Discard::Overload, counters.overloaded),
         ] {
             if count > 0 {

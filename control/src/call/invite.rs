@@ -175,6 +175,9 @@ impl<M: MediaPlane> Core<M> {
             Some(true) => false,
             Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
         };
+        if !accepts_sdp(request) {
+            return Err(Refusal::new(406, "the caller takes no SDP"));
+        }
         let (Ok(caller), Ok(call_id), Ok(contact)) = (
             request.headers.from(),
             request.headers.call_id(),
@@ -395,6 +398,22 @@ impl<M: MediaPlane> Core<M> {
             self.refuse_caller(now, call, refusal, None);
         }
     }
+}
+
+/// Whether Accept lets an answer be SDP (RFC 3261 §20.1).
+fn accepts_sdp(request: &Request) -> bool {
+    let mut accepted = request.headers.elements(HeaderName::Accept).peekable();
+    accepted.peek().is_none()
+        || accepted.any(|range| {
+            let range = range
+                .split(|octet| *octet == b';')
+                .next()
+                .unwrap_or_default();
+            let range = range.trim_ascii();
+            [SDP, "application/*", "*/*"]
+                .iter()
+                .any(|known| range.eq_ignore_ascii_case(known.as_bytes()))
+        })
 }
 
 /// Max-Forwards of a request; one without it begins here.

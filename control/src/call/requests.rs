@@ -17,7 +17,7 @@ use super::{
     trunk::Trunk,
     wire::Client,
 };
-use crate::sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId};
+use crate::sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId, Uri};
 
 impl<M: MediaPlane> Core<M> {
     /// A new request, ACK and CANCEL apart (RFC 3261 §8.2).
@@ -42,6 +42,11 @@ impl<M: MediaPlane> Core<M> {
             return;
         }
         match request.method {
+            // What cannot be understood cannot be refused for its method alone (RFC 3261 §8.2.2.1).
+            Method::Options if matches!(request.uri, Uri::Other(_)) => {
+                let refusal = Refusal::new(416, "only sip: and tel: are served");
+                self.refuse(now, server, &request, &trunk, refusal);
+            }
             Method::Invite => self.on_invite(now, server, request, flow, &trunk),
             Method::Options => self.on_options(now, server, &request, &trunk),
             Method::Bye | Method::Info => {
@@ -54,7 +59,7 @@ impl<M: MediaPlane> Core<M> {
                 );
             }
             _ => {
-                let refusal = Refusal::new(405, "the method is not served");
+                let refusal = not_served(&request.method);
                 self.refuse(now, server, &request, &trunk, refusal);
             }
         }
@@ -171,7 +176,7 @@ impl<M: MediaPlane> Core<M> {
             Method::Refer => return self.on_refer(now, call, side, server, request),
             // Of subscriptions, which we have none of (RFC 6665 §4.1.3).
             Method::Notify => return Err(Refusal::new(489, "no subscription")),
-            _ => return Err(Refusal::new(405, "the method is not served")),
+            _ => return Err(not_served(&request.method)),
         }
         Ok(())
     }
@@ -229,7 +234,7 @@ impl<M: MediaPlane> Core<M> {
                 self.answer(now, &trunk, server, &response);
             }
             (Method::Info, _) => return Err(Refusal::new(480, "the call is not answered")),
-            _ => return Err(Refusal::new(405, "the method is not served")),
+            _ => return Err(not_served(&request.method)),
         }
         Ok(())
     }
@@ -334,12 +339,19 @@ impl<M: MediaPlane> Core<M> {
     }
 }
 
+/// 405 is for methods that we know, 501 for others (RFC 3261 §21.4.6 and §21.5.2).
+fn not_served(method: &Method) -> Refusal {
+    match method {
+        Method::Other(_) => Refusal::new(501, "the method is not known"),
+        _ => Refusal::new(405, "the method is not served"),
+    }
+}
+
 /// RFC 3261 §8.2.2.3: extensions that we do not know and must.
 fn refuse_extensions(request: &Request, tag: &str, trunk: &Trunk) -> Option<Response> {
-    let names = [HeaderName::Require, HeaderName::ProxyRequire];
-    let unknown: Vec<String> = names
-        .into_iter()
-        .flat_map(|name| request.headers.elements(name))
+    let unknown: Vec<String> = request
+        .headers
+        .elements(HeaderName::Require)
         .map(|option| String::from_utf8_lossy(&option).into_owned())
         .filter(|option| {
             !trunk

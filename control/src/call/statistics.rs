@@ -54,8 +54,6 @@ pub enum Discard {
     StrayAck,
     /// A CANCEL of nothing that we know, answered with 481.
     StrayCancel,
-    /// A request whose Via has no branch as RFC 3261 has it, answered with 400.
-    WithoutBranch,
     /// A request while the table of transactions is full, answered with 503.
     Overload,
 }
@@ -70,7 +68,6 @@ impl Discard {
             Self::StrayResponse => "stray-response",
             Self::StrayAck => "stray-ack",
             Self::StrayCancel => "stray-cancel",
-            Self::WithoutBranch => "without-branch",
             Self::Overload => "overload",
         }
     }

@@ -36,6 +36,8 @@ pub use limits::Limits;
 pub use message::{Message, Request, Response};
 pub use method::Method;
 pub use parameters::Parameters;
+#[cfg(test)]
+pub(crate) use parse::torture_cases;
 pub use parse::{Rejection, parse, parse_shared};
 pub use sequence::CSeq;
 pub use status::reason_phrase;

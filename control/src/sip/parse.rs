@@ -504,7 +504,7 @@ mod properties;
 
 #[cfg(test)]
 #[path = "torture_cases.rs"]
-mod torture_cases;
+pub(crate) mod torture_cases;
 
 #[cfg(test)]
 #[path = "torture_tests.rs"]

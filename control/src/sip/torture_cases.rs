@@ -1,7 +1,7 @@
 //! Messages made from what RFC 4475 says of them, with the answer that its sections ask of a
 //! parser.
 
-pub(super) struct Case {
+pub(crate) struct Case {
     /// The name that the RFC gives the message.
     pub name: &'static str,
     /// Lines end in `\n` here.
@@ -49,7 +49,7 @@ macro_rules! register {
     };
 }
 
-pub(super) const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     good(
         "wsinv",
         "INVITE sip:vivekg@chair-dnrc.example.com;unknownparam SIP/2.0\n\

@@ -15,4 +15,5 @@ mod requests;
 mod ringing;
 mod session;
 mod setup;
+mod torture;
 mod transfer;

@@ -109,8 +109,6 @@ pub struct TransactionCounters {
     pub stray_responses: u64,
     /// CANCELs that belong to no transaction, answered with 481.
     pub stray_cancels: u64,
-    /// Requests without a branch as RFC 3261 has it, answered with 400.
-    pub without_branch: u64,
     /// Requests beyond the limit, answered with 503.
     pub overloaded: u64,
 }

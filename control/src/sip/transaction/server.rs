@@ -1,11 +1,14 @@
 //! Server transactions (RFC 3261 §17.2).
 
-use std::time::Instant;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
 use super::{
-    super::{Flow, HeaderName, Method, Request, Response, Text, Via, parse::steady_tag},
+    super::{Flow, Header, HeaderName, Method, Request, Response, Text, Via, parse::steady_tag},
     Timer, TransactionError, TransactionEvent, TransactionId, TransactionLayer, response_target,
     slots::{Kind, Role, Server, State, Transaction},
 };
@@ -21,9 +24,15 @@ pub(super) struct ServerKey {
 }
 
 impl ServerKey {
-    fn new(via: &Via, method: &Method) -> Option<Self> {
+    fn new(via: &Via, request: &Request) -> Option<Self> {
+        let branch = if via.has_cookie() {
+            via.parameters.get_shared("branch")?
+        } else {
+            old_branch(via, request).into()
+        };
+        let method = &request.method;
         Some(Self {
-            branch: via.parameters.get_shared("branch")?,
+            branch,
             host: via.host.clone(),
             port: via.port,
             method: match method {
@@ -41,6 +50,24 @@ impl ServerKey {
             ..self.clone()
         }
     }
+}
+
+/// Stands for the branch of a request as RFC 2543 had it: what is the same in an INVITE, its ACK
+/// and its CANCEL (RFC 3261 §17.2.3). To is left out: the tag in an ACK's is our own.
+fn old_branch(via: &Via, request: &Request) -> String {
+    let mut hasher = DefaultHasher::new();
+    let headers = &request.headers;
+    via.to_string().hash(&mut hasher);
+    request.uri.to_string().hash(&mut hasher);
+    for name in [HeaderName::From, HeaderName::CallId] {
+        headers.get(name).map(Header::value).hash(&mut hasher);
+    }
+    headers
+        .cseq()
+        .ok()
+        .map(|cseq| cseq.number)
+        .hash(&mut hasher);
+    format!("RFC 2543 {:016x}", hasher.finish())
 }
 
 impl TransactionLayer {
@@ -131,10 +158,7 @@ impl TransactionLayer {
         if via.mark_received(flow.remote) {
             request.headers.set_first(HeaderName::Via, &via);
         }
-        if !via.has_cookie() {
-            return self.refuse_old(flow, request);
-        }
-        let Some(key) = ServerKey::new(&via, &request.method) else {
+        let Some(key) = ServerKey::new(&via, &request) else {
             return;
         };
         let known = self.servers.get(&key).copied();
@@ -163,18 +187,6 @@ impl TransactionLayer {
     fn push(&mut self, event: TransactionEvent) {
         self.outputs
             .push_back(super::TransactionOutput::Event(event));
-    }
-
-    /// What RFC 2543 sent has no branch to tell its transactions apart.
-    fn refuse_old(&mut self, flow: &Flow, request: Request) {
-        self.counters.without_branch += 1;
-        if request.method == Method::Ack {
-            return;
-        }
-        let tag = steady_tag(&request.headers);
-        let response = Response::to_request(&request, 400, Some(&tag))
-            .with_reason("Via branch as in RFC 3261 wanted");
-        self.respond_statelessly(flow, response);
     }
 
     fn refuse_overload(&mut self, flow: &Flow, request: &Request) {

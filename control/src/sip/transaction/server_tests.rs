@@ -177,15 +177,21 @@ fn responses_go_where_via_says() {
 }
 
 #[test]
-fn requests_without_a_branch_are_refused_once_for_all() {
+fn requests_of_rfc_2543_are_told_apart_without_a_branch() {
     let mut bench = Bench::new();
     let flow = target(Transport::Udp);
-    for branch in ["1", "z9hG4bK"] {
-        bench.receive(&flow, incoming(Method::Invite, branch));
+    for (branch, end) in [("1", 40.0), ("z9hG4bK", 80.0)] {
+        let invite = incoming(Method::Invite, branch);
+        bench.receive(&flow, invite.clone());
+        let id = bench.request_id();
+        bench.receive(&flow, invite.clone());
+        bench.respond(id, &Response::to_request(&invite, 486, Some("t")));
         bench.receive(&flow, incoming(Method::Ack, branch));
+        bench.run_until(seconds(end));
+        assert_eq!(bench.take_events(), ["request", "terminated"]);
     }
-    assert_eq!(bench.sent_status(400).len(), 2);
-    assert_eq!(bench.take_events(), Vec::<&str>::new());
+    assert_eq!(bench.sent_status(100).len(), 4);
+    assert_eq!(bench.sent_status(486).len(), 2);
     bench.assert_empty();
 }
 
