@@ -1,4 +1,5 @@
-//! Trunkline's programs in the kernel: `relay`, the XDP fast path, and `steer`, which hands what
+//! Trunkline's programs in the kernel: `relay`, the XDP fast path, `relay_srtp`, which it calls for
+//! flows with SRTP, and `steer`, which hands what
 //! was punted to its worker. All decisions are in `relay-abi`; here are only the edges: the
 //! packet's memory, the maps and the verdicts.
 //!
@@ -23,10 +24,16 @@ use relay_abi::{
     frame::Frame,
     processor::Processor,
     relay::{Outcome, relay_any},
+    secured::{self, SecuredScratch},
+    tables::Scratch,
     verdict::{Reason, Verdict},
 };
 
 use self::{maps::PROGRAMS, packet::Packet, tables::Maps};
+
+/// Where in the program array `relay_srtp` and `relay_srtp_out` are.
+const UNPROTECT: u32 = 0;
+const PROTECT: u32 = 1;
 
 #[xdp]
 pub fn relay(context: XdpContext) -> u32 {
@@ -52,12 +59,95 @@ pub fn relay(context: XdpContext) -> u32 {
             if outcome.reason == Reason::NoSrtp {
                 // SAFETY: the context is the one that the kernel gave. It returns only where the
                 // program was not taken.
-                unsafe { PROGRAMS.tail_call(&context, 0) };
+                unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
             }
             tables::count(reasons, outcome.reason, octets);
             outcome
         }
     };
+    verdict(&outcome, ingress)
+}
+
+/// Goes on with what `relay` left, flows with SRTP: it decides and unprotects. Needs Linux 5.18:
+/// bpf_xdp_load_bytes (5.18), exchanges of words (5.12).
+#[xdp]
+pub fn relay_srtp(context: XdpContext) -> u32 {
+    let ingress = context.ingress_ifindex() as u32;
+    let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
+        return xdp_action::XDP_PASS;
+    };
+    let Processor {
+        reasons,
+        clock,
+        scratch,
+    } = processor;
+    let mut maps = Maps { ingress, clock };
+    let mut result =
+        prepare(&context, &mut maps, scratch, work).and_then(|()| unprotect(&maps, scratch, work));
+    if result.is_ok() {
+        // SAFETY: as in `relay`. The loader puts both programs there or none.
+        unsafe { PROGRAMS.tail_call(&context, PROTECT) };
+        result = Err(Reason::KeyChanged);
+    }
+    let outcome = secured::outcome(result, &mut maps, scratch);
+    tables::count(reasons, outcome.reason, work.octets());
+    verdict(&outcome, ingress)
+}
+
+/// Goes on with what `relay_srtp` left: it protects and writes the frame. A program of its own, so
+/// that the verifier does not follow it once for each way through the other.
+#[xdp]
+pub fn relay_srtp_out(context: XdpContext) -> u32 {
+    let ingress = context.ingress_ifindex() as u32;
+    let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
+        return xdp_action::XDP_DROP;
+    };
+    let Processor {
+        reasons,
+        clock,
+        scratch,
+    } = processor;
+    let mut maps = Maps { ingress, clock };
+    let result =
+        protect(&maps, scratch, work).and_then(|()| complete(&context, &mut maps, scratch, work));
+    let outcome = secured::outcome(result, &mut maps, scratch);
+    tables::count(reasons, outcome.reason, work.octets());
+    verdict(&outcome, ingress)
+}
+
+// Each step is a function of its own: there is one stack for each.
+#[inline(never)]
+fn prepare(
+    context: &XdpContext,
+    maps: &mut Maps<'_>,
+    scratch: &mut Scratch,
+    work: &mut SecuredScratch,
+) -> Result<(), Reason> {
+    secured::prepare(&mut Packet::new(context), maps, scratch, work)
+}
+
+#[inline(never)]
+fn unprotect(maps: &Maps<'_>, scratch: &Scratch, work: &mut SecuredScratch) -> Result<(), Reason> {
+    secured::unprotect(maps, scratch, work)
+}
+
+#[inline(never)]
+fn protect(maps: &Maps<'_>, scratch: &Scratch, work: &mut SecuredScratch) -> Result<(), Reason> {
+    secured::protect(maps, scratch, work)
+}
+
+#[inline(never)]
+fn complete(
+    context: &XdpContext,
+    maps: &mut Maps<'_>,
+    scratch: &mut Scratch,
+    work: &mut SecuredScratch,
+) -> Result<(), Reason> {
+    secured::complete(&mut Packet::new(context), maps, scratch, work)
+}
+
+#[inline(always)]
+fn verdict(outcome: &Outcome, ingress: u32) -> u32 {
     match outcome.reason.verdict() {
         Verdict::Forward if outcome.interface == ingress => xdp_action::XDP_TX,
         // The device was chosen when the relay asked whether the next hop can be sent by.

@@ -9,8 +9,9 @@ use relay_abi::{
     counters::FlowCounters,
     processor::Processor,
     row::{Buckets, FlowRow, NextHopRow},
+    secured::SecuredScratch,
     settings::Settings,
-    srtp::{key::PreparedKey, packet::Work, stream::StreamState},
+    srtp::{key::PreparedKey, stream::StreamState},
 };
 
 use crate::shared_word::Word;
@@ -63,9 +64,9 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static EVENT_LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// The program that relays SRTP, where the kernel takes it.
+/// The programs that relay SRTP, where the kernel takes them.
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// The SRTP key of each row.
 #[map]
@@ -77,7 +78,7 @@ pub static STATES: Array<StreamState<Word>> = Array::with_max_entries(1, BPF_F_M
 
 /// Where each CPU protects and unprotects.
 #[map]
-pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+pub static WORK: PerCpuArray<SecuredScratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// The workers' receiving sockets.
 #[map]

@@ -2,8 +2,16 @@
 
 use core::mem::size_of;
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use relay_abi::frame::{Frame, View};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
+    programs::XdpContext,
+};
+use relay_abi::{
+    frame::{Frame, View},
+    secured::SecuredFrame,
+    srtp::packet::{LONGEST_PROTECTED, Work},
+};
 
 use crate::opaque::opaque;
 
@@ -75,6 +83,55 @@ impl Frame for Packet<'_> {
         // SAFETY: the context is the one that the kernel gave; pointers into the packet are made
         // anew below.
         if unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), -by) } != 0 {
+            return false;
+        }
+        self.start = self.context.data();
+        self.end = self.context.data_end();
+        true
+    }
+}
+
+/// A number of octets in the form that the verifier follows, `None` for what never is copied.
+#[inline(always)]
+fn copied(length: usize) -> Option<u32> {
+    let octets = opaque(length) & 0x3ff;
+    if length >= 0x400 || octets == 0 || octets > LONGEST_PROTECTED {
+        return None;
+    }
+    Some(octets as u32)
+}
+
+impl SecuredFrame for Packet<'_> {
+    #[inline(always)]
+    fn load(&self, offset: usize, length: usize, work: &mut Work) -> bool {
+        let Some(octets) = copied(length) else {
+            return false;
+        };
+        let place = work.packet().as_mut_ptr().cast();
+        // SAFETY: `place` has room for `LONGEST_PROTECTED` octets and more.
+        let result = unsafe {
+            bpf_xdp_load_bytes(self.context.as_ptr().cast(), offset as u32, place, octets)
+        };
+        result == 0
+    }
+
+    #[inline(always)]
+    fn store(&mut self, offset: usize, length: usize, work: &mut Work) -> bool {
+        let Some(octets) = copied(length) else {
+            return false;
+        };
+        let place = work.packet().as_mut_ptr().cast();
+        // SAFETY: as in `load`.
+        let result = unsafe {
+            bpf_xdp_store_bytes(self.context.as_ptr().cast(), offset as u32, place, octets)
+        };
+        result == 0
+    }
+
+    #[inline(always)]
+    fn grow_tail(&mut self, by: i32) -> bool {
+        // SAFETY: as in `grow_head`.
+        if unsafe { bpf_xdp_adjust_tail(self.context.as_ptr().cast(), by) } != 0 {
             return false;
         }
         self.start = self.context.data();

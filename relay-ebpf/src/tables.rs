@@ -9,17 +9,20 @@ use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
     event::FirstDrop,
     processor::{Processor, REASONS},
+    secured::{SecuredScratch, SecuredTables},
+    srtp::{key::PreparedKey, stream::StreamState},
     tables::Tables,
     verdict::Reason,
 };
 
 use crate::{
     maps::{
-        BUCKETS, DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, NEXT_HOPS, PROCESSORS,
-        SETTINGS, last_bucket,
+        BUCKETS, DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, KEYS, NEXT_HOPS, PROCESSORS,
+        SETTINGS, STATES, WORK, last_bucket,
     },
     opaque::opaque,
     shared_row::Row,
+    shared_word::Word,
 };
 
 /// The maps, for a packet that came in by `ingress`.
@@ -101,6 +104,28 @@ impl Tables for Maps<'_> {
         let tick = unsafe { bpf_jiffies64() };
         self.clock.now(tick, || unsafe { bpf_ktime_get_ns() })
     }
+}
+
+impl SecuredTables for Maps<'_> {
+    type Word = Word;
+
+    #[inline(always)]
+    fn key(&self, row: u32) -> Option<&PreparedKey> {
+        KEYS.get(row)
+    }
+
+    #[inline(always)]
+    fn stream(&self, row: u32) -> Option<&StreamState<Word>> {
+        STATES.get(row)
+    }
+}
+
+/// Where this CPU protects and unprotects, as [`processor`].
+#[inline(always)]
+pub fn work() -> Option<&'static mut SecuredScratch> {
+    let work = WORK.get_ptr_mut(0)?;
+    // SAFETY: as in `processor`.
+    Some(unsafe { &mut *work })
 }
 
 /// What this CPU keeps to itself. Only the verifier thinks that there may be none.

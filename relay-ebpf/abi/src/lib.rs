@@ -27,6 +27,7 @@ pub mod reception;
 pub mod relay;
 pub mod row;
 pub mod rtp;
+pub mod secured;
 pub mod settings;
 pub mod shared;
 pub mod srtp;

@@ -13,7 +13,8 @@ use crate::{
     checksum::Change,
     common,
     demultiplex::{Protocol, by_octets},
-    flow::{Address, Endpoint, FlowEntry},
+    event::FirstDrop,
+    flow::{Address, Endpoint, FlowEntry, FlowKey},
     frame::Frame,
     headers::{self, Ethernet, Ipv4, Ipv6, Tag, Udp},
     next_hop::NextHop,
@@ -55,16 +56,16 @@ impl From<Relayed> for Outcome {
 }
 
 /// A UDP datagram of ours, found in a frame. Its key and source are in the [`Scratch`].
-struct Datagram {
+pub(crate) struct Datagram {
     /// Where the IP header begins: 14, 18 or 22.
-    network: usize,
-    ipv6: bool,
-    hop_limit: u8,
+    pub network: usize,
+    pub ipv6: bool,
+    pub hop_limit: u8,
     /// The whole IP packet's octets.
-    length: usize,
+    pub length: usize,
     /// Where the UDP payload begins, and its octets.
-    payload: usize,
-    payload_length: usize,
+    pub payload: usize,
+    pub payload_length: usize,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -157,21 +158,33 @@ fn decide<F: Frame, T: Tables>(
     } = scratch;
     let entry = tables.flow(key, entry)?;
     let result = relay_flow(frame, tables, &datagram, entry, source, next_hop, protocol);
-    if let Err(reason) = result
-        && matches!(reason.verdict(), Verdict::Drop)
-        && count_drop(tables, entry)
-    {
+    if let Err(reason) = result {
+        tell_drop(tables, entry, reason, key, source, event);
+    }
+    result
+}
+
+/// Counts a flow's packet if it was dropped, and tells of the first one.
+#[inline(always)]
+pub(crate) fn tell_drop<T: Tables>(
+    tables: &mut T,
+    entry: &FlowEntry,
+    reason: Reason,
+    key: &FlowKey,
+    source: &Endpoint,
+    event: &mut FirstDrop,
+) {
+    if matches!(reason.verdict(), Verdict::Drop) && count_drop(tables, entry) {
         event.key = *key;
         event.source = *source;
         event.reason = U16::new(reason as u16);
         tables.tell(event);
     }
-    result
 }
 
 /// Finds the UDP datagram in a frame, if it is for a media port.
 #[inline(always)]
-fn datagram<F: Frame, T: Tables>(
+pub(crate) fn datagram<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
     scratch: &mut Scratch,
@@ -433,19 +446,25 @@ pub fn rewrite(entry: &FlowEntry, payload_type: u8, header: &mut RtpHeader) {
     header.translate(entry, payload_type, &mut Change::default());
 }
 
+/// Where the IP header is behind the next hop's tags.
+#[inline(always)]
+pub(crate) fn network(next_hop: &NextHop) -> usize {
+    match next_hop.tag_count {
+        0 => 14,
+        1 => 18,
+        _ => 22,
+    }
+}
+
 /// Makes room for the next hop's tags, or takes away what is too much. The new offset of the IP
 /// header.
 #[inline(always)]
-fn resize_link<F: Frame>(
+pub(crate) fn resize_link<F: Frame>(
     frame: &mut F,
     network: usize,
     next_hop: &NextHop,
 ) -> Result<usize, Reason> {
-    let wanted = match next_hop.tag_count {
-        0 => 14,
-        1 => 18,
-        _ => 22,
-    };
+    let wanted = self::network(next_hop);
     if wanted != network && !frame.grow_head(wanted as i32 - network as i32) {
         return Err(Reason::NoRoom);
     }
@@ -468,7 +487,7 @@ struct TwoTags {
 }
 
 #[inline(always)]
-fn write_link<F: Frame>(frame: &mut F, ipv6: bool, next_hop: &NextHop) -> Option<()> {
+pub(crate) fn write_link<F: Frame>(frame: &mut F, ipv6: bool, next_hop: &NextHop) -> Option<()> {
     let carried = U16::new(if ipv6 { headers::IPV6 } else { headers::IPV4 });
     let [outer, inner] = next_hop.tags;
     let ethernet = |ether_type| Ethernet {
@@ -572,7 +591,7 @@ fn write_v6<F: Frame>(
 
 /// The octet of code point and congestion notification, as it leaves.
 #[inline(always)]
-fn service(entry: &FlowEntry, service: u8) -> u8 {
+pub(crate) fn service(entry: &FlowEntry, service: u8) -> u8 {
     if entry.has(FlowEntry::SET_DSCP) {
         (entry.dscp << 2) | (service & 0b11)
     } else {

@@ -134,6 +134,12 @@ impl XdpDatapath {
 }
 
 impl XdpDatapath {
+    /// What the table of keys holds in a row.
+    #[cfg(test)]
+    pub(super) fn key_words(&self, row: u32) -> KeyWords {
+        self.keys.get(&row, 0).expect("a row")
+    }
+
     fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
         self.capacity.check_row(row)?;
         self.streams.get(row.row()).ok_or(DatapathError::Index {

@@ -23,8 +23,8 @@ use super::{
 /// The object that the build script compiled.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("RELAY_OBJECT"));
 
-/// The name of the program for SRTP in the object.
-const SRTP_PROGRAM: &str = "relay_srtp";
+/// The programs for SRTP in the object, by their slots.
+const SRTP_PROGRAMS: [&str; 2] = ["relay_srtp", "relay_srtp_out"];
 
 /// What runs in the kernel. Everything is detached when it is dropped.
 pub struct Offload {
@@ -45,16 +45,16 @@ impl Offload {
     /// other, and a driver without native XDP loses what is redirected to it natively.
     #[must_use]
     pub fn load(config: &OffloadConfig) -> Self {
-        Self::load_with(config, SRTP_PROGRAM)
+        Self::load_with(config, SRTP_PROGRAMS)
     }
 
-    /// [`Offload::load`], as a kernel that refuses the program for SRTP would have it.
+    /// [`Offload::load`], as a kernel that refuses the programs for SRTP would have it.
     #[cfg(test)]
     pub(super) fn load_without_srtp(config: &OffloadConfig) -> Self {
-        Self::load_with(config, "withheld")
+        Self::load_with(config, ["withheld"; 2])
     }
 
-    fn load_with(config: &OffloadConfig, srtp: &str) -> Self {
+    fn load_with(config: &OffloadConfig, srtp: [&str; 2]) -> Self {
         let mut offload = Self {
             interfaces: Vec::new(),
             steps: Vec::new(),
@@ -190,7 +190,7 @@ impl Offload {
         &mut self,
         bpf: &mut Ebpf,
         config: &OffloadConfig,
-        srtp: &str,
+        srtp: [&str; 2],
     ) -> Result<(), String> {
         let program: &mut Xdp = bpf
             .program_mut("relay")
@@ -216,23 +216,23 @@ impl Offload {
         &mut self,
         bpf: &mut Ebpf,
         config: &OffloadConfig,
-        name: &str,
+        names: [&str; 2],
     ) -> Result<(), String> {
         if config.srtp_streams == 0 {
             self.step("SRTP is not offloaded: off in the configuration".to_owned());
             return Err(NO_STREAMS.to_owned());
         }
-        match put_srtp(bpf, name) {
+        match put_srtp(bpf, names) {
             Ok(()) => {
                 self.step(format!(
-                    "XDP program for SRTP loaded for {} streams",
+                    "XDP programs for SRTP loaded for {} streams",
                     config.srtp_streams
                 ));
                 Ok(())
             }
             Err(why) => {
                 let why = format!(
-                    "the kernel refused the XDP program for SRTP ({why}), which Linux takes from \
+                    "the kernel refused an XDP program for SRTP ({why}), which Linux takes from \
                      5.18 on"
                 );
                 self.degraded(format!("{why}: streams of SRTP take the slow path"));
@@ -309,27 +309,31 @@ impl Offload {
     }
 }
 
-/// Loads the program for SRTP and puts it where `relay` finds it.
-fn put_srtp(bpf: &mut Ebpf, name: &str) -> Result<(), String> {
-    let program: &mut Xdp = bpf
-        .program_mut(name)
-        .ok_or_else(|| format!("the object has no program {name}"))?
-        .try_into()
-        .map_err(|error: ProgramError| cause(&error))?;
-    program
-        .load()
-        .map_err(|error| verifier_tail(&cause(&error)))?;
-    let descriptor = program
-        .fd()
-        .and_then(|descriptor| Ok(descriptor.try_clone()?))
-        .map_err(|error| cause(&error))?;
-    // The object keeps the map, which the kernel empties when nobody has it open any more.
-    let map = bpf
-        .map_mut("PROGRAMS")
-        .ok_or("the object has no map PROGRAMS")?;
-    ProgramArray::try_from(map)
-        .and_then(|mut programs| programs.set(0, &descriptor, 0))
-        .map_err(|error| cause(&error))
+/// Loads the programs for SRTP and puts them where `relay` finds them, the last one first: whoever
+/// finds one finds what it goes on to.
+fn put_srtp(bpf: &mut Ebpf, names: [&str; 2]) -> Result<(), String> {
+    for (slot, name) in [0, 1].into_iter().zip(names).rev() {
+        let program: &mut Xdp = bpf
+            .program_mut(name)
+            .ok_or_else(|| format!("the object has no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| cause(&error))?;
+        program
+            .load()
+            .map_err(|error| verifier_tail(&cause(&error)))?;
+        let descriptor = program
+            .fd()
+            .and_then(|descriptor| Ok(descriptor.try_clone()?))
+            .map_err(|error| cause(&error))?;
+        // The object keeps the map, which the kernel empties when nobody has it open any more.
+        let map = bpf
+            .map_mut("PROGRAMS")
+            .ok_or("the object has no map PROGRAMS")?;
+        ProgramArray::try_from(map)
+            .and_then(|mut programs| programs.set(slot, &descriptor, 0))
+            .map_err(|error| cause(&error))?;
+    }
+    Ok(())
 }
 
 /// Creates the maps in the sizes that `config` asks for and reads the programs.

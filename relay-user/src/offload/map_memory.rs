@@ -6,10 +6,10 @@ use relay_abi::{
     counters::FlowCounters,
     processor::Processor,
     row::{Buckets, FlowRow, NextHopRow},
+    secured::SecuredScratch,
     settings::Settings,
     srtp::{
         key::PreparedKey,
-        packet::Work,
         stream::{ROWS, StreamState},
     },
 };
@@ -45,8 +45,8 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let next_hop_table = mapped(next_hops, size_of::<NextHopRow>());
     let keys = streams * padded(size_of::<PreparedKey>());
     let states = mapped(streams, size_of::<StreamState>());
-    let work = per_cpu_array(1, size_of::<Work>(), cpus);
-    let programs = POINTER;
+    let work = per_cpu_array(1, size_of::<SecuredScratch>(), cpus);
+    let programs = 2 * POINTER;
     let settings = padded(size_of::<Settings>());
     let devices = u64::from(DEVICES) * POINTER;
     // The ring's pages, and two for its positions; the data pages are mapped twice, not held twice.

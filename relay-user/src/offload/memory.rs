@@ -1,6 +1,9 @@
 //! A datapath in memory: the same decisions and bytes as the kernel's, without a kernel.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
@@ -9,6 +12,7 @@ use relay_abi::{
     frame::{BufferFrame, Frame},
     next_hop::NextHop,
     relay::{self, Outcome},
+    secured::{self, SecuredScratch, SecuredTables},
     srtp::{
         key::PreparedKey,
         stream::{RowReference, StreamState},
@@ -132,7 +136,11 @@ impl MemoryDatapath {
         self.now = now;
         self.ingress = ingress;
         let octets = frame.length() as u64;
-        let outcome = relay(frame, self, &mut Scratch::default());
+        let mut scratch = Scratch::default();
+        let mut outcome = relay(frame, self, &mut scratch);
+        if outcome.reason == Reason::NoSrtp && self.srtp.is_ok() {
+            outcome = secured::relay(frame, self, &mut scratch, &mut SecuredScratch::default());
+        }
         if let Some(counters) = self.reasons.get_mut(outcome.reason as usize) {
             counters.packets += 1;
             counters.octets += octets;
@@ -178,6 +186,18 @@ impl Tables for MemoryDatapath {
 
     fn now(&mut self) -> u64 {
         self.now
+    }
+}
+
+impl SecuredTables for MemoryDatapath {
+    type Word = AtomicU64;
+
+    fn key(&self, row: u32) -> Option<&PreparedKey> {
+        self.keys.get(row as usize)?.as_deref()
+    }
+
+    fn stream(&self, row: u32) -> Option<&StreamState> {
+        self.streams.get(row)
     }
 }
 

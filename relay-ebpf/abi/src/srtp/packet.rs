@@ -10,7 +10,7 @@ use super::{
     key::PreparedKey,
     sha1,
 };
-use crate::rtp;
+use crate::rtp::{self, RtpHeader};
 
 /// The longest RTP packet: with the ROC and SHA-1's padding it fills eight blocks.
 pub const LONGEST: usize = BLOCKS * 64 - 9 - 4;
@@ -100,19 +100,40 @@ impl Work {
         transmute_mut!(&mut self.packet)
     }
 
+    /// An octet of the packet, at an offset that the packet itself decides.
+    #[inline(always)]
+    pub(crate) fn octet(&self, at: usize) -> Option<u8> {
+        let octets: &[u8; OCTETS] = transmute_ref!(&self.packet);
+        octets.get(at & MASK).copied()
+    }
+
+    /// The packet's header.
+    #[inline(always)]
+    pub(crate) fn header(&mut self) -> Option<&mut RtpHeader> {
+        let octets: &mut [u8; rtp::HEADER] = self.packet().first_chunk_mut()?;
+        Some(transmute_mut!(octets))
+    }
+
     /// The ones' complement sum of the first `length` octets (RFC 1071), in memory's order; what is
     /// behind them is spoilt. `None` if `length` is above [`LONGEST_PROTECTED`].
     #[inline(always)]
     pub fn sum(&mut self, length: usize) -> Option<u16> {
+        self.length = length as u32;
         let behind: &mut [u8; 4] = self.packet().get_mut(length & MASK..)?.first_chunk_mut()?;
         *behind = [0; 4];
+        Some(self.sum_words())
+    }
+
+    #[inline(never)]
+    fn sum_words(&self) -> u16 {
+        let length = self.length as usize;
         let mut sum = 0_u64;
         let mut at = 0;
         while at < WORDS && 4 * at < length {
             sum += self.packet[at] as u64;
             at += 1;
         }
-        Some(fold(sum))
+        fold(sum)
     }
 
     /// Where the payload begins, in words: behind contributing sources and header extension.

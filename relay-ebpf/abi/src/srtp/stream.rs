@@ -100,6 +100,10 @@ impl<W: SharedWord> StreamState<W> {
     /// The first index state or the second.
     #[inline(always)]
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an index of a packet, not of a place"
+    )]
     pub fn index(&self, second: bool) -> &IndexState<W> {
         let [first, other] = &self.indices;
         if second { other } else { first }

@@ -1,6 +1,6 @@
 //! The kernel's datapath and the one in memory, side by side: the same flows, the same frames.
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use relay_abi::{
     U16, U32,
     counters::FlowCounters,
@@ -8,8 +8,11 @@ use relay_abi::{
     frame::BufferFrame,
     next_hop::{NextHop, VlanTag},
     relay::Outcome,
+    srtp::{key::PreparedKey, stream::RowReference},
     verdict::{Reason, Verdict},
 };
+
+use zerocopy::IntoBytes as _;
 
 use crate::offload::{
     Datapath, DatapathError, MemoryDatapath, Offload, OffloadConfig, XdpDatapath, XdpMode,
@@ -124,12 +127,15 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Self {
         let config = config(&[], XdpMode::Native);
-        let mut offload = Offload::load(&config);
+        Self::of(Offload::load(&config), &config)
+    }
+
+    pub fn of(mut offload: Offload, config: &OffloadConfig) -> Self {
         let mut kernel = offload
             .take_datapath()
             .unwrap_or_else(|| panic!("not loaded: {:?}", offload.steps()));
-        let mut memory = MemoryDatapath::new(&config);
-        let mut long = MemoryDatapath::new(&config);
+        let mut memory = MemoryDatapath::new(config);
+        let mut long = MemoryDatapath::new(config);
         kernel.set_device(0, INGRESS).expect("a device");
         memory.set_device(0, INGRESS).expect("a device");
         long.set_device(0, INGRESS).expect("a device");
@@ -139,6 +145,54 @@ impl Lab {
             memory,
             long,
         }
+    }
+
+    pub fn steps(&self) -> &[String] {
+        self.offload.steps()
+    }
+
+    pub fn program(&self) -> &Xdp {
+        self.offload.relay_program().expect("loaded")
+    }
+
+    /// The kernel's part alone.
+    pub fn into_kernel(self) -> (Offload, XdpDatapath) {
+        (self.offload, self.kernel)
+    }
+
+    pub fn clear_counters(&mut self, index: u32) {
+        self.kernel.clear_counters(index).expect("cleared");
+        self.memory.clear_counters(index).expect("cleared");
+        self.long.clear_counters(index).expect("cleared");
+    }
+
+    pub fn write_key(&mut self, row: RowReference, key: &PreparedKey) {
+        self.kernel.write_key(row, key).expect("written");
+        self.memory.write_key(row, key).expect("written");
+        self.long.write_key(row, key).expect("written");
+    }
+
+    pub fn wipe_key(&mut self, row: RowReference) {
+        self.kernel.wipe_key(row).expect("wiped");
+        self.memory.wipe_key(row).expect("wiped");
+        self.long.wipe_key(row).expect("wiped");
+    }
+
+    /// Lets the datapaths in memory refuse SRTP as the kernel's does.
+    pub fn refuse_srtp(&mut self, why: &str) {
+        self.memory.refuse_srtp(why);
+        self.long.refuse_srtp(why);
+    }
+
+    /// What the kernel's table of keys holds in a row.
+    pub fn key_octets(&self, row: u32) -> Vec<u8> {
+        self.kernel.key_words(row).as_bytes().to_vec()
+    }
+
+    /// The highest index of a row's first state, in the kernel and in memory.
+    pub fn highest(&self, row: u32) -> [u64; 2] {
+        [self.kernel.streams(), self.memory.streams()]
+            .map(|streams| streams.get(row).expect("a row").index(false).highest())
     }
 
     pub fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), DatapathError> {
@@ -164,7 +218,7 @@ impl Lab {
     /// by one packet of the frame's length.
     pub fn in_kernel(&self, input: &[u8]) -> Ran {
         let before = self.kernel.reasons().expect("counters");
-        let mut output = vec![0; input.len() + 64];
+        let mut output = vec![0; input.len() + 256];
         let result = self
             .offload
             .relay_program()
@@ -248,7 +302,9 @@ const NOW: u64 = 1_000_000_000;
 fn run(input: &[u8], relay: impl FnOnce(&mut BufferFrame<'_>) -> Outcome) -> Ran {
     let mut buffer = vec![0; 256];
     buffer.extend_from_slice(input);
-    let mut frame = BufferFrame::new(&mut buffer, 256);
+    let end = buffer.len();
+    buffer.extend_from_slice(&[0; 256]);
+    let mut frame = BufferFrame::between(&mut buffer, 256, end);
     let outcome = relay(&mut frame);
     Ran {
         verdict: match outcome.reason.verdict() {

@@ -10,7 +10,13 @@ use crate::offload::{Datapath as _, Offload, OffloadConfig, XdpMode, loader::ope
 #[test]
 fn the_kernel_takes_both_programs() {
     let mut offload = Offload::load(&config(&[], XdpMode::Native));
-    assert!(offload.take_datapath().is_some(), "{:?}", offload.steps());
+    let datapath = offload.take_datapath();
+    assert_eq!(
+        datapath.map(|datapath| datapath.srtp()),
+        Some(Ok(())),
+        "{:?}",
+        offload.steps()
+    );
     assert!(offload.take_steering().is_some(), "{:?}", offload.steps());
 }
 

@@ -7,4 +7,5 @@ mod lab;
 mod loading;
 mod namespaces;
 mod packets;
+mod secured;
 mod srtp;

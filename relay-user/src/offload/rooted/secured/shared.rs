@@ -1,0 +1,215 @@
+//! One state for many CPUs and for the workers.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+};
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use relay_abi::{
+    srtp::packet::{CryptError, Work},
+    verdict::Reason,
+};
+
+use super::{
+    super::lab::{Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT},
+    SUITES, Secured, Way, counted, packet, row,
+};
+use crate::{offload::Datapath as _, srtp::StreamKey};
+
+/// Four threads give the kernel the same packets, each all of them: each packet leaves once.
+#[test]
+fn of_equal_packets_on_many_cpus_one_leaves() {
+    const PACKETS: u64 = 2000;
+    let mut lab = Lab::new();
+    for way in Way::ALL {
+        let mut flow = Secured::install(&mut lab, way, 0, SUITES[0], 0);
+        let frames: Vec<_> = (0..PACKETS)
+            .map(|number| {
+                let plain = packet(65_000_u16.wrapping_add(number as u16), &[3; 20]);
+                (flow.sent(&plain).octets(), flow.relayed(&plain).octets())
+            })
+            .collect();
+        let before = counted(&lab, Reason::Relayed);
+        let program = lab.program();
+        let left: Vec<AtomicU32> = frames.iter().map(|_| AtomicU32::new(0)).collect();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for ((frame, expected), left) in frames.iter().zip(&left) {
+                        let mut output = vec![0; 512];
+                        let result = program
+                            .test_run(TestRunOptions {
+                                data_in: Some(frame),
+                                data_out: Some(&mut output),
+                                ..TestRunOptions::default()
+                            })
+                            .expect("a test run");
+                        output.truncate(result.data_size_out as usize);
+                        if result.return_value == XDP_REDIRECT {
+                            assert_eq!(&output, expected);
+                            left.fetch_add(1, Ordering::Relaxed);
+                        } else {
+                            assert_eq!(result.return_value, XDP_DROP);
+                        }
+                    }
+                });
+            }
+        });
+        for (number, left) in left.iter().enumerate() {
+            assert_eq!(left.load(Ordering::Relaxed), 1, "packet {number}, {way:?}");
+        }
+        assert_eq!(counted(&lab, Reason::Relayed) - before, PACKETS);
+    }
+}
+
+/// While its row is wiped, given to another key and given back all the time, a flow's packet leaves
+/// as its own key makes it or not at all.
+#[test]
+fn a_row_in_change_never_sends_with_another_key() {
+    let mut lab = Lab::new();
+    let mut flow = Secured::install(&mut lab, Way::Protect, 0, SUITES[0], 0);
+    let plain = packet(1, &[3; 160]);
+    let input = flow.sent(&plain).octets();
+    let expected = flow.relayed(&plain).octets();
+    let own = flow.entry.protect;
+    let stranger = row(own.row(), own.generation() + 1);
+    let keys = [&flow.key_out, &flow.key_in].map(|key| StreamKey::new(key).expect("a key"));
+    let done = AtomicBool::new(false);
+    let (offload, mut datapath) = lab.into_kernel();
+    let program = offload.relay_program().expect("loaded");
+    let (mut left, mut not) = (0_u32, 0_u32);
+    thread::scope(|scope| {
+        let datapath = &mut datapath;
+        let changing = scope.spawn(|| {
+            let mut round = 0_u32;
+            while !done.load(Ordering::Relaxed) {
+                round += 1;
+                for (row, key) in [(stranger, &keys[1]), (own, &keys[0])] {
+                    datapath.write_key(row, key).expect("written");
+                    // Where both threads are on one CPU, the other one has to have its turn while
+                    // the row is open.
+                    if round.is_multiple_of(8) {
+                        thread::yield_now();
+                    }
+                    for _ in 0..round % 64 * 16 {
+                        std::hint::black_box(round);
+                    }
+                    datapath.wipe_key(row).expect("wiped");
+                }
+            }
+        });
+        let mut runs = 0_u32;
+        while runs < 40_000 || (left < 50 && runs < 5_000_000) {
+            runs += 1;
+            let mut output = vec![0; 512];
+            let result = program
+                .test_run(TestRunOptions {
+                    data_in: Some(&input),
+                    data_out: Some(&mut output),
+                    ..TestRunOptions::default()
+                })
+                .expect("a test run");
+            output.truncate(result.data_size_out as usize);
+            if result.return_value == XDP_REDIRECT {
+                assert_eq!(output, expected);
+                left += 1;
+            } else {
+                assert!([XDP_DROP, XDP_PASS].contains(&result.return_value));
+                not += 1;
+                thread::yield_now();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        changing.join().expect("no panic");
+    });
+    let seen: Vec<_> = datapath
+        .reasons()
+        .expect("counters")
+        .into_iter()
+        .filter(|(_, counters)| counters.packets > 0)
+        .map(|(reason, counters)| (reason, counters.packets))
+        .collect();
+    println!("{left} left, {not} did not: {seen:?}");
+    assert!(left >= 50 && not > 0, "{left} {not}");
+}
+
+/// The kernel and a worker's engine take turns at one stream, in runs of any length, over several
+/// turns of the sequence number: what one has taken is a replay to the other, and the bytes are
+/// libsrtp's throughout.
+#[test]
+fn the_kernel_and_a_worker_take_turns() {
+    let mut lab = Lab::new();
+    let states = lab.kernel.streams();
+    let mut flow = Secured::install(&mut lab, Way::Both, 0, SUITES[0], 0);
+    let [incoming, outgoing] =
+        [flow.entry.unprotect, flow.entry.protect].map(|row| states.get(row.row()).expect("a row"));
+    let keys = [&flow.key_in, &flow.key_out].map(|key| StreamKey::new(key).expect("a key"));
+    assert!(incoming.is(flow.entry.unprotect) && outgoing.is(flow.entry.protect));
+    let mut work = Box::<Work>::default();
+    let mut by_worker = 0;
+    for step in 0..1200_u32 {
+        // Some 4 turns of the sequence number.
+        let sequence = (step * 230) as u16;
+        let plain = packet(sequence, &[step as u8; 40]);
+        let sent = flow.sent(&plain);
+        let relayed = flow.relayed(&plain);
+        if (step / 7) % 3 == 0 {
+            by_worker += 1;
+            let length = sent.payload.len();
+            work.packet()[..length].copy_from_slice(&sent.payload);
+            let length = work
+                .unprotect(&keys[0], incoming.index(false), length)
+                .expect("authentic and new");
+            assert_eq!(work.packet()[..length], plain);
+            let translated = flow.translated(&plain);
+            work.packet()[..length].copy_from_slice(&translated);
+            let length = work
+                .protect(&keys[1], outgoing.index(false), length)
+                .expect("protected");
+            assert_eq!(work.packet()[..length], relayed.payload);
+            let ran = lab.in_kernel(&sent.octets());
+            assert_eq!(ran.reason, Reason::Replay);
+        } else {
+            let ran = lab.in_kernel(&sent.octets());
+            assert_eq!(
+                (ran.reason, ran.output),
+                (Reason::Relayed, relayed.octets())
+            );
+            let length = sent.payload.len();
+            work.packet()[..length].copy_from_slice(&sent.payload);
+            let again = work.unprotect(&keys[0], incoming.index(false), length);
+            assert!(matches!(again, Err(CryptError::Index(_))), "{again:?}");
+        }
+    }
+    assert!(by_worker > 300);
+    assert_eq!(incoming.index(false).roc(), 4);
+    assert_eq!(outgoing.index(false).roc(), 5);
+}
+
+/// The second index state is another stream under the same key: its own ROC and window.
+#[test]
+fn the_second_state_is_another_stream() {
+    use relay_abi::{U16, U32, flow::FlowEntry};
+
+    let mut lab = Lab::new();
+    let mut flow = Secured::install(&mut lab, Way::Unprotect, 0, SUITES[0], 0);
+    flow.relays(&mut lab, &packet(60_000, &[1; 30]));
+    flow.relays(&mut lab, &packet(20, &[1; 30]));
+    let states = lab.kernel.streams();
+    let state = states.get(3).expect("a row");
+    // The sequence number began in the upper half, so what came next is of the same turn or the
+    // next, as libsrtp had it too.
+    let first = state.index(false).highest();
+    let mut entry = flow.entry;
+    entry.ssrc_in = U32::new(0x7777_8888);
+    entry.flags = U16::new(entry.flags.get() | FlowEntry::UNPROTECT_SECOND);
+    lab.install(&super::super::lab::key(super::LOCALS[0]), &entry)
+        .expect("a flow");
+    let plain = super::rtp(0x80, 0, 9, 1, 0x7777_8888, &[4; 30]);
+    let input = flow.sent(&plain).octets();
+    let expected = flow.relayed(&plain).octets();
+    assert_eq!(lab.run(&input, 5).output, expected);
+    assert_eq!(state.index(true).highest(), 9);
+    assert_eq!(state.index(false).highest(), first);
+}
