@@ -8,7 +8,7 @@ use crate::shell;
 const PACKAGES: [(&str, &str); 12] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
-    ("make", "builds libsrtp"),
+    ("make", "builds libsrtp and jemalloc"),
     ("pkg-config", "finds OpenSSL"),
     ("clang", "reads libsrtp's headers"),
     ("libssl-dev", "AES for libsrtp"),
