@@ -3,3 +3,4 @@ mod fast_path;
 mod peers;
 mod signalling;
 mod teams;
+mod teams_report;
