@@ -413,7 +413,8 @@ fn configuration(
             text,
             "[[trunk]]\nname = \"{}\"\ninterface = \"{}\"\ntransport = \"udp\"\n\
              listen = \"{sbc}:{SIP_PORT}\"\naddresses = [\"{peer}:{SIP_PORT}\"]\n\
-             allowed_sources = [\"{peer}/32\"]\nlatching = \"relatch-on-reinvite\"\n{}\n",
+             allowed_sources = [\"{peer}/32\"]\nlatching = \"relatch-on-reinvite\"\n\
+             sip.trusted = true\nsip.forwarding = \"diversion\"\n{}\n",
             party.trunk(),
             party.interface(),
             if party == Party::Carrier {
@@ -433,7 +434,7 @@ fn configuration(
              listen = \"{listen}\"\naddresses = [{names}]\nallowed_sources = [\"192.0.2.0/29\"]\n\
              media_sources = [\"192.0.2.0/29\"]\nsrtp = \"require\"\nhold = \"inactive\"\n\
              domain = \"{tenant}\"\ntls.certificate = \"{}\"\ntls.key = \"{}\"\ntls.roots = \"{}\"\n\
-             tls.server_name = \"{}\"\ntls.require_client_certificate = {}\n{}\n",
+             sip.profile = \"teams\"\ntls.server_name = \"{}\"\ntls.require_client_certificate = {}\n{}\n",
             certificate[0].display(),
             certificate[1].display(),
             roots.display(),
