@@ -8,20 +8,17 @@ use crate::shell;
 const PACKAGES: [(&str, &str); 13] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
-    ("make", "builds libsrtp and jemalloc"),
+    ("make", "builds libsrtp"),
     ("pkg-config", "finds OpenSSL"),
     ("clang", "reads libsrtp's headers"),
     ("libssl-dev", "AES for libsrtp"),
-    (
-        "openssl",
-        "makes the RSA keys that Teams' cipher suites want",
-    ),
     ("iproute2", "network namespaces"),
     ("ethtool", "offloads of their interfaces"),
     ("util-linux", "children that end with their parent"),
     ("procps", "looks at processes"),
     ("sip-tester", "SIPp, a peer in the demo and the tests"),
     ("baresip-core", "a peer in the demo and the tests"),
+    ("ffmpeg", "a peer with SRTP in the tests"),
 ];
 
 /// The peer of the benchmarks. Only they install it: on a machine with systemd its service starts

@@ -206,6 +206,9 @@ pub fn prepare<F: SecuredFrame, T: SecuredTables>(
         return Err(Reason::BadRtp);
     }
     let payload_type = check_stream(entry, &header)?;
+    if begins_anew(tables, entry, &header)? {
+        return Err(Reason::SequenceBehind);
+    }
     if plain > LONGEST {
         return Err(Reason::SrtpTooLong);
     }
@@ -245,6 +248,24 @@ pub fn prepare<F: SecuredFrame, T: SecuredTables>(
     resize(frame, &datagram, next_hop, plain + added)
 }
 
+/// Whether a packet in the clear is behind all that may still be protected: so looks a source that
+/// has begun its sequence numbers anew, which a worker finds out.
+#[inline(always)]
+fn begins_anew<T: SecuredTables>(
+    tables: &T,
+    entry: &FlowEntry,
+    header: &RtpHeader,
+) -> Result<bool, Reason> {
+    if entry.has(FlowEntry::UNPROTECT) || !entry.has(FlowEntry::PROTECT) {
+        return Ok(false);
+    }
+    let state = side(tables, entry.protect)?.stream;
+    let index = state.index(entry.has(FlowEntry::PROTECT_SECOND));
+    let sequence = header.sequence.get();
+    let out = sequence.wrapping_add(entry.sequence_offset.get());
+    Ok(index.is_behind(out))
+}
+
 /// The second step: makes an RTP packet of what came in, or finds its checksum right if it is one.
 ///
 /// # Errors
@@ -269,10 +290,13 @@ pub fn unprotect<T: SecuredTables>(
     }
     let Side { row, key, stream } = side(tables, entry.unprotect).or(Err(Reason::KeyChanged))?;
     let index = stream.index(entry.has(FlowEntry::UNPROTECT_SECOND));
-    let length = secured
-        .work
-        .unprotect(key, index, length)
-        .map_err(incoming)?;
+    let length = match secured.work.unprotect(key, index, length) {
+        Ok(length) => length,
+        Err(error) => {
+            stream.refuse();
+            return Err(incoming(error));
+        }
+    };
     if !stream.is_still(row) {
         return Err(Reason::KeyChanged);
     }

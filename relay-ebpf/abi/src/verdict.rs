@@ -84,6 +84,8 @@ reasons! {
     SrtpTooLong = Punt, "srtp-too-long";
     /// The flow's key was being changed.
     KeyChanging = Punt, "key-changing";
+    /// To be protected, and behind all that may still be: so looks a source that begins anew.
+    SequenceBehind = Punt, "sequence-behind";
     /// Not from the pinned peer.
     ForeignSource = Drop, "foreign-source";
     /// Not RTP version 2, or shorter than its own header says (RFC 3550, section A.1).

@@ -131,7 +131,7 @@ impl Served {
             }
             Err(reason) => return Err(reason.into()),
         }
-        if received.hop.limit <= 1 {
+        if received.hop.limit <= 1 && checked != Err(Reason::Held) {
             return Err(Discard::TtlExpired);
         }
 

@@ -29,6 +29,10 @@ pub struct DaemonSettings {
     pub ring_seconds: u32,
     /// The codecs that the contact centre may use, as the configuration writes them.
     pub centre_codecs: &'static str,
+    /// SRTP with the contact centre over IPv4: `off` or `require`.
+    pub centre_srtp: &'static str,
+    /// Whether the kernel may serve SRTP.
+    pub srtp_offload: bool,
 }
 
 impl Default for DaemonSettings {
@@ -39,6 +43,8 @@ impl Default for DaemonSettings {
             centre_transport: "udp",
             ring_seconds: 60,
             centre_codecs: "[]",
+            centre_srtp: "off",
+            srtp_offload: true,
         }
     }
 }
@@ -55,10 +61,11 @@ impl DaemonSettings {
         certificates: &Certificates,
     ) -> String {
         let mut text = format!(
-            "[media]\nports = \"{}\"\nxdp = \"{}\"\n\n[admin]\nmetrics = \"{metrics}\"\n\
+            "[media]\nports = \"{}\"\nxdp = \"{}\"\nsrtp_offload = {}\n\n[admin]\nmetrics = \"{metrics}\"\n\
              socket = \"{}\"\n\n[limits]\ndrain_seconds = 10\nring_seconds = {}\n\n",
             self.ports,
             self.xdp,
+            self.srtp_offload,
             socket.display(),
             self.ring_seconds
         );
@@ -81,7 +88,11 @@ impl DaemonSettings {
             Party::ipv4,
             self.centre_transport,
         );
-        let _ = writeln!(text, "codecs = {}", self.centre_codecs);
+        let _ = writeln!(
+            text,
+            "codecs = {}\nsrtp = \"{}\"",
+            self.centre_codecs, self.centre_srtp
+        );
         trunk(&mut text, centre, "contact-centre-v6", Party::ipv6, "udp");
         trunk(&mut text, Party::Teams, "teams", Party::ipv4, "tls");
         let _ = write!(

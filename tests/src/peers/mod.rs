@@ -1,9 +1,11 @@
-//! The real peers: SIPp and baresip, and the certificates that TLS wants.
+//! The real peers: SIPp, baresip and ffmpeg, and the certificates that TLS wants.
 
 mod baresip;
 mod certificates;
+mod ffmpeg;
 mod sipp;
 
 pub use baresip::{Baresip, BaresipConfig, MediaEncryption, SipTransport};
 pub use certificates::{Certificates, SBC_NAME, TEAMS_NAME};
-pub use sipp::{Scenario, Sipp, SippConfig};
+pub use ffmpeg::Ffmpeg;
+pub use sipp::{SECURED_KEY, SECURED_PORT, Scenario, Sipp, SippConfig};

@@ -15,7 +15,7 @@ use crate::{
 
 mod scenario;
 
-pub use scenario::Scenario;
+pub use scenario::{SECURED_KEY, SECURED_PORT, Scenario};
 
 /// What a SIPp is to do.
 #[derive(Clone, Debug)]

@@ -51,6 +51,17 @@ impl Sighting {
             .unwrap_or_default()
     }
 
+    /// The first SRTP key in the message's SDP (RFC 4568), in base64.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        let line = self
+            .text
+            .lines()
+            .find(|line| line.starts_with("a=crypto:"))?;
+        let key = line.split_once(" inline:")?.1;
+        key.split(['|', ' ', ';']).next()
+    }
+
     /// Where the message's SDP wants audio sent.
     #[must_use]
     pub fn audio(&self) -> Option<SocketAddr> {

@@ -172,6 +172,16 @@ impl<W: SharedWord> IndexState<W> {
         Ok(index)
     }
 
+    /// Whether the packet with this sequence number is older than the window.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_behind(&self, sequence: u16) -> bool {
+        match self.guess(sequence) {
+            Ok(index) => index + WINDOW <= self.highest(),
+            Err(_) => false,
+        }
+    }
+
     /// Whether an index may still be taken.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The media plane as it runs, between two peers in network namespaces of their own.
 
+mod srtp;
+
 use std::{
     collections::BTreeSet,
     io::ErrorKind,

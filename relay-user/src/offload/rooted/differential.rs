@@ -304,7 +304,8 @@ fn kernel_and_memory_agree() {
 fn of_srtp(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::NoSrtp
+        Reason::SequenceBehind
+            | Reason::NoSrtp
             | Reason::SrtpTooLong
             | Reason::KeyChanging
             | Reason::BadChecksum

@@ -19,6 +19,9 @@ pub enum Scenario {
     CallRefused(u16),
     /// Is called: rings, answers, talks, waits for the hang-up.
     Answer,
+    /// Is called: answers with a key of SRTP ([`SECURED_KEY`]) for somebody else's port
+    /// ([`SECURED_PORT`]), waits for the hang-up.
+    AnswerSecured,
     /// Is called: rings, answers, talks, hangs up.
     AnswerAndHangUp,
     /// Is called: answers, agrees to being held and to being resumed, waits for the hang-up.
@@ -73,6 +76,11 @@ impl Scenario {
                 xml.answer();
                 xml.hung_up();
             }
+            Self::AnswerSecured => {
+                xml.ring();
+                xml.answer_with(&secured_answer());
+                xml.hung_up();
+            }
             Self::AnswerAndHangUp => {
                 xml.ring();
                 xml.answer();
@@ -102,6 +110,21 @@ a=rtpmap:101 telephone-event/8000
 a=fmtp:101 0-15
 a=ptime:20
 ";
+/// The key, in base64, of [`Scenario::AnswerSecured`]: nobody else is to hear or play there.
+pub const SECURED_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNk";
+/// The port of [`Scenario::AnswerSecured`].
+pub const SECURED_PORT: u16 = 46_000;
+
+fn secured_answer() -> String {
+    format!(
+        "m=audio {SECURED_PORT} RTP/SAVP 0
+a=rtpmap:0 PCMU/8000
+a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{SECURED_KEY}
+a=ptime:20
+"
+    )
+}
+
 const STRANGE_OFFER: &str = "m=audio [rtpstream_audio_port] RTP/AVP 120
 a=rtpmap:120 X-NOBODY/8000
 ";
@@ -350,7 +373,11 @@ Allow: INVITE, ACK, CANCEL, BYE, OPTIONS
     }
 
     fn answer(&mut self) {
-        self.respond("200 OK", &sdp("1", OFFER, "sendrecv"));
+        self.answer_with(OFFER);
+    }
+
+    fn answer_with(&mut self, media: &str) {
+        self.respond("200 OK", &sdp("1", media, "sendrecv"));
         self.receive("request=\"ACK\"");
         let play = self.play.clone();
         self.text.push_str(&play);

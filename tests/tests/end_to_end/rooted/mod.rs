@@ -1,6 +1,6 @@
 mod damage;
 mod fast_path;
 mod peers;
+mod secured;
 mod signalling;
 mod teams;
-mod teams_report;

@@ -56,8 +56,16 @@ fn a_carrier_calls_a_teams_user() {
     let call = scene.wait_call("eight seconds each way", carried_enough);
     assert_eq!(call.trunks, ["carrier", "teams"]);
     for stream in &call.streams {
-        let reason = stream.reason.as_deref();
-        assert_eq!(reason, Some("srtp-not-loaded"), "{call:?}");
+        assert_eq!(
+            (stream.path.as_str(), &stream.reason),
+            ("xdp", &None),
+            "{call:?}"
+        );
+        let all = stream.packets_xdp + stream.packets_userspace;
+        assert!(
+            stream.packets_xdp * 100 > all * 99,
+            "over 99% by XDP: {call:?}"
+        );
         assert_eq!(stream.lost, 0, "{call:?}");
     }
     teams.hang_up().expect("hung up by the callee");
@@ -71,6 +79,38 @@ fn a_carrier_calls_a_teams_user() {
     assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
     let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
     assert!(comparison.is_same(6.0), "the carrier heard: {comparison}");
+    assert_secret(&scene, [&caller, &callee]);
+}
+
+#[test]
+fn without_the_offload_the_same_call_goes_by_libsrtp() {
+    let scene = Scene::new(&DaemonSettings {
+        srtp_offload: false,
+        ..DaemonSettings::default()
+    });
+    let (caller, callee) = (Melody::new(5, 60), Melody::new(6, 60));
+    let mut teams = scene.teams(true, &callee);
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+16660000",
+        Part {
+            scenario: Scenario::CallAndListen,
+            talk: Duration::ZERO,
+            melody: Some(&caller),
+        },
+    );
+    let call = scene.wait_call("eight seconds each way", carried_enough);
+    for stream in &call.streams {
+        assert_eq!(stream.reason.as_deref(), Some("srtp-off"), "{call:?}");
+        assert_eq!((stream.packets_xdp, stream.lost), (0, 0), "{call:?}");
+    }
+    teams.hang_up().expect("hung up by the callee");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    scene.wait_no_call();
+    let comparison = compare(caller.samples(), &teams.heard()[0]);
+    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
     assert_secret(&scene, [&caller, &callee]);
 }
 
@@ -95,6 +135,10 @@ fn a_teams_user_calls_a_carrier() {
     teams.wait_established(1, LIMIT).expect("answered");
     let call = scene.wait_call("eight seconds each way", carried_enough);
     assert_eq!(call.trunks, ["teams", "carrier"]);
+    assert!(
+        call.streams.iter().all(|stream| stream.path == "xdp"),
+        "{call:?}"
+    );
     assert!(wait_until(LIMIT, || {
         teams
             .heard()

@@ -1,0 +1,148 @@
+//! SRTP that the kernel protects and unprotects, heard and played by ffmpeg.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tests::{
+    daemon::{CallView, DaemonSettings},
+    lab::{Party, Side, wait_until},
+    peers::{Ffmpeg, SECURED_KEY, SECURED_PORT, Scenario},
+    scene::{LIMIT, Part, Scene},
+    sound::{Melody, compare},
+    wire::Sighting,
+};
+
+/// Packets that a stream has carried before it is judged: ten seconds.
+const ENOUGH: u64 = 500;
+
+fn secured() -> Scene {
+    Scene::new(&DaemonSettings {
+        centre_srtp: "require",
+        ..DaemonSettings::default()
+    })
+}
+
+/// Trunkline's offer to the contact centre, when it has come.
+fn offer(scene: &Scene) -> Sighting {
+    let is = |message: &Sighting| message.start_line().starts_with("INVITE");
+    scene.wait_message(Party::ContactCentre, "an INVITE", is);
+    let messages = scene.messages(Party::ContactCentre);
+    messages.into_iter().find(is).expect("it has come")
+}
+
+fn local() -> SocketAddr {
+    SocketAddr::new(Party::ContactCentre.ipv4(Side::Peer), SECURED_PORT)
+}
+
+/// At most so many in a hundred packets are the workers'.
+fn assert_by_kernel(call: &CallView, direction: usize, workers: u64) {
+    let stream = &call.streams[direction];
+    let all = stream.packets_xdp + stream.packets_userspace;
+    assert_eq!(
+        (stream.path.as_str(), &stream.reason),
+        ("xdp", &None),
+        "{call:?}"
+    );
+    assert!(
+        stream.packets_userspace * 100 < all * workers,
+        "less than {workers}% by the workers: {call:?}"
+    );
+    assert_eq!(stream.lost, 0, "{call:?}");
+}
+
+fn carried_enough(call: &CallView, direction: usize) -> bool {
+    call.streams
+        .get(direction)
+        .is_some_and(|stream| stream.packets_xdp + stream.packets_userspace >= ENOUGH)
+}
+
+#[test]
+fn ffmpeg_hears_what_the_kernel_protects() {
+    let scene = secured();
+    let caller = Melody::new(1, 60);
+    let mut called = scene.sipp_called(
+        Party::ContactCentre,
+        Party::ipv4,
+        false,
+        Part {
+            scenario: Scenario::AnswerSecured,
+            talk: Duration::ZERO,
+            melody: None,
+        },
+    );
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+15551000",
+        Part {
+            scenario: Scenario::Call,
+            talk: Duration::from_secs(16),
+            melody: Some(&caller),
+        },
+    );
+    let offer = offer(&scene);
+    let key = offer.key().expect("a key of Trunkline's");
+    let length = Duration::from_secs(8);
+    let mut ffmpeg =
+        Ffmpeg::hears(&scene.lab, Party::ContactCentre, local(), key, length).expect("ffmpeg");
+    let call = scene.wait_call("ten seconds to ffmpeg", |call| carried_enough(call, 0));
+    assert_by_kernel(&call, 0, 1);
+    let heard = ffmpeg.finish(LIMIT).expect("ffmpeg has heard enough");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    called.finish(LIMIT).expect("the callee's scenario");
+    scene.wait_no_call();
+    let comparison = compare(caller.samples(), &heard);
+    assert!(comparison.is_same(6.0), "ffmpeg heard: {comparison}");
+    assert_eq!(refused(&scene), 0.0);
+}
+
+#[test]
+fn what_ffmpeg_plays_is_heard_through_the_kernel() {
+    let scene = secured();
+    let callee = Melody::new(2, 14);
+    let mut called = scene.sipp_called(
+        Party::ContactCentre,
+        Party::ipv4,
+        false,
+        Part {
+            scenario: Scenario::AnswerSecured,
+            talk: Duration::ZERO,
+            melody: None,
+        },
+    );
+    let mut calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+15551000",
+        Part {
+            scenario: Scenario::Call,
+            talk: Duration::from_secs(18),
+            melody: None,
+        },
+    );
+    let remote = offer(&scene).audio().expect("a port of Trunkline's");
+    let _ = scene.wait_call("an answer", |call| call.streams.len() == 2);
+    let centre = Party::ContactCentre;
+    let mut ffmpeg =
+        Ffmpeg::plays(&scene.lab, centre, local(), remote, SECURED_KEY, &callee).expect("ffmpeg");
+    let call = scene.wait_call("ten seconds of ffmpeg", |call| carried_enough(call, 1));
+    // It begins with a burst, which is there before its source is learned.
+    assert_by_kernel(&call, 1, 5);
+    assert!(wait_until(LIMIT, || !ffmpeg.is_running()));
+    ffmpeg.finish(LIMIT).expect("ffmpeg has played all");
+    calling.finish(LIMIT).expect("the caller's scenario");
+    called.finish(LIMIT).expect("the callee's scenario");
+    scene.wait_no_call();
+    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
+    assert!(comparison.is_same(8.0), "the carrier heard: {comparison}");
+    assert_eq!(refused(&scene), 0.0);
+}
+
+/// How many packets of SRTP were refused.
+fn refused(scene: &Scene) -> f64 {
+    scene
+        .daemon
+        .metric(&scene.lab, "trunkline_srtp_failures_total", &[])
+        .expect("metrics")
+}
