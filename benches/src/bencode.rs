@@ -29,6 +29,17 @@ impl Value {
         })
     }
 
+    /// How many entries a dictionary's list of that name has.
+    pub fn length(&self, name: &str) -> Option<usize> {
+        let Self::Dictionary(entries) = self else {
+            return None;
+        };
+        entries.iter().find_map(|(key, value)| match value {
+            Self::List(items) if key == name => Some(items.len()),
+            _ => None,
+        })
+    }
+
     pub fn encode(&self) -> String {
         match self {
             Self::Text(text) => format!("{}:{text}", text.len()),

@@ -1,129 +1,73 @@
-//! The document that the full run writes: the machine, the table, the ratios against what is
-//! wanted of them, and a chart.
+//! The document that the full run writes: the machine, the ratios and figures against what is
+//! wanted of them, charts, and every row.
 
-use std::fmt::Write as _;
-
-use crate::{
-    report::{Report, shown},
-    topology::Machine,
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
 };
 
-/// What a ratio or figure is wanted to be.
-#[derive(Clone, Copy)]
-enum Wanted {
-    AtLeast(f64),
-    AtMost(f64),
+use relay_user::measure::Machine;
+
+use crate::{
+    report::{Report, Row, shown},
+    wanted::{Bound, FIGURES, RATIOS},
+};
+
+/// The file of a chart, beside the page.
+pub fn beside(page: &Path, name: &str) -> PathBuf {
+    let stem = page.file_stem().unwrap_or_default().to_string_lossy();
+    page.with_file_name(format!("{stem}{name}.svg"))
 }
 
-const RATIOS: [(&str, Wanted, &str); 6] = [
-    (
-        "fast_vs_limit_1",
-        Wanted::AtLeast(0.80),
-        "fast path ÷ bare redirect, one flow",
-    ),
-    (
-        "fast_vs_limit_100000",
-        Wanted::AtLeast(0.65),
-        "fast path ÷ bare redirect, 100,000 flows",
-    ),
-    (
-        "fast_vs_rtpengine_rtp",
-        Wanted::AtLeast(15.0),
-        "fast path on one CPU ÷ rtpengine on one, RTP to RTP",
-    ),
-    (
-        "slow_vs_rtpengine_rtp",
-        Wanted::AtLeast(1.7),
-        "slow path ÷ rtpengine, RTP to RTP",
-    ),
-    (
-        "slow_vs_rtpengine_protect",
-        Wanted::AtLeast(1.7),
-        "slow path ÷ rtpengine, RTP to SRTP",
-    ),
-    (
-        "slow_vs_rtpengine_unprotect",
-        Wanted::AtLeast(1.7),
-        "slow path ÷ rtpengine, SRTP to RTP",
-    ),
-];
-
-const FIGURES: [(&str, Wanted, &str); 4] = [
-    (
-        "fast_relay_ns",
-        Wanted::AtMost(120.0),
-        "what the fast path adds to a packet's chain, one flow, ns",
-    ),
-    (
-        "fast_latency_p99_us",
-        Wanted::AtMost(50.0),
-        "fast path's p99 at half of its rate, µs",
-    ),
-    (
-        "slow_latency_p99_us",
-        Wanted::AtMost(500.0),
-        "slow path's p99 at half of its rate, µs",
-    ),
-    (
-        "recovered_loss_percent",
-        Wanted::AtMost(0.1),
-        "loss from one second after an overload, the worst of both paths, %",
-    ),
-];
-
-/// The whole document.
-pub fn document(report: &Report, machine: &Machine, chart: &str) -> String {
+/// The whole document, which will be at `page`.
+pub fn document(report: &Report, machine: &Machine, page: &Path) -> String {
     let mut text = format!(
         "# Benchmarks\n\n\
          One command measured all of this in one run, and wrote this page:\n\n\
          ```\nsudo -E cargo xtask bench\n```\n\n\
-         `--quick` takes fewer and shorter rounds and leaves the page alone; `--json FILE` writes \
-         every row. Machine: {}, {} CPUs, Linux {}. Absolute figures are this machine's; the \
-         ratios, taken within the same round, are the result. Spread says how quiet the machine \
-         was.\n\n## How\n\n{HOW}\n## Ratios\n\n| | median | least | greatest | wanted | |\n\
+         Machine: {}, {} CPUs, Linux {}. Absolute figures are this machine's; the ratios, taken \
+         within the same round, are the result. Spread says how quiet the machine was.\n\n\
+         {REPEAT}\n## How\n\n{HOW}\n## Ratios\n\n| | median | least | greatest | wanted | |\n\
          | --- | ---: | ---: | ---: | --- | --- |\n",
         machine.processor, machine.cpus, machine.kernel
     );
-    for (name, wanted, what) in RATIOS {
-        let found = report.ratios.iter().find(|row| row.name == name);
-        let (values, verdict) = match found {
-            Some(row) => (
-                format!(
-                    "{} | {} | {}",
-                    shown(row.median),
-                    shown(row.min),
-                    shown(row.max)
-                ),
-                verdict(row.median, wanted),
-            ),
-            None => ("not measured | | ".to_owned(), ""),
-        };
+    for wanted in &RATIOS {
+        let found = report.ratios.iter().find(|row| row.name == wanted.name);
+        let median = found.and_then(|row| row.median);
         let _ = writeln!(
             text,
-            "| {what} (`{name}`) | {values} | {} | {verdict} |",
-            told(wanted)
+            "| {} (`{}`) | {} | {} | {} |",
+            wanted.what,
+            wanted.name,
+            found.map_or_else(|| unmeasured(report, wanted.name), values),
+            told(wanted.bound),
+            median.map_or("", |median| verdict(median, wanted.bound))
         );
     }
+    let chart = |name| {
+        let file = beside(page, name);
+        file.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     let _ = write!(
         text,
-        "\n![Rates by flows]({chart})\n\n## Figures\n\n| | measured | wanted | |\n| --- | ---: | --- | --- |\n"
+        "\n![Rates by flows]({})\n\n![Latencies]({})\n\n## Figures\n\n\
+         | | measured | wanted | |\n| --- | ---: | --- | --- |\n",
+        chart(""),
+        chart("-latency"),
     );
-    for (name, wanted, what) in FIGURES {
-        let (value, verdict) = match report.figures.get(name) {
-            Some(value) => (shown(*value), verdict(*value, wanted)),
-            None => ("not measured".to_owned(), ""),
-        };
+    for wanted in &FIGURES {
+        let value = report.figures.get(wanted.name).copied().flatten();
         let _ = writeln!(
             text,
-            "| {what} (`{name}`) | {value} | {} | {verdict} |",
-            told(wanted)
-        );
-    }
-    if let Some(theirs) = report.figures.get("rtpengine_recovered_loss_percent") {
-        let _ = writeln!(
-            text,
-            "| rtpengine's loss after the same overload, % (`rtpengine_recovered_loss_percent`) | {} | | |",
-            shown(*theirs)
+            "| {} (`{}`) | {} | {} | {} |",
+            wanted.what,
+            wanted.name,
+            value.map_or_else(|| unmeasured(report, wanted.name), shown),
+            told(wanted.bound),
+            value.map_or("", |value| verdict(value, wanted.bound))
         );
     }
     text.push_str(
@@ -133,79 +77,74 @@ pub fn document(report: &Report, machine: &Machine, chart: &str) -> String {
     for row in &report.rows {
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} |",
             row.name,
             row.unit,
-            shown(row.median),
-            shown(row.min),
-            shown(row.max),
+            values(row),
             row.rounds
         );
     }
     text
 }
 
+fn values(row: &Row) -> String {
+    match (row.median, row.min, row.max) {
+        (Some(median), Some(min), Some(max)) => {
+            format!("{} | {} | {}", shown(median), shown(min), shown(max))
+        }
+        _ => {
+            let why = row.why.as_deref().unwrap_or("no round came to an end");
+            format!("not measured: {} | | ", plain(why))
+        }
+    }
+}
+
+fn unmeasured(report: &Report, name: &str) -> String {
+    let why = report.not_measured.get(name).map_or("", String::as_str);
+    format!("not measured: {}", plain(why))
+}
+
+/// A reason as a cell of a table.
+fn plain(why: &str) -> String {
+    why.replace('|', "/").replace('\n', " ")
+}
+
+const REPEAT: &str = "\
+`--quick` takes fewer and shorter rounds, about four minutes, and leaves the page alone; `--json \
+FILE` writes every row, ratio and figure. The program behind it is `target/release/bench`: `--only \
+fast,slow` measures parts of it. `cargo bench -p benches` times what sits inside (parsing, \
+rewriting, checksums, SRTP, SDP, SIP, the flow table). `trunkline bench` measures one's own machine \
+and NIC, see [the configuration](configuration.md).
+";
+
 const HOW: &str = "\
 - Two network namespaces are joined by two veth pairs: load → relay → load. Packets are G.711 of 20 ms (160 octets of payload); `--payload` takes another size.
 - Fast path and limit: one CPU makes the packets (live test-run frames, every header written afresh), relays them and counts them. The limit is a bare redirect by device map, which looks nothing up and rewrites nothing. Ours and the limit take turns; 2^21 packets a round.
-- Slow path and rtpengine: 500 calls, the generator on CPU 0, the relay with its receive processing (receive packet steering) on CPU 1, the sink on CPU 2. The highest rate under 0.1% loss is searched for by bisection; a relay that was overloaded is started afresh. rtpengine is Debian's, in userspace, one thread, its calls set up by its own control protocol.
+- SRTP on the fast path (`fast_protect`, `fast_unprotect`): 500 calls set up through the whole media plane, one CPU for all of it, again beside the bare redirect under the same load (`limit_protect`, `limit_unprotect`: what making and counting such packets takes). The packets are protected beforehand, one after the other, and each call sends each of them once, so that no replay window stands in the way; a copy of the packet is part of the chain. A run of which more than 1% did not go by XDP is no result.
+- Slow path and rtpengine: 500 calls, the generator on CPU 0, the relay with its receive processing (receive packet steering) on CPU 1, the sink on CPU 2. The slow path is the whole media plane in a process of its own, with one worker. The highest rate under 0.1% loss is searched for by steps and then by halving; a failed trial is repeated before it is believed, and a relay that was overloaded is started afresh. rtpengine is Debian's, in userspace, one thread, its calls set up by its own control protocol. Rates from two rounds on are looked for around those of the first.
 - Latency is from the generator's clock in the payload to the sink's, at half of each one's rate.
-- Overload: 500 calls at 20,000 packets a second, ten times that for three seconds, or twice the rate that the relay serves if that is more, then 20,000 again; from one second later on losses are counted.
-- The sink hands one frame in 4096 over whole. Addresses, ports, checksums (by a parser that is not ours), RTP fields and payload are compared with what they should be, SRTP is authenticated and decrypted, and a wrong packet ends the run as a failure.
+- Overload (`…_recovered_…`): 500 calls at 20,000 packets a second, ten times that for three seconds, or twice the rate that the relay serves if that is more, then 20,000 again; from one second later on losses are counted. Stop (`…_stopped_…`): the same, with the relay's process stopped for three seconds (SIGSTOP, SIGCONT) at 20,000 packets a second. Each packet carries its time of sending (where SRTP hides the payload, in a header extension): `stale` are those that were sent on later than 200 ms, from the trouble's beginning. `resident` is the change of the process's resident memory, `calls_gone` what it no longer knows of its 500 calls.
+- Calls: SIPp on both sides, on the same CPUs. A call that is not answered within four seconds, or whose BYE is not, has failed. The rate is raised until a call has failed twice over, and then halved towards the last good one.
+- Memory: calls held, half a minute after the last one was set up, so that what SIP remembers of ended transactions is gone.
+- Cost (`…_ns`): the programs by test run, 1,000 times 50 packets, the median; `…_verified` is how many instructions the verifier followed, beside the checked-in value.
+- The sink hands one frame in 4096 over whole. Addresses, ports, checksums (by a parser that is not ours), RTP fields and payload are compared with what they should be, SRTP is authenticated and decrypted, and a wrong packet ends its part of the run as a failure.
 ";
 
-fn told(wanted: Wanted) -> String {
-    match wanted {
-        Wanted::AtLeast(value) => format!("≥ {}", shown(value)),
-        Wanted::AtMost(value) => format!("≤ {}", shown(value)),
+fn told(bound: Bound) -> String {
+    match bound {
+        Bound::AtLeast(value) => format!("≥ {}", shown(value)),
+        Bound::AtMost(value) => format!("≤ {}", shown(value)),
+        Bound::Told => String::new(),
     }
 }
 
-fn verdict(value: f64, wanted: Wanted) -> &'static str {
-    let met = match wanted {
-        Wanted::AtLeast(least) => value >= least,
-        Wanted::AtMost(most) => value <= most,
+fn verdict(value: f64, bound: Bound) -> &'static str {
+    let met = match bound {
+        Bound::AtLeast(least) => value >= least,
+        Bound::AtMost(most) => value <= most,
+        Bound::Told => return "",
     };
     if met { "met" } else { "**not met**" }
-}
-
-/// A chart of the fast path's and the limit's rates against the number of flows, as SVG.
-pub fn chart(report: &Report) -> String {
-    const FLOWS: [u32; 4] = [1, 1_000, 10_000, 100_000];
-    let rates = |who: &str| FLOWS.map(|flows| report.median(&format!("{who}_{flows}")));
-    let all = [
-        ("limit", "#888", rates("limit")),
-        ("fast", "#06c", rates("fast")),
-    ];
-    let most = all
-        .iter()
-        .flat_map(|(_, _, rates)| rates.iter().flatten())
-        .fold(1.0f64, |most, rate| most.max(*rate));
-    let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 320\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"560\" height=\"320\" fill=\"white\"/>\n\
-         <text x=\"20\" y=\"20\">Millions of packets a second on one CPU, by flows</text>\n",
-    );
-    for (index, flows) in FLOWS.iter().enumerate() {
-        let left = 40 + index * 130;
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"305\">{flows}</text>", left + 30);
-        for (place, (who, colour, rates)) in all.iter().enumerate() {
-            let Some(rate) = rates.get(index).copied().flatten() else {
-                continue;
-            };
-            let height = rate / most * 230.0;
-            let (x, y) = (left + place * 50, 285.0 - height);
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{x}\" y=\"{y:.1}\" width=\"44\" height=\"{height:.1}\" fill=\"{colour}\"/>\
-                 <text x=\"{x}\" y=\"{:.1}\">{:.2} {who}</text>",
-                y - 4.0,
-                rate / 1e6
-            );
-        }
-    }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 #[cfg(test)]
@@ -218,21 +157,23 @@ mod tests {
         report.note("fast_1", "packets/s", 4.0);
         report.note("limit_1", "packets/s", 8.0);
         report.ratio("fast_vs_limit_1", "fast_1", "limit_1");
-        report.figures.insert("fast_latency_p99_us", 12.0);
-        report.close();
+        report.skip("fast_protect", "packets/s", "no keys | no rows");
+        report.figure("fast_latency_p99_us", Some(12.0));
+        report.close(|_| false);
         let machine = Machine {
             processor: "a processor".to_owned(),
             cpus: 4,
             kernel: "6.18".to_owned(),
         };
-        let text = document(&report, &machine, "chart.svg");
+        let text = document(&report, &machine, Path::new("docs/page.md"));
         let line = |what: &str| {
             let found = text.lines().find(|line| line.contains(what));
             found.expect("a line").to_owned()
         };
-        assert!(line("`fast_vs_limit_1`").contains("**not met**"));
-        assert!(line("`fast_latency_p99_us`").ends_with("| met |"));
-        assert!(line("`slow_vs_rtpengine_rtp`").contains("not measured"));
-        assert!(chart(&report).contains("0.00 fast"));
+        assert!(line("(`fast_vs_limit_1`)").contains("**not met**"));
+        assert!(line("(`fast_latency_p99_us`)").ends_with("| met |"));
+        assert!(line("(`slow_vs_rtpengine_rtp`)").contains("not measured: it was not asked for"));
+        assert!(line("| `fast_protect`").contains("not measured: no keys / no rows"));
+        assert!(text.contains("(page.svg)") && text.contains("(page-latency.svg)"));
     }
 }

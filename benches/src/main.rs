@@ -1,43 +1,38 @@
 //! `bench`: measures Trunkline beside the bare redirect and a peer, and tells.
 
 mod bencode;
-mod calls;
+mod chart;
+mod cost;
 mod document;
-mod fast;
-mod fast_calls;
-mod judge;
-mod ours;
 mod peer;
+mod rates;
+mod recovery;
 mod report;
 mod signalling;
-mod topology;
-mod trial;
+mod wanted;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
-use calls::Kind;
 use clap::Parser;
-use fast::{Chain, Relay};
-use relay_user::measure::Latencies;
+use relay_user::measure::{self, Failure, Machine, SERVE, Topology};
 use report::Report;
-use topology::{Failure, Family, Machine, Topology};
-use trial::{Bench, Who};
 
-/// Measures packets per second, latency and recovery, beside the bare redirect and rtpengine.
+/// Measures packets per second, latency, recovery and calls, beside the bare redirect and
+/// rtpengine.
 #[derive(Parser)]
 struct Arguments {
-    /// Fewer and shorter rounds: some minutes in all.
+    /// Fewer and shorter rounds: four minutes in all.
     #[arg(long)]
     quick: bool,
     /// Write every row, ratio and figure to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the page for readers to a file, and its chart beside it.
+    /// Write the page for readers to a file, and its charts beside it.
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
-    /// Measure one part alone.
-    #[arg(long, value_enum)]
-    only: Option<Part>,
+    /// Measure these parts alone.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
     /// Octets of RTP payload in each packet; 160 is 20 ms of G.711.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u16).range(16..=440))]
     payload: u16,
@@ -45,32 +40,52 @@ struct Arguments {
 
 /// What can be measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
+pub enum Part {
     /// The fast path beside the bare redirect.
     Fast,
-    /// The slow path beside rtpengine, and the latencies of all three.
+    /// The slow path beside rtpengine.
     Slow,
-    /// What is lost after an overload.
-    Overload,
-    /// Calls set up and torn down, and held.
+    /// What each adds at half of its rate.
+    Latency,
+    /// How each comes out of an overload and a stop.
+    Recovery,
+    /// Calls set up and torn down.
     Calls,
+    /// Calls held.
+    Memory,
+    /// The programs by test run, and SRTP on the host.
+    Cost,
 }
 
 /// How long and how often to measure.
 #[derive(Clone, Copy)]
 pub struct Plan {
+    quick: bool,
     /// Of the fast path.
     rounds: usize,
     /// Of the searches, which take longest.
     searches: usize,
+    latencies: usize,
     packets: u32,
     payload: usize,
     trial: Duration,
 }
 
 fn main() -> ExitCode {
-    match measure(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let mut arguments = std::env::args().skip(1);
+    let done = match (arguments.next().as_deref(), arguments.next()) {
+        (Some(SERVE), Some(service)) => {
+            // It has told whoever started it what went wrong.
+            return match service.parse().and_then(measure::serve) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        _ => measure(&Arguments::parse()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(why) => {
             eprintln!("bench: {why}");
             ExitCode::FAILURE
@@ -78,189 +93,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(arguments: &Arguments) -> Result<(), Failure> {
+/// Measures, and says whether all that was asked for could be.
+fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     let plan = Plan {
+        quick: arguments.quick,
         rounds: 5,
         searches: if arguments.quick { 1 } else { 5 },
+        latencies: if arguments.quick { 1 } else { 5 },
         packets: if arguments.quick { 1 << 19 } else { 1 << 21 },
         payload: usize::from(arguments.payload),
-        trial: Duration::from_millis(if arguments.quick { 700 } else { 2000 }),
+        trial: Duration::from_millis(700),
     };
     let topology = Topology::new()?;
     let mut report = Report::default();
-    let wanted = |part| arguments.only.is_none_or(|only| only == part);
-    if wanted(Part::Fast) {
-        fast_path(&topology, plan, &mut report)?;
-    }
-    if wanted(Part::Slow) {
-        slow_path(&topology, plan, &mut report)?;
-        latencies(&topology, plan, &mut report)?;
-    }
-    if wanted(Part::Overload) {
-        overload(&topology, plan, &mut report)?;
-    }
-    if wanted(Part::Calls) {
-        for rows in [
-            signalling::direct_rows,
-            signalling::signalling_rows,
-            signalling::media_rows,
-            signalling::memory_rows,
-        ] {
-            for row in rows(arguments.quick)? {
-                report.note(row.name, row.unit, row.value);
-                report.figures.insert(row.name, row.value);
-            }
+    let asked = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let parts: [(Part, Measure); 7] = [
+        (Part::Cost, |_, plan, report| cost::cost(plan, report)),
+        (Part::Fast, |topology, plan, report| {
+            rates::fast(topology, plan, report)?;
+            rates::fast_srtp(topology, plan, report);
+            Ok(())
+        }),
+        (Part::Slow, rates::slow),
+        (Part::Latency, rates::latencies),
+        (Part::Recovery, recovery::recovery),
+        (Part::Calls, |_, plan, report| {
+            signalling::rates(plan.quick, |row| take(report, row))
+        }),
+        (Part::Memory, |_, _, report| {
+            signalling::memory(|row| take(report, row))
+        }),
+    ];
+    for (part, measure) in parts.into_iter().filter(|(part, _)| asked(*part)) {
+        let begin = Instant::now();
+        if let Err(why) = measure(&topology, plan, &mut report) {
+            report.fail(part, why.to_string());
         }
+        println!("({part:?} took {:.0} s)", begin.elapsed().as_secs_f64());
     }
-    report.close();
+    let whole = report.close(asked);
     if let Some(file) = &arguments.json {
-        fs::write(file, serde_json::to_vec_pretty(&report)?)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+        write(file, &serde_json::to_vec_pretty(&report)?)?;
     }
     if let Some(file) = &arguments.document {
-        let chart = file.with_extension("svg");
-        let name = chart.file_name().unwrap_or_default().to_string_lossy();
-        let page = document::document(&report, &Machine::here(), &name);
-        fs::write(file, page).map_err(|error| format!("{}: {error}", file.display()))?;
-        fs::write(&chart, document::chart(&report))
-            .map_err(|error| format!("{}: {error}", chart.display()))?;
+        let page = document::document(&report, &Machine::here(), file);
+        write(file, page.as_bytes())?;
+        for (name, svg) in chart::all(&report) {
+            let chart = document::beside(file, name);
+            write(&chart, svg.as_bytes())?;
+        }
     }
-    Ok(())
+    Ok(whole)
 }
 
-/// Each number of flows, ours and the limit in turn.
-fn fast_path(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
-    for _ in 0..plan.rounds {
-        for (family, suffix) in [(Family::V4, ""), (Family::V6, "_ipv6")] {
-            for flows in [1, 1_000, 10_000, 100_000] {
-                if family == Family::V6 && flows != 1 && flows != 100_000 {
-                    continue;
-                }
-                for (relay, name) in [(Relay::Limit, "limit"), (Relay::Trunkline, "fast")] {
-                    let mut chain =
-                        Chain::new(topology, relay, family, flows, plan.payload, false)?;
-                    chain.run(topology, 1 << 17)?;
-                    let run = chain.run(topology, plan.packets)?;
-                    let name = format!("{name}_{flows}{suffix}");
-                    report.note(&name, "packets/s", run.rate());
-                    let lost = (run.sent - run.arrived) as f64 / run.sent as f64;
-                    report.note(&format!("{name}_loss"), "%", lost * 100.0);
-                }
-            }
-        }
+type Measure = fn(&Topology, Plan, &mut Report) -> Result<(), Failure>;
+
+/// A row that is a figure as well.
+fn take(report: &mut Report, row: signalling::Row) {
+    report.note(row.name, row.unit, row.value);
+    if wanted::FIGURES.iter().any(|figure| figure.name == row.name) {
+        report.figure(row.name, Some(row.value));
     }
-    for suffix in ["1", "1000", "10000", "100000", "1_ipv6", "100000_ipv6"] {
-        report.ratio(
-            &format!("fast_vs_limit_{suffix}"),
-            &format!("fast_{suffix}"),
-            &format!("limit_{suffix}"),
-        );
-    }
-    if let (Some(fast), Some(limit)) = (report.median("fast_1"), report.median("limit_1")) {
-        report
-            .figures
-            .insert("fast_relay_ns", 1e9 / fast - 1e9 / limit);
-    }
-    Ok(())
 }
 
-/// Each kind of call, ours and rtpengine in turn.
-fn slow_path(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
-    for _ in 0..plan.searches {
-        for kind in Kind::ALL {
-            for who in [Who::Slow, Who::Rtpengine] {
-                let rate = trial::highest_rate(topology, who, kind, plan.payload, plan.trial)?;
-                let name = format!("{}_{}", who.name(), kind.name());
-                report.note(&name, "packets/s", rate);
-            }
-        }
-    }
-    for kind in Kind::ALL {
-        let kind = kind.name();
-        report.ratio(
-            &format!("slow_vs_rtpengine_{kind}"),
-            &format!("slow_{kind}"),
-            &format!("rtpengine_{kind}"),
-        );
-    }
-    report.ratio("fast_vs_rtpengine_rtp", "fast_1", "rtpengine_rtp");
-    Ok(())
-}
-
-/// What each adds at half of what it serves, from the generator's clock to the sink's.
-fn latencies(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
-    for _ in 0..plan.searches {
-        for who in [Who::Slow, Who::Rtpengine] {
-            let Some(most) = report.median(&format!("{}_rtp", who.name())) else {
-                continue;
-            };
-            let mut bench = Bench::new(topology, who, Kind::Rtp, plan.payload, true)?;
-            let latencies = bench.latencies(most / 2.0, plan.trial)?;
-            note_latencies(report, who.name(), &latencies)?;
-        }
-        if let Some(most) = report.median("fast_1") {
-            let mut chain = Chain::new(
-                topology,
-                Relay::Trunkline,
-                Family::V4,
-                1,
-                plan.payload,
-                true,
-            )?;
-            let latencies = chain.latencies(topology, most / 2.0, plan.trial)?;
-            note_latencies(report, "fast", &latencies)?;
-        }
-    }
-    for (figure, row) in [
-        ("fast_latency_p99_us", "fast_latency_p99"),
-        ("slow_latency_p99_us", "slow_latency_p99"),
-        ("rtpengine_latency_p99_us", "rtpengine_latency_p99"),
-    ] {
-        if let Some(median) = report.median(row) {
-            report.figures.insert(figure, median);
-        }
-    }
-    Ok(())
-}
-
-fn note_latencies(report: &mut Report, who: &str, latencies: &Latencies) -> Result<(), Failure> {
-    for (fraction, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99_9")] {
-        let nanoseconds = latencies
-            .quantile(fraction)
-            .ok_or("no packet carried a time")?;
-        let name = format!("{who}_latency_{name}");
-        report.note(&name, "µs", nanoseconds as f64 / 1000.0);
-    }
-    Ok(())
-}
-
-/// Ten times the load for three seconds, and what is lost from one second later.
-fn overload(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
-    let mut worst = 0.0f64;
-    for (who, kind) in [
-        (Who::Fast, Kind::Rtp),
-        (Who::Slow, Kind::Rtp),
-        (Who::Slow, Kind::Protect),
-        (Who::Slow, Kind::Unprotect),
-        (Who::Rtpengine, Kind::Rtp),
-    ] {
-        let mut bench = Bench::new(topology, who, kind, plan.payload, false)?;
-        // Ten times the load is no overload where the machine serves it.
-        let served = report.median(&format!("{}_{}", who.name(), kind.name()));
-        let lost = bench.recovered(served.unwrap_or(0.0))?;
-        report.note(
-            &format!("{}_{}_recovered_loss", who.name(), kind.name()),
-            "%",
-            lost,
-        );
-        if who == Who::Rtpengine {
-            report
-                .figures
-                .insert("rtpengine_recovered_loss_percent", lost);
-        } else {
-            worst = worst.max(lost);
-        }
-    }
-    report.figures.insert("recovered_loss_percent", worst);
-    Ok(())
+fn write(file: &std::path::Path, content: &[u8]) -> Result<(), Failure> {
+    fs::write(file, content).map_err(|error| format!("{}: {error}", file.display()).into())
 }

@@ -5,14 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::tests::lab::Process;
-use relay_user::media::{SrtpKey, SrtpSuite};
-
-use crate::{
-    bencode::Value,
-    calls::{CALLS, Call, Kind, callee, caller, callers_key, key},
-    topology::{Failure, Family, RELAY_CPU, Topology},
+use ::tests::lab;
+use relay_user::{
+    measure::{
+        Addresses as _, CALLS, Call, Failure, Kind, PAYLOAD_TYPE, Process, RELAY_CPU, Topology,
+        callee, caller, callers_key, key,
+    },
+    media::{Family, SrtpKey, SrtpSuite},
 };
+
+use crate::bencode::Value;
 
 const CONTROL: &str = "127.0.0.1:2223";
 /// How long it may take to answer.
@@ -21,8 +23,29 @@ const SUITE: &str = "AES_CM_128_HMAC_SHA1_80";
 
 /// A running rtpengine with its calls.
 pub struct Rtpengine {
-    pub calls: Vec<Call>,
-    _process: Process,
+    calls: Vec<Call>,
+    control: Control,
+    process: lab::Process,
+}
+
+impl Process for Rtpengine {
+    fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn count(&mut self) -> Result<usize, Failure> {
+        let answer = self.control.ask(Value::Dictionary(vec![
+            ("command".to_owned(), Value::text("list")),
+            ("limit".to_owned(), Value::Text("10000".to_owned())),
+        ]))?;
+        answer
+            .length("calls")
+            .ok_or_else(|| format!("rtpengine lists no calls: {answer:?}").into())
+    }
 }
 
 impl Rtpengine {
@@ -30,21 +53,25 @@ impl Rtpengine {
     ///
     /// # Errors
     /// When it does not start or refuses a call.
-    pub fn start(topology: &Topology, kind: Kind) -> Result<Self, Failure> {
+    pub fn start(topology: &Topology, kind: Kind, family: Family) -> Result<Self, Failure> {
         let mut command = topology.relay.command("taskset");
         command
             .args(["-c", &RELAY_CPU.to_string(), "rtpengine"])
             .args(["--config-file=none", "--foreground", "--log-stderr"])
             .args(["--log-level=3", "--table=-1", "--num-threads=1"])
             .arg(format!("--listen-ng={CONTROL}"))
-            .arg(format!("--interface=in/{}", Family::V4.ours_to_caller()))
-            .arg(format!("--interface=out/{}", Family::V4.ours_to_callee()))
+            .arg(format!("--interface=in/{}", family.ours_to_caller()))
+            .arg(format!("--interface=out/{}", family.ours_to_callee()))
             .args(["--port-min=20000", "--port-max=60000"]);
-        let process = Process::start("rtpengine", command, &std::env::temp_dir())?;
+        let process = lab::Process::start("rtpengine", command, &std::env::temp_dir())?;
         let socket = topology.relay.enter(|| UdpSocket::bind("127.0.0.1:0"))??;
         socket.connect(CONTROL)?;
         socket.set_read_timeout(Some(Duration::from_millis(250)))?;
-        let mut control = Control { socket, cookie: 0 };
+        let mut control = Control {
+            socket,
+            cookie: 0,
+            family,
+        };
         let calls = control
             .until_alive()
             .and_then(|()| {
@@ -55,7 +82,8 @@ impl Rtpengine {
             .map_err(|why| format!("rtpengine: {why}: {}", process.text()))?;
         Ok(Self {
             calls,
-            _process: process,
+            control,
+            process,
         })
     }
 }
@@ -63,6 +91,7 @@ impl Rtpengine {
 struct Control {
     socket: UdpSocket,
     cookie: u64,
+    family: Family,
 }
 
 impl Control {
@@ -115,7 +144,7 @@ impl Control {
             "offer",
             number,
             answered,
-            &sdp(caller(number), offered, callers),
+            &sdp(caller(self.family, number), offered, callers),
         )?;
         let (from, lines) = media(&offer)?;
         let mut protect = None;
@@ -148,7 +177,7 @@ impl Control {
             "answer",
             number,
             offered,
-            &sdp(callee(number), answered, crypto_line),
+            &sdp(callee(self.family, number), answered, crypto_line),
         )?;
         let (local, _) = media(&answer)?;
         Ok(Call {
@@ -192,9 +221,10 @@ fn sdp(at: SocketAddr, protocol: &str, crypto: Option<String>) -> String {
     let ip = at.ip();
     let port = at.port();
     let crypto = crypto.map_or_else(String::new, |line| format!("{line}\r\n"));
+    let family = if at.is_ipv6() { "IP6" } else { "IP4" };
     format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
-         m=audio {port} {protocol} 8\r\na=rtpmap:8 PCMA/8000\r\na=ptime:20\r\n{crypto}a=sendrecv\r\n"
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
+         m=audio {port} {protocol} {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} PCMA/8000\r\na=ptime:20\r\n{crypto}a=sendrecv\r\n"
     )
 }
 
@@ -206,7 +236,8 @@ fn crypto(tag: u32, key: &SrtpKey) -> String {
 fn media(sdp: &str) -> Result<(SocketAddr, Vec<&str>), Failure> {
     let lines: Vec<&str> = sdp.lines().map(str::trim).collect();
     let find = |prefix: &str| lines.iter().find_map(|line| line.strip_prefix(prefix));
-    let ip = find("c=IN IP4 ").and_then(|ip| ip.parse().ok());
+    let ip = find("c=IN IP4 ").or_else(|| find("c=IN IP6 "));
+    let ip = ip.and_then(|ip| ip.parse().ok());
     let port = find("m=audio ")
         .and_then(|rest| rest.split(' ').next())
         .and_then(|port| port.parse().ok());

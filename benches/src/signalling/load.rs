@@ -13,8 +13,8 @@ use super::{
 /// by the kernel before the end.
 const HOLD: u32 = 10;
 const HOLD_WITH_MEDIA: u32 = 200;
-/// How long the last calls may take to end; longer than SIP's own patience of 32 s.
-const PATIENCE: u32 = 45;
+/// How many seconds the last calls may take to end: longer than an answer and an end together.
+const PATIENCE: u32 = 3 * scenario::PATIENCE / 1_000;
 /// What SIPp's sockets hold, in octets.
 const BUFFER: &str = "8388608";
 
@@ -50,8 +50,15 @@ impl Load {
         let (mut caller, _callee) = self.start(stage, hold)?;
         let limit = Duration::from_secs(u64::from(self.calls / self.rate + PATIENCE + 10));
         // It fails when a call has failed; the statistics say so too.
-        let _ = caller.wait(limit)?;
-        outcome(stage, self.rate)
+        if caller.wait(limit).is_err() {
+            // So far behind that it does not look at its clock.
+            return Ok(Outcome {
+                rate: 0.0,
+                failed: u64::from(self.calls),
+                again: 0,
+            });
+        }
+        outcome(stage, self)
     }
 
     /// Starts the callee and the caller; `hold` is how long a call lasts, in milliseconds.
@@ -138,7 +145,7 @@ impl Sipp<'_> {
 }
 
 /// Reads the last line of SIPp's statistics.
-fn outcome(stage: &Stage, offered: u32) -> Result<Outcome, Failure> {
+fn outcome(stage: &Stage, load: Load) -> Result<Outcome, Failure> {
     let path = stage.lab.directory().join("statistics.csv");
     let text = fs::read_to_string(&path)?;
     let mut lines = text.lines();
@@ -155,13 +162,15 @@ fn outcome(stage: &Stage, offered: u32) -> Result<Outcome, Failure> {
     let mut rates: Vec<f64> = rows
         .iter()
         .filter_map(|row| field(row, "CallRate(P)"))
-        .filter(|rate| *rate > f64::from(offered) / 10.0)
+        .filter(|rate| *rate > f64::from(load.rate) / 10.0)
         .collect();
     rates.sort_by(f64::total_cmp);
     let rate = rates.get(rates.len() / 2).copied();
+    // What was cut off at the end of its time is no success either.
+    let unended = f64::from(load.calls) - get("SuccessfulCall(C)")?;
     Ok(Outcome {
         rate: rate.ok_or_else(|| missing("CallRate(P)"))?,
-        failed: get("FailedCall(C)")? as u64,
+        failed: get("FailedCall(C)")?.max(unended) as u64,
         again: get("Retransmissions(C)")? as u64,
     })
 }

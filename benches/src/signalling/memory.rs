@@ -1,8 +1,9 @@
 //! Calls that are held: how many at once, with how many descriptors, and what each takes.
 
-use std::time::Duration;
-
-use tests::lab::wait_until;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     Failure, Media,
@@ -12,8 +13,10 @@ use super::{
 
 /// How long transactions that are over are remembered (RFC 3261, 64 times T1), and some.
 const SETTLE: Duration = Duration::from_secs(36);
-/// How fast calls are set up.
-const RATE: u32 = 1_500;
+/// How fast calls are set up, each second.
+const RATE: u32 = 3_000;
+/// How often it is looked whether all are up.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long SIPp holds them, in milliseconds: longer than anybody looks.
 const FOREVER: u32 = 3_600_000;
 
@@ -53,13 +56,14 @@ pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
         stage.metric("trunkline_calls", &labels).unwrap_or(0.0) as u32
     };
     let limit = Duration::from_secs(u64::from(calls / RATE + 45));
-    if !wait_until(limit, || {
-        std::thread::sleep(Duration::from_secs(1));
-        established() >= calls
-    }) {
-        return Err(format!("of {calls} calls {} are up", established()).into());
+    let begin = Instant::now();
+    while established() < calls {
+        if begin.elapsed() > limit {
+            return Err(format!("of {calls} calls {} are up", established()).into());
+        }
+        thread::sleep(LOOK);
     }
-    std::thread::sleep(SETTLE);
+    thread::sleep(SETTLE);
     let up = established();
     if up < calls {
         return Err(format!("of {calls} calls {up} are still up").into());

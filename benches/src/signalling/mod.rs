@@ -7,7 +7,7 @@ mod memory;
 mod scenario;
 mod stage;
 
-use std::error::Error;
+use std::{error::Error, thread};
 
 use memory::held;
 
@@ -25,61 +25,58 @@ pub struct Row {
     pub value: f64,
 }
 
-pub type Rows = Result<Vec<Row>, Failure>;
-
 const fn row(name: &'static str, unit: &'static str, value: f64) -> Row {
     Row { name, unit, value }
 }
 
-/// The tool alone: `sipp_alone_calls_per_second`.
+/// Calls each second: by the tool alone (`sipp_alone_calls_per_second`), without media
+/// (`calls_per_second_signalling`) and with media offloaded (`calls_per_second_media`), each with
+/// what was added to post-dial delay at half of it.
 ///
 /// # Errors
-/// As [`rate`].
-pub fn direct_rows(quick: bool) -> Rows {
-    let rate = direct(plan(quick, 4_000, 8_000))?;
-    Ok(vec![row("sipp_alone_calls_per_second", "calls/s", rate)])
-}
-
-/// Without media: `calls_per_second_signalling`, and what was added to post-dial delay at half of
-/// it.
-///
-/// # Errors
-/// As [`rate`].
-pub fn signalling_rows(quick: bool) -> Rows {
-    let rate = rate(Media::None, plan(quick, 2_500, 6_500))?;
-    Ok(vec![
-        row(
-            "calls_per_second_signalling",
-            "calls/s",
-            rate.calls_per_second,
-        ),
-        row("post_dial_delay_p50_ms", "ms", rate.delay_p50_ms),
-        row("post_dial_delay_p99_ms", "ms", rate.delay_p99_ms),
-    ])
-}
-
-/// With media: as [`signalling_rows`], under `calls_per_second_media`.
-///
-/// # Errors
-/// As [`rate`], and when the kernel relayed nothing.
-pub fn media_rows(quick: bool) -> Rows {
-    let rate = rate(Media::Offloaded, plan(quick, 500, 2_500))?;
-    Ok(vec![
-        row("calls_per_second_media", "calls/s", rate.calls_per_second),
-        row("post_dial_delay_media_p50_ms", "ms", rate.delay_p50_ms),
-        row("post_dial_delay_media_p99_ms", "ms", rate.delay_p99_ms),
-    ])
+/// When something does not start, when not even the first rate goes without a failed call, or when
+/// the kernel relayed nothing.
+pub fn rates(quick: bool, mut take: impl FnMut(Row)) -> Result<(), Failure> {
+    let plan = |first| RatePlan {
+        first,
+        seconds: if quick { 2 } else { 4 },
+        near: if quick { 1.15 } else { 1.06 },
+    };
+    let direct = Search::new(None, plan(12_000)).run()?;
+    take(row("sipp_alone_calls_per_second", "calls/s", direct.rate));
+    let without = rate(Media::None, plan(5_000))?;
+    take(row(
+        "calls_per_second_signalling",
+        "calls/s",
+        without.calls_per_second,
+    ));
+    take(row("post_dial_delay_p50_ms", "ms", without.delay_p50_ms));
+    take(row("post_dial_delay_p99_ms", "ms", without.delay_p99_ms));
+    let with = rate(Media::Offloaded, plan(1_500))?;
+    take(row(
+        "calls_per_second_media",
+        "calls/s",
+        with.calls_per_second,
+    ));
+    take(row("post_dial_delay_media_p50_ms", "ms", with.delay_p50_ms));
+    take(row("post_dial_delay_media_p99_ms", "ms", with.delay_p99_ms));
+    Ok(())
 }
 
 /// Calls held at once, with a limit of descriptors: few of them and many. The figures are those of
-/// the many.
+/// the many. Both are held at the same time, which memory does not mind.
 ///
 /// # Errors
 /// When not all calls come up or stay up.
-pub fn memory_rows(_quick: bool) -> Rows {
-    let few = held(1_000, DESCRIPTORS)?;
-    let many = held(50_000, DESCRIPTORS)?;
-    Ok(vec![
+pub fn memory(mut take: impl FnMut(Row)) -> Result<(), Failure> {
+    let (few, many) = thread::scope(|scope| {
+        let few = scope.spawn(|| held(1_000, DESCRIPTORS));
+        let many = held(50_000, DESCRIPTORS);
+        (few.join(), many)
+    });
+    let few = few.map_err(|_| "holding calls panicked")??;
+    let many = many?;
+    for row in [
         row(
             "resident_bytes_per_call_1000",
             "octets",
@@ -90,20 +87,14 @@ pub fn memory_rows(_quick: bool) -> Rows {
         row("resident_bytes_per_call", "octets", many.resident_per_call),
         row("map_bytes_per_call", "octets", many.map_per_call),
         row("descriptors_held", "", many.descriptors as f64),
-    ])
+    ] {
+        take(row);
+    }
+    Ok(())
 }
 
 /// The most descriptors of the process while calls are held.
 const DESCRIPTORS: u32 = 20_000;
-
-fn plan(quick: bool, first: u32, last: u32) -> RatePlan {
-    RatePlan {
-        first,
-        step: if quick { 1_000 } else { 500 },
-        last,
-        seconds: if quick { 4 } else { 10 },
-    }
-}
 
 /// What calls carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,17 +105,94 @@ enum Media {
     Offloaded,
 }
 
-/// How the search goes.
+/// How a search goes.
 #[derive(Clone, Copy, Debug)]
 struct RatePlan {
     /// The first rate, in calls a second.
     first: u32,
-    /// By how much it is raised.
-    step: u32,
-    /// Where the search ends without a failed call.
-    last: u32,
     /// How long each rate is held.
     seconds: u32,
+    /// How near it comes, as a ratio.
+    near: f64,
+}
+
+/// By how much the rate is raised until a call fails.
+const STEP: f64 = 1.3;
+/// The failed calls, in percent of those of a second, that are believed at once.
+const FLOOD: u64 = 20;
+/// Where a search gives up, in calls a second.
+const LEAST: f64 = 50.0;
+
+/// The search for the highest rate without a failed call.
+struct Search {
+    /// What calls carry; without it there is the tool alone.
+    media: Option<Media>,
+    plan: RatePlan,
+    stage: Option<Stage>,
+}
+
+impl Search {
+    const fn new(media: Option<Media>, plan: RatePlan) -> Self {
+        Self {
+            media,
+            plan,
+            stage: None,
+        }
+    }
+
+    /// Raises the rate until a call fails, and halves what lies between. A rate that fails is tried
+    /// again before that is believed: a failure on a machine where others work too may be theirs.
+    fn run(&mut self) -> Result<Outcome, Failure> {
+        let (mut best, mut good, mut bad) = (None, None::<f64>, None::<f64>);
+        loop {
+            let offered = match (good, bad) {
+                (Some(good), Some(bad)) if bad / good < self.plan.near => break,
+                (Some(good), Some(bad)) => (good * bad).sqrt(),
+                (Some(good), None) => good * STEP,
+                (None, Some(bad)) => bad / STEP,
+                (None, None) => f64::from(self.plan.first),
+            };
+            if offered < LEAST {
+                return Err(format!("calls fail even at {LEAST} a second").into());
+            }
+            let mut outcome = self.attempt(offered as u32)?;
+            // Where many fail, no other work on the machine is the cause.
+            if (1..FLOOD * u64::from(offered as u32) / 100).contains(&outcome.failed) {
+                self.stage = None;
+                outcome = self.attempt(offered as u32)?;
+            }
+            if outcome.failed > 0 {
+                self.stage = None;
+                bad = Some(offered);
+            } else {
+                good = Some(offered);
+                // SIPp itself may not reach what it is asked for.
+                let behind = outcome.rate < offered * 0.95;
+                best = Some(outcome);
+                if behind {
+                    eprintln!("bench: SIPp reaches {:.0} of {offered:.0}", outcome.rate);
+                    break;
+                }
+            }
+        }
+        best.ok_or_else(|| "no rate went without a failed call".into())
+    }
+
+    /// One rate.
+    fn attempt(&mut self, rate: u32) -> Result<Outcome, Failure> {
+        let (media, seconds) = (self.media.unwrap_or(Media::None), self.plan.seconds);
+        run(self.stage()?, media, rate, seconds)
+    }
+
+    /// Where it goes on: a new one after a failure.
+    fn stage(&mut self) -> Result<&Stage, Failure> {
+        let stage = match (self.stage.take(), self.media) {
+            (Some(stage), _) => stage,
+            (None, Some(media)) => Stage::new(&StageSettings::of(media))?,
+            (None, None) => Stage::direct()?,
+        };
+        Ok(self.stage.insert(stage))
+    }
 }
 
 /// What the search came to.
@@ -139,25 +207,13 @@ struct Rate {
 }
 
 /// The calls each second that Trunkline carries until the first failed call.
-///
-/// # Errors
-/// When something does not start, or when not even the first rate goes without a failed call.
 fn rate(media: Media, plan: RatePlan) -> Result<Rate, Failure> {
-    let stage = Stage::new(&StageSettings::of(media))?;
-    let mut best: Option<Outcome> = None;
-    let mut offered = plan.first;
-    while offered <= plan.last {
-        let outcome = attempt(&stage, media, offered, plan.seconds)?;
-        if outcome.failed > 0 {
-            break;
-        }
-        best = Some(outcome);
-        offered += plan.step;
-    }
-    let best = best.ok_or("calls fail even at the first rate")?;
+    let mut search = Search::new(Some(media), plan);
+    let best = search.run()?;
     let half = (best.rate / 2.0) as u32;
-    let delays = Delays::watch(&stage)?;
-    run(&stage, media, half, plan.seconds)?;
+    let stage = search.stage()?;
+    let delays = Delays::watch(stage)?;
+    run(stage, media, half, plan.seconds)?;
     let delays = delays.finish();
     if media == Media::Offloaded {
         stage.expect_offloaded()?;
@@ -167,35 +223,6 @@ fn rate(media: Media, plan: RatePlan) -> Result<Rate, Failure> {
         delay_p50_ms: delays.percentile(50),
         delay_p99_ms: delays.percentile(99),
     })
-}
-
-/// The same load from SIPp to SIPp with nothing between them: where the tool itself ends.
-///
-/// # Errors
-/// As [`rate`].
-fn direct(plan: RatePlan) -> Result<f64, Failure> {
-    let stage = Stage::direct()?;
-    let mut best = None;
-    let mut offered = plan.first;
-    while offered <= plan.last {
-        let outcome = attempt(&stage, Media::None, offered, plan.seconds)?;
-        if outcome.failed > 0 {
-            break;
-        }
-        best = Some(outcome.rate);
-        offered += plan.step;
-    }
-    best.ok_or_else(|| "SIPp fails by itself at the first rate".into())
-}
-
-/// One rate. A failed one has another chance: the first failure on a machine where others work
-/// too may be theirs.
-fn attempt(stage: &Stage, media: Media, rate: u32, seconds: u32) -> Result<Outcome, Failure> {
-    let outcome = run(stage, media, rate, seconds)?;
-    if outcome.failed == 0 {
-        return Ok(outcome);
-    }
-    run(stage, media, rate, seconds)
 }
 
 fn run(stage: &Stage, media: Media, rate: u32, seconds: u32) -> Result<Outcome, Failure> {

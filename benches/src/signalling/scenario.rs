@@ -5,9 +5,14 @@ use super::Media;
 /// Octets of silence that a call with media plays at a time: 100 ms of G.711.
 pub const SOUND: [u8; 800] = [0xff; 800];
 
+/// How long, in milliseconds, an answer may take, and the end of a call: whoever waits longer has
+/// no call.
+pub const PATIENCE: u32 = 4_000;
+
 /// The caller: calls, holds for as long as it is told, hangs up.
 pub fn caller(media: Media) -> String {
     CALLER
+        .replace("PATIENCE", &PATIENCE.to_string())
         .replace("PLAY", play(media))
         .replace("SDP", &sdp(media))
 }
@@ -64,7 +69,7 @@ SDP
 ]]></send>
 <recv response="100" optional="true"/>
 <recv response="180" optional="true"/>
-<recv response="200" rrs="true"/>
+<recv response="200" rrs="true" timeout="PATIENCE"/>
 <send><![CDATA[
 
 ACK [next_url] SIP/2.0
@@ -94,7 +99,7 @@ Max-Forwards: 70
 Content-Length: 0
 
 ]]></send>
-<recv response="200"/>
+<recv response="200" timeout="PATIENCE"/>
 </scenario>
 "#;
 

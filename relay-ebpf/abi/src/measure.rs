@@ -68,7 +68,9 @@ pub struct Load {
     pub ipv6: u8,
     /// 1 if the first eight octets of the payload are to carry the time of sending.
     pub timed: u8,
-    pub zero: [u8; 2],
+    /// Octets from the end of the RTP header to the time of sending, for the sink.
+    pub time_offset: u8,
+    pub zero: u8,
     /// The headers of flow 0's packet 0, checksums and all.
     pub template_v4: HeadersV4,
     pub template_v6: HeadersV6,
@@ -163,6 +165,27 @@ impl HeadersV6 {
         self.ip.destination = [i, j, k, l, m, n, o, p, q, r, s, t, e, f, g, h];
     }
 }
+
+/// How many prepared packets there is room for: so many each flow of the load may send.
+pub const PREPARED: u32 = 4096;
+/// The longest prepared packet.
+pub const PREPARED_OCTETS: usize = 512;
+/// By how much the generator of prepared packets lengthens a frame. It hands the frame on anew with
+/// that: otherwise a frame that comes back keeps the length that a relay gave it.
+pub const PREPARED_GROWTH: usize = 2;
+
+/// A UDP payload that is sent as it is, by each flow once, and what goes with it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Prepared {
+    pub length: u16,
+    /// The UDP checksum of flow 0's packet.
+    pub checksum: U16,
+    pub zero: [u8; 4],
+    pub octets: [u8; PREPARED_OCTETS],
+}
+
+const _: () = assert!(size_of::<Prepared>() == 520);
 
 /// What one CPU's sink counted.
 #[derive(

@@ -4,9 +4,18 @@
 //! An instance holds one copy of the programs. Interfaces are named in the network namespace of
 //! the calling thread.
 
+mod calls;
+mod chain;
+pub mod costs;
+mod judge;
 mod load;
+mod place;
 mod sender;
+mod served;
+mod serving;
 mod sink;
+mod topology;
+mod trial;
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -15,11 +24,31 @@ use aya::{
     maps::{Array, DevMap, MapData, PerCpuArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
-use zerocopy::{FromZeros as _, transmute};
+use relay_abi::{
+    U16,
+    measure::{HeadersV4, PREPARED_GROWTH, Prepared},
+};
+use zerocopy::{FromBytes as _, FromZeros as _, transmute};
 
+pub use calls::{
+    CALLS, Call, Kind, Offered, PAYLOAD_TYPE, Stamp, Talkers, callee, caller, callers_key, key,
+};
+pub use chain::{CallChain, Chain, Relay, Run};
+pub use judge::{Arrived, expect, judge};
 pub use load::{LoadDescription, Source};
+pub use place::{Place, pin};
 pub use sender::{BURST, Sender, now};
+pub use served::{Process, Served, State};
+pub use serving::{SERVE, Service, serve};
 pub use sink::{Latencies, SinkCounts};
+pub use topology::{
+    Addresses, EGRESS, EGRESS_MAC, GENERATOR, GENERATOR_CPU, GENERATOR_MAC, INGRESS, INGRESS_MAC,
+    Machine, RELAY_CPU, SINK, SINK_CPU, SINK_MAC, Topology,
+};
+pub use trial::{Bench, Recovery, Scene, Search, TROUBLE, Trial};
+
+/// What any part of a measurement may fail with; the text goes to the user.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The object that the build script compiled.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEASURE_OBJECT"));
@@ -51,10 +80,20 @@ fn refused<E: Error>(doing: &str) -> impl FnOnce(E) -> MeasureError {
     }
 }
 
+/// Who makes the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generator {
+    /// The headers are written for each packet; the payload is always the same.
+    Headers,
+    /// Whole packets that were made before.
+    Prepared,
+}
+
 /// The programs, loaded. What is attached comes off when this is dropped.
 pub struct Measure {
     bpf: Ebpf,
     frame: Vec<u8>,
+    load: relay_abi::measure::Load,
 }
 
 impl Measure {
@@ -64,7 +103,7 @@ impl Measure {
     /// When the kernel refuses them; the text says what it said.
     pub fn load() -> Result<Self, MeasureError> {
         let mut bpf = Ebpf::load(OBJECT).map_err(refused("load the measuring programs"))?;
-        for name in ["generate", "limit", "sink"] {
+        for name in ["generate", "generate_prepared", "limit", "sink"] {
             program(&mut bpf, name)?
                 .load()
                 .map_err(refused("load a measuring program"))?;
@@ -72,6 +111,7 @@ impl Measure {
         Ok(Self {
             bpf,
             frame: Vec::new(),
+            load: relay_abi::measure::Load::new_zeroed(),
         })
     }
 
@@ -81,25 +121,65 @@ impl Measure {
     /// When the map cannot be written.
     pub fn set_load(&mut self, load: &LoadDescription) -> Result<(), MeasureError> {
         self.frame = load.frame();
-        self.write_load(load.to_abi())?;
+        self.load = load.to_abi();
+        self.write_load()?;
         let cpus = cpus()?;
         let mut made: PerCpuArray<&mut MapData, u32> = self.map_mut("MADE")?;
         made.set(0, zeros(cpus)?, 0)
             .map_err(refused("reset the generator"))
     }
 
-    /// Tells the sink of a load that others make: whether it carries the time of sending.
+    /// Which packets [`Generator::Prepared`] sends, as frames of flow 0 over IPv4, all of one
+    /// length.
+    ///
+    /// # Errors
+    /// When they are not, or the map cannot be written.
+    pub fn set_prepared(&mut self, frames: &[Vec<u8>]) -> Result<(), MeasureError> {
+        let unfit = || MeasureError("prepared packets are not UDP of one length".to_owned());
+        let first = frames.first().ok_or_else(unfit)?;
+        let shorter = first.len().checked_sub(PREPARED_GROWTH);
+        self.frame = first
+            .get(..shorter.ok_or_else(unfit)?)
+            .ok_or_else(unfit)?
+            .to_vec();
+        self.load.template_v4 = HeadersV4::read_from_prefix(first).map_err(|_| unfit())?.0;
+        self.write_load()?;
+        let mut map: Array<&mut MapData, [u64; size_of::<Prepared>() / 8]> =
+            self.map_mut("PREPARED")?;
+        for (index, frame) in frames.iter().enumerate() {
+            const PAYLOAD: usize = 14 + 20 + 8;
+            let mut prepared = Prepared::new_zeroed();
+            let payload = frame.get(PAYLOAD..).ok_or_else(unfit)?;
+            let octets = prepared.octets.get_mut(..payload.len());
+            octets.ok_or_else(unfit)?.copy_from_slice(payload);
+            prepared.length = payload.len() as u16;
+            let checksum = frame.get(PAYLOAD - 2..).and_then(|rest| rest.first_chunk());
+            prepared.checksum = U16::from_bytes(*checksum.ok_or_else(unfit)?);
+            if frame.len() != first.len() {
+                return Err(unfit());
+            }
+            let value: [u64; size_of::<Prepared>() / 8] = transmute!(prepared);
+            map.set(index as u32, value, 0)
+                .map_err(refused("write a prepared packet"))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the sink of a load that others make: how many octets behind the RTP header is the
+    /// time of sending, if it is carried.
     ///
     /// # Errors
     /// When the map cannot be written.
-    pub fn expect_time(&mut self, timed: bool) -> Result<(), MeasureError> {
+    pub fn expect_time(&mut self, offset: Option<u8>) -> Result<(), MeasureError> {
         let mut load = relay_abi::measure::Load::new_zeroed();
-        load.timed = u8::from(timed);
-        self.write_load(load)
+        load.timed = u8::from(offset.is_some());
+        load.time_offset = offset.unwrap_or_default();
+        self.load = load;
+        self.write_load()
     }
 
-    fn write_load(&mut self, load: relay_abi::measure::Load) -> Result<(), MeasureError> {
-        let value: [u64; size_of::<relay_abi::measure::Load>() / 8] = transmute!(load);
+    fn write_load(&mut self) -> Result<(), MeasureError> {
+        let value: [u64; size_of::<relay_abi::measure::Load>() / 8] = transmute!(self.load);
         let mut map: Array<&mut MapData, [u64; size_of::<relay_abi::measure::Load>() / 8]> =
             self.map_mut("LOAD")?;
         map.set(0, value, 0).map_err(refused("write the load"))
@@ -152,11 +232,15 @@ impl Measure {
     ///
     /// # Errors
     /// When the kernel refuses the run.
-    pub fn generate(&self, packets: u32) -> Result<Duration, MeasureError> {
+    pub fn generate(&self, generator: Generator, packets: u32) -> Result<Duration, MeasureError> {
+        let name = match generator {
+            Generator::Headers => "generate",
+            Generator::Prepared => "generate_prepared",
+        };
         let program: &Xdp = self
             .bpf
-            .program("generate")
-            .ok_or_else(|| MeasureError("the object has no program generate".to_owned()))?
+            .program(name)
+            .ok_or_else(|| MeasureError(format!("the object has no program {name}")))?
             .try_into()
             .map_err(refused("find the generator"))?;
         let begin = std::time::Instant::now();

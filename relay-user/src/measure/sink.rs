@@ -1,7 +1,7 @@
 //! What the sink saw.
 
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use relay_abi::measure::{LATENCY_BUCKETS, Sample, latency_limit};
+use relay_abi::measure::{LATENCY_BUCKETS, Sample, latency_bucket, latency_limit};
 use zerocopy::FromBytes as _;
 
 use super::{Measure, MeasureError, cpus, refused, zeros};
@@ -37,6 +37,13 @@ impl Latencies {
             seen >= wanted
         })?;
         Some(latency_limit(bucket))
+    }
+
+    /// How many packets took longer than so many nanoseconds, to within a sixteenth.
+    #[must_use]
+    pub fn over(&self, nanoseconds: u64) -> u64 {
+        let first = latency_bucket(nanoseconds) + 1;
+        self.0.iter().skip(first).sum()
     }
 }
 
@@ -106,5 +113,29 @@ impl Measure {
                 .map_err(refused("reset the latencies"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_and_what_is_over_a_limit_are_of_the_buckets() {
+        let mut counts = vec![0; LATENCY_BUCKETS];
+        counts[latency_bucket(1_000)] = 98;
+        counts[latency_bucket(50_000)] = 1;
+        counts[latency_bucket(300_000_000)] = 1;
+        let latencies = Latencies(counts);
+        let near = |nanoseconds: Option<u64>, wanted: u64| {
+            nanoseconds.is_some_and(|found| (wanted..wanted + wanted / 8).contains(&found))
+        };
+        assert!(near(latencies.quantile(0.5), 1_000));
+        assert!(near(latencies.quantile(0.99), 50_000));
+        assert!(near(latencies.quantile(0.999), 300_000_000));
+        assert_eq!(latencies.over(200_000_000), 1);
+        assert_eq!(latencies.over(10_000), 2);
+        assert_eq!(latencies.over(500_000_000), 0);
+        assert_eq!(Latencies(vec![0; LATENCY_BUCKETS]).quantile(0.5), None);
     }
 }

@@ -117,8 +117,7 @@ impl Offload {
     }
 
     /// The XDP program, for test runs.
-    #[cfg(test)]
-    pub(super) fn relay_program(&self) -> Option<&Xdp> {
+    pub(crate) fn relay_program(&self) -> Option<&Xdp> {
         self.bpf.as_ref()?.program("relay")?.try_into().ok()
     }
 

@@ -2,16 +2,12 @@
 //! and the relay's, with the ends between which it forwards.
 
 use std::{
-    error::Error,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use nix::{sched::CpuSet, unistd::Pid};
-use tests::lab::{LabError, Namespace};
-
-/// What any part of the harness may fail with; the text goes to the user.
-pub type Failure = Box<dyn Error + Send + Sync>;
+use super::{Failure, Place, pin};
+use crate::media::Family;
 
 /// The generator's end.
 pub const GENERATOR: &str = "gen0";
@@ -35,52 +31,52 @@ pub const RELAY_CPU: usize = 1;
 /// The CPU of the sink where it is not the generator's.
 pub const SINK_CPU: usize = 2;
 
-/// The family of a load's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
+/// The addresses of a load, by family.
+pub trait Addresses {
     /// Where the generated packets come from.
-    pub const fn caller(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2)),
-        }
-    }
-
+    fn caller(self) -> IpAddr;
     /// The relay's first address towards the caller. Flows beyond one address's ports are of the
     /// ones above it.
-    pub const fn ours_to_caller(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
-        }
-    }
-
+    fn ours_to_caller(self) -> IpAddr;
     /// The relay's address towards the callee.
-    pub const fn ours_to_callee(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1)),
-        }
+    fn ours_to_callee(self) -> IpAddr;
+    /// Where the relayed packets go.
+    fn callee(self) -> IpAddr;
+}
+
+impl Addresses for Family {
+    fn caller(self) -> IpAddr {
+        address(self, 1, 2)
     }
 
-    /// Where the relayed packets go.
-    pub const fn callee(self) -> IpAddr {
-        match self {
-            Self::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)),
-            Self::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2)),
+    fn ours_to_caller(self) -> IpAddr {
+        address(self, 1, 1)
+    }
+
+    fn ours_to_callee(self) -> IpAddr {
+        address(self, 2, 1)
+    }
+
+    fn callee(self) -> IpAddr {
+        address(self, 2, 2)
+    }
+}
+
+fn address(family: Family, network: u8, host: u8) -> IpAddr {
+    match (family, network) {
+        (Family::V4, 1) => IpAddr::V4(Ipv4Addr::new(198, 51, 100, host)),
+        (Family::V4, _) => IpAddr::V4(Ipv4Addr::new(203, 0, 113, host)),
+        (Family::V6, _) => {
+            let (network, host) = (u16::from(network), u16::from(host));
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, network, 0, 0, 0, 0, host))
         }
     }
 }
 
 /// The namespaces; dropping it removes them.
 pub struct Topology {
-    pub load: Namespace,
-    pub relay: Namespace,
+    pub load: Place,
+    pub relay: Place,
 }
 
 impl Topology {
@@ -88,10 +84,9 @@ impl Topology {
     ///
     /// # Errors
     /// When `ip` refuses; without root, for one.
-    pub fn new() -> Result<Self, LabError> {
-        let name = format!("tl-{}-bench", std::process::id());
-        let load = Namespace::create(format!("{name}-load"))?;
-        let relay = Namespace::create(format!("{name}-relay"))?;
+    pub fn new() -> Result<Self, Failure> {
+        let load = Place::new()?;
+        let relay = Place::new()?;
         join(
             &load,
             (GENERATOR, GENERATOR_MAC),
@@ -105,15 +100,20 @@ impl Topology {
     }
 
     /// Gives the relay's side addresses and neighbours that need no discovery.
-    fn address(&self) -> Result<(), LabError> {
+    fn address(&self) -> Result<(), Failure> {
         for (interface, ours, theirs, mac) in [
             (
                 INGRESS,
-                Family::ours_to_caller as fn(Family) -> IpAddr,
-                Family::caller as fn(Family) -> IpAddr,
+                Addresses::ours_to_caller as fn(Family) -> IpAddr,
+                Addresses::caller as fn(Family) -> IpAddr,
                 GENERATOR_MAC,
             ),
-            (EGRESS, Family::ours_to_callee, Family::callee, SINK_MAC),
+            (
+                EGRESS,
+                Addresses::ours_to_callee,
+                Addresses::callee,
+                SINK_MAC,
+            ),
         ] {
             for (family, length) in [(Family::V4, 24), (Family::V6, 64)] {
                 let address = format!("{}/{length}", ours(family));
@@ -151,21 +151,12 @@ impl Topology {
     /// When the kernel has no receive packet steering or no threaded NAPI.
     pub fn spread(&self, spread: bool) -> Result<(), Failure> {
         let mask = if spread { 1 << RELAY_CPU } else { 0 };
-        self.relay.run(
-            "sh",
-            &[
-                "-c",
-                &format!("echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"),
-            ],
-        )?;
+        self.relay.run_with_devices(&format!(
+            "echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"
+        ))?;
         let threaded = u8::from(spread);
-        self.load.run(
-            "sh",
-            &[
-                "-c",
-                &format!("echo {threaded} > /sys/class/net/{SINK}/threaded"),
-            ],
-        )?;
+        self.load
+            .run_with_devices(&format!("echo {threaded} > /sys/class/net/{SINK}/threaded"))?;
         Ok(())
     }
 
@@ -176,16 +167,10 @@ impl Topology {
     /// When the kernel cannot.
     pub fn moderate_sink(&self, moderate: bool) -> Result<(), Failure> {
         let (defer, timeout) = if moderate { (1, 20_000) } else { (0, 0) };
-        self.load.run(
-            "sh",
-            &[
-                "-c",
-                &format!(
-                    "echo {defer} > /sys/class/net/{SINK}/napi_defer_hard_irqs && \
-                     echo {timeout} > /sys/class/net/{SINK}/gro_flush_timeout"
-                ),
-            ],
-        )?;
+        self.load.run_with_devices(&format!(
+            "echo {defer} > /sys/class/net/{SINK}/napi_defer_hard_irqs && \
+             echo {timeout} > /sys/class/net/{SINK}/gro_flush_timeout"
+        ))?;
         Ok(())
     }
 
@@ -201,13 +186,13 @@ impl Topology {
             let Some(process) = entry
                 .file_name()
                 .to_str()
-                .and_then(|name| name.parse().ok())
+                .and_then(|name| name.parse::<u32>().ok())
             else {
                 continue;
             };
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             if name.starts_with(&format!("napi/{SINK}")) {
-                pin(Pid::from_raw(process), SINK_CPU)?;
+                pin(process, SINK_CPU)?;
                 self.load
                     .run("chrt", &["--fifo", "--pid", "50", &process.to_string()])?;
                 placed += 1;
@@ -220,23 +205,12 @@ impl Topology {
     }
 }
 
-/// Keeps a thread, or the calling one (`Pid::from_raw(0)`), on one CPU.
-///
-/// # Errors
-/// When there is no such CPU or thread.
-pub fn pin(thread: Pid, cpu: usize) -> Result<(), Failure> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    nix::sched::sched_setaffinity(thread, &set)
-        .map_err(|error| format!("keeping a thread on CPU {cpu}: {error}").into())
-}
-
 fn join(
-    load: &Namespace,
+    load: &Place,
     (near, near_mac): (&str, [u8; 6]),
-    relay: &Namespace,
+    relay: &Place,
     (far, far_mac): (&str, [u8; 6]),
-) -> Result<(), LabError> {
+) -> Result<(), Failure> {
     let near_mac = text(near_mac);
     let far_mac = text(far_mac);
     load.run(
@@ -255,7 +229,7 @@ fn join(
             "address",
             &far_mac,
             "netns",
-            relay.name(),
+            &relay.path().to_string_lossy(),
         ],
     )?;
     // The kernel's own neighbour and router discovery would join the packets counted.

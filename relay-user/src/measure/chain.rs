@@ -1,26 +1,30 @@
 //! The fast path against the bare redirect: the same generator, the same wires, the same sink,
 //! one CPU for all of it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
-use nix::unistd::Pid;
+use etherparse::PacketBuilder;
 use relay_abi::{
     U16, U32,
     flow::{FlowEntry, PayloadTypePair},
     next_hop::NextHop,
 };
-use relay_user::{
-    measure::{self, Latencies, LoadDescription, Measure, Source},
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
-    slow::{endpoint, flow_key},
-};
 
+use super::{
+    Addresses as _, Arrived, CALLS, EGRESS, EGRESS_MAC, Failure, GENERATOR, GENERATOR_CPU,
+    GENERATOR_MAC, Generator, INGRESS, INGRESS_MAC, Kind, Latencies, LoadDescription, Measure,
+    SINK, SINK_MAC, Served, Service, Source, Stamp, Topology, callers_key,
+    calls::{Listener, called, rtp},
+    expect,
+    judge::judge,
+    now, pin,
+    serving::FIRST_PORT as FIRST_CALLS_PORT,
+};
 use crate::{
-    judge::{self, Arrived, expect},
-    topology::{
-        EGRESS, EGRESS_MAC, Failure, Family, GENERATOR, GENERATOR_CPU, GENERATOR_MAC, INGRESS,
-        INGRESS_MAC, SINK, SINK_MAC, Topology, pin,
-    },
+    media::Family,
+    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, interface_index},
+    slow::{endpoint, flow_key},
+    srtp::{Outbound, TRAILER},
 };
 
 /// Flows to one address of ours: the pairs of the media port range.
@@ -50,6 +54,7 @@ pub struct Run {
 
 impl Run {
     /// Packets that arrived in each second.
+    #[must_use]
     pub fn rate(&self) -> f64 {
         self.arrived as f64 / self.took.as_secs_f64()
     }
@@ -81,6 +86,27 @@ fn load(family: Family, flows: u32, payload: usize, timed: bool) -> LoadDescript
         ssrc: SSRC,
         timed,
     }
+}
+
+/// Sends packets through as fast as one CPU does it, and takes the samples.
+fn run(
+    measure: &mut Measure,
+    topology: &Topology,
+    generator: Generator,
+    packets: u32,
+) -> Result<(Run, Vec<Vec<u8>>), Failure> {
+    topology.load.enter(|| {
+        pin(0, GENERATOR_CPU)?;
+        measure.reset_sink()?;
+        let took = measure.generate(generator, packets)?;
+        let arrived = measure.sink_counts()?.packets;
+        let run = Run {
+            sent: u64::from(packets),
+            arrived,
+            took,
+        };
+        Ok((run, measure.samples()?))
+    })?
 }
 
 impl Chain {
@@ -132,22 +158,10 @@ impl Chain {
     /// # Errors
     /// What the kernel refused, or what is wrong with a sample.
     pub fn run(&mut self, topology: &Topology, packets: u32) -> Result<Run, Failure> {
-        let measure = &mut self.measure;
-        let (run, samples) = topology.load.enter(|| {
-            pin(Pid::from_raw(0), GENERATOR_CPU)?;
-            measure.reset_sink()?;
-            let took = measure.generate(packets)?;
-            let arrived = measure.sink_counts()?.packets;
-            let run = Run {
-                sent: u64::from(packets),
-                arrived,
-                took,
-            };
-            Ok::<_, Failure>((run, measure.samples()?))
-        })??;
+        let (run, samples) = run(&mut self.measure, topology, Generator::Headers, packets)?;
         // The bare redirect rewrites nothing that could be wrong.
         if self.relay == Relay::Trunkline {
-            judge::all(&samples, |arrived| self.judge(arrived))?;
+            judge(&samples, |arrived| self.judge(arrived))?;
         }
         Ok(run)
     }
@@ -167,18 +181,18 @@ impl Chain {
         const RUN: u32 = 16;
         let measure = &mut self.measure;
         topology.load.enter(|| {
-            pin(Pid::from_raw(0), GENERATOR_CPU)?;
-            measure.generate(RUN)?;
+            pin(0, GENERATOR_CPU)?;
+            measure.generate(Generator::Headers, RUN)?;
             measure.reset_sink()?;
-            let begin = measure::now();
+            let begin = now();
             let mut sent = 0u64;
             loop {
-                let elapsed = (measure::now() - begin) as f64 / 1e9;
+                let elapsed = (now() - begin) as f64 / 1e9;
                 if elapsed > duration.as_secs_f64() {
                     break;
                 }
                 if elapsed * rate >= (sent + u64::from(RUN)) as f64 {
-                    measure.generate(RUN)?;
+                    measure.generate(Generator::Headers, RUN)?;
                     sent += u64::from(RUN);
                 }
             }
@@ -218,7 +232,7 @@ impl Chain {
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn offload(
+fn offload(
     count: u32,
     flows: impl Iterator<Item = (SocketAddr, FlowEntry)>,
 ) -> Result<Offload, Failure> {
@@ -235,7 +249,7 @@ pub fn offload(
     let mut datapath = offload
         .take_datapath()
         .ok_or_else(|| offload.steps().join("; "))?;
-    let egress = nix::net::if_::if_nametoindex(EGRESS)?;
+    let egress = interface_index(EGRESS).ok_or("the relay has no interface to send by")?;
     datapath.set_device(0, egress)?;
     datapath.set_next_hop(
         0,
@@ -284,4 +298,162 @@ fn trunkline(family: Family, load: &LoadDescription) -> Result<Offload, Failure>
         (local, entry)
     });
     offload(load.flows, flows)
+}
+
+/// The calls with SRTP on one leg, through the whole media plane and the XDP program, with
+/// generator and sink: one CPU for all of it. The packets are made beforehand, since no generator
+/// protects as fast as the program under test; each call sends each of them once and in order, so
+/// that no replay window stands in the way. All calls have the same keys, in rows of their own.
+pub struct CallChain {
+    measure: Measure,
+    /// `None`: the bare redirect, under the same load.
+    relay: Option<Served>,
+    listeners: Vec<Listener>,
+    payload: usize,
+    sent: u32,
+    _limit: Option<Measure>,
+}
+
+/// How many packets a call sends before its path is asked for.
+const LEARNING: u32 = 4;
+
+impl CallChain {
+    /// Sets calls of one kind up, or the bare redirect in their place.
+    ///
+    /// # Errors
+    /// What the kernel refused; that SRTP takes another path than XDP, for one.
+    pub fn new(
+        topology: &Topology,
+        kind: Kind,
+        limit: bool,
+        payload: usize,
+    ) -> Result<Self, Failure> {
+        topology.spread(false)?;
+        topology.moderate_sink(false)?;
+        let family = Family::V4;
+        let load = LoadDescription {
+            destination: SocketAddr::new(family.ours_to_caller(), FIRST_CALLS_PORT),
+            pairs: u32::from(CALLS),
+            ..load(family, u32::from(CALLS), payload, false)
+        };
+        let packets = prepared(kind, &load)?;
+        let measure = topology.load.enter(|| {
+            let mut measure = Measure::load()?;
+            measure.set_load(&load)?;
+            measure.set_prepared(&packets)?;
+            measure.send_by(GENERATOR)?;
+            measure.attach_sink(SINK)?;
+            Ok::<_, Failure>(measure)
+        })??;
+        let mut chain = Self {
+            measure,
+            relay: None,
+            listeners: Vec::new(),
+            payload,
+            sent: 0,
+            _limit: None,
+        };
+        if limit {
+            let limit = topology.relay.enter(|| {
+                let mut limit = Measure::load()?;
+                limit.send_by(EGRESS)?;
+                limit.attach_limit(INGRESS)?;
+                Ok::<_, Failure>(limit)
+            })??;
+            chain._limit = Some(limit);
+            return Ok(chain);
+        }
+        let service = Service {
+            fast: true,
+            kind,
+            family,
+        };
+        let mut relay = Served::start(topology, service)?;
+        // In the order of the callees' ports, as the judge meets them.
+        for call in super::Process::calls(&relay) {
+            chain.listeners.push(Listener::new(family, call)?);
+        }
+        for _ in 0..LEARNING {
+            for _ in 0..10 {
+                chain.send(topology, u32::from(CALLS) / 10)?;
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        relay.wait_until_pinned()?;
+        chain.relay = Some(relay);
+        Ok(chain)
+    }
+
+    fn send(&mut self, topology: &Topology, packets: u32) -> Result<Run, Failure> {
+        self.sent += packets;
+        if self.sent > relay_abi::measure::PREPARED * u32::from(CALLS) {
+            return Err("the prepared packets do not suffice".into());
+        }
+        let (run, samples) = run(&mut self.measure, topology, Generator::Prepared, packets)?;
+        if !self.listeners.is_empty() && (!samples.is_empty() || packets > 100_000) {
+            let (listeners, payload) = (&mut self.listeners, self.payload);
+            judge(&samples, |arrived| {
+                let number = called(arrived.to);
+                let listener = listeners.get_mut(usize::from(number));
+                let listener = listener.ok_or("nobody listens there")?;
+                listener.judge(number, arrived, payload, Stamp::None)
+            })?;
+        }
+        Ok(run)
+    }
+
+    /// Sends `packets` packets through as fast as one CPU does it, and judges the samples: SRTP is
+    /// authenticated and decrypted.
+    ///
+    /// # Errors
+    /// What the kernel refused, what is wrong with a sample, or that more than 1% did not go by the
+    /// XDP program.
+    pub fn run(&mut self, topology: &Topology, packets: u32) -> Result<Run, Failure> {
+        let before = self.relay.as_mut().map(Served::state).transpose()?;
+        let run = self.send(topology, packets)?;
+        let after = self.relay.as_mut().map(Served::state).transpose()?;
+        if let (Some(before), Some(after)) = (before, after) {
+            let xdp = after.xdp - before.xdp;
+            if xdp * 100 < u64::from(packets) * 99 {
+                return Err(format!(
+                    "of {packets} packets {xdp} went by XDP and {} by a worker; lost: {}",
+                    after.userspace - before.userspace,
+                    after.losses
+                )
+                .into());
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// The packets that each flow of `load` sends, as flow 0 sends them: whole frames.
+fn prepared(kind: Kind, load: &LoadDescription) -> Result<Vec<Vec<u8>>, Failure> {
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (load.source.address, load.destination) else {
+        return Err("prepared packets are sent over IPv4".into());
+    };
+    let mut protect = match kind {
+        Kind::Unprotect => Some(Outbound::new(&callers_key())?),
+        Kind::Rtp | Kind::Protect => None,
+    };
+    let mut frames = Vec::new();
+    for sequence in 0..relay_abi::measure::PREPARED {
+        let mut packet = rtp(SSRC, load.payload, Stamp::None);
+        let numbers = packet.get_mut(2..8).ok_or("a packet without a header")?;
+        numbers[..2].copy_from_slice(&(sequence as u16).to_be_bytes());
+        numbers[2..].copy_from_slice(&(sequence * 160).to_be_bytes());
+        if let Some(protect) = &mut protect {
+            let length = packet.len();
+            packet.resize(length + TRAILER, 0);
+            let length = protect.protect(&mut packet, length)?;
+            packet.truncate(length);
+        }
+        let builder = PacketBuilder::ethernet2(load.source.mac, load.destination_mac)
+            .ipv4(from.ip().octets(), to.ip().octets(), 64)
+            .udp(from.port(), to.port());
+        let mut frame = Vec::with_capacity(builder.size(packet.len()));
+        builder.write(&mut frame, &packet)?;
+        frames.push(frame);
+    }
+    Ok(frames)
 }

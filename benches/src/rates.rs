@@ -1,0 +1,262 @@
+//! Packets per second: the fast path beside the bare redirect, the slow path beside rtpengine.
+
+use std::time::Duration;
+
+use relay_user::{
+    measure::{
+        Bench, CallChain, Chain, Failure, Kind, Latencies, Process, Relay, Scene, Search, Served,
+        Service, Stamp, Topology,
+    },
+    media::Family,
+};
+
+use crate::{Plan, peer::Rtpengine, report::Report};
+
+/// Who relays by a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Trunkline's fast path, under a load that is paced.
+    Fast,
+    /// Trunkline's slow path.
+    Slow,
+    Rtpengine,
+}
+
+impl Who {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Slow => "slow",
+            Self::Rtpengine => "rtpengine",
+        }
+    }
+
+    /// Starts the relay alone.
+    fn start<'a>(
+        self,
+        topology: &Topology,
+        kind: Kind,
+        family: Family,
+    ) -> Result<Box<dyn Process + 'a>, Failure> {
+        let fast = self == Self::Fast;
+        Ok(match self {
+            Self::Rtpengine => Box::new(Rtpengine::start(topology, kind, family)?),
+            Self::Fast | Self::Slow => {
+                Box::new(Served::start(topology, Service { fast, kind, family })?)
+            }
+        })
+    }
+
+    /// Sets it up, with the load.
+    pub fn bench(
+        self,
+        topology: &Topology,
+        kind: Kind,
+        family: Family,
+        payload: usize,
+        stamp: Stamp,
+    ) -> Result<Bench<'_>, Failure> {
+        let relay = self.start(topology, kind, family)?;
+        let scene = Scene {
+            fast: self == Self::Fast,
+            kind,
+            family,
+            payload,
+            stamp,
+        };
+        Bench::new(topology, relay, scene)
+    }
+}
+
+/// Each number of flows, ours and the limit in turn.
+pub fn fast(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
+    let mut cases = vec![(Family::V4, 1), (Family::V4, 100_000)];
+    if !plan.quick {
+        cases.extend([
+            (Family::V4, 1_000),
+            (Family::V4, 10_000),
+            (Family::V6, 1),
+            (Family::V6, 100_000),
+        ]);
+    } else {
+        cases.extend([(Family::V4, 1_000), (Family::V4, 10_000)]);
+    }
+    cases.sort_by_key(|(family, flows)| (*family == Family::V6, *flows));
+    for _ in 0..plan.rounds {
+        for (family, flows) in &cases {
+            for (relay, name) in [(Relay::Limit, "limit"), (Relay::Trunkline, "fast")] {
+                let mut chain = Chain::new(topology, relay, *family, *flows, plan.payload, false)?;
+                chain.run(topology, 1 << 17)?;
+                let run = chain.run(topology, plan.packets)?;
+                let name = format!("{name}_{flows}{}", suffix(*family));
+                report.note(&name, "packets/s", run.rate());
+                let lost = (run.sent - run.arrived) as f64 / run.sent as f64;
+                report.note(&format!("{name}_loss"), "%", lost * 100.0);
+            }
+        }
+    }
+    for (family, flows) in &cases {
+        let suffix = suffix(*family);
+        report.ratio(
+            &format!("fast_vs_limit_{flows}{suffix}"),
+            &format!("fast_{flows}{suffix}"),
+            &format!("limit_{flows}{suffix}"),
+        );
+    }
+    if let (Some(fast), Some(limit)) = (report.median("fast_1"), report.median("limit_1")) {
+        report.figure("fast_relay_ns", Some(1e9 / fast - 1e9 / limit));
+    }
+    Ok(())
+}
+
+const fn suffix(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "",
+        Family::V6 => "_ipv6",
+    }
+}
+
+/// The calls with SRTP on one leg through the XDP program, and the bare redirect under the same
+/// load.
+pub fn fast_srtp(topology: &Topology, plan: Plan, report: &mut Report) {
+    for _ in 0..plan.rounds {
+        for kind in [Kind::Protect, Kind::Unprotect] {
+            for (limit, name) in [(true, "limit"), (false, "fast")] {
+                let name = format!("{name}_{}", kind.name());
+                if report.not_measured.contains_key(&name) {
+                    continue;
+                }
+                let ran =
+                    CallChain::new(topology, kind, limit, plan.payload).and_then(|mut chain| {
+                        chain.run(topology, 1 << 16)?;
+                        chain.run(topology, (plan.packets / 2).min(1 << 20))
+                    });
+                match ran {
+                    Ok(run) => {
+                        report.note(&name, "packets/s", run.rate());
+                        let lost = (run.sent - run.arrived) as f64 / run.sent as f64;
+                        report.note(&format!("{name}_loss"), "%", lost * 100.0);
+                    }
+                    Err(why) => report.skip(&name, "packets/s", &why.to_string()),
+                }
+            }
+        }
+    }
+}
+
+/// Each kind of call, ours and rtpengine in turn.
+pub fn slow(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
+    let mut cases = Kind::ALL.map(|kind| (kind, Family::V4)).to_vec();
+    if !plan.quick {
+        cases.push((Kind::Rtp, Family::V6));
+    }
+    for _ in 0..plan.searches {
+        for (kind, family) in &cases {
+            for who in [Who::Slow, Who::Rtpengine] {
+                let name = format!("{}_{}{}", who.name(), kind.name(), suffix(*family));
+                // After the first round it is known where to look.
+                let search = match report.median(&name) {
+                    Some(rate) => Search {
+                        from: rate,
+                        step: 1.05,
+                        near: 1.03,
+                        duration: plan.trial,
+                    },
+                    None => Search {
+                        from: 250_000.0,
+                        step: 1.4,
+                        near: 1.03,
+                        duration: plan.trial,
+                    },
+                };
+                let mut bench = who.bench(topology, *kind, *family, plan.payload, Stamp::None)?;
+                let rate =
+                    search.highest_rate(&mut bench, || who.start(topology, *kind, *family))?;
+                report.note(&name, "packets/s", rate);
+            }
+        }
+    }
+    for (kind, family) in &cases {
+        let case = format!("{}{}", kind.name(), suffix(*family));
+        report.ratio(
+            &format!("slow_vs_rtpengine_{case}"),
+            &format!("slow_{case}"),
+            &format!("rtpengine_{case}"),
+        );
+    }
+    report.ratio("fast_vs_rtpengine_rtp", "fast_1", "rtpengine_rtp");
+    for kind in [Kind::Protect, Kind::Unprotect] {
+        let kind = kind.name();
+        report.ratio(
+            &format!("fast_vs_rtpengine_{kind}"),
+            &format!("fast_{kind}"),
+            &format!("rtpengine_{kind}"),
+        );
+    }
+    Ok(())
+}
+
+/// What each adds at half of what it serves, from the generator's clock to the sink's.
+pub fn latencies(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
+    for _ in 0..plan.latencies {
+        for who in [Who::Slow, Who::Rtpengine] {
+            let Some(most) = report.median(&format!("{}_rtp", who.name())) else {
+                report.skip(
+                    &format!("{}_latency_p99", who.name()),
+                    "µs",
+                    "the rate that it serves is not known",
+                );
+                continue;
+            };
+            let mut bench = who.bench(
+                topology,
+                Kind::Rtp,
+                Family::V4,
+                plan.payload,
+                Stamp::Payload,
+            )?;
+            let latencies = bench.latencies(most / 2.0, plan.trial)?;
+            note_latencies(report, who.name(), &latencies)?;
+        }
+        if let Some(most) = report.median("fast_1") {
+            let mut chain = Chain::new(
+                topology,
+                Relay::Trunkline,
+                Family::V4,
+                1,
+                plan.payload,
+                true,
+            )?;
+            let latencies = chain.latencies(topology, most / 2.0, Duration::from_millis(700))?;
+            note_latencies(report, "fast", &latencies)?;
+        } else {
+            report.skip(
+                "fast_latency_p99",
+                "µs",
+                "the rate that it serves is not known",
+            );
+        }
+    }
+    for (figure, row) in [
+        ("fast_latency_p99_us", "fast_latency_p99"),
+        ("slow_latency_p99_us", "slow_latency_p99"),
+        ("rtpengine_latency_p99_us", "rtpengine_latency_p99"),
+    ] {
+        report.figure(figure, report.median(row));
+        if let Some(why) = report.not_measured.get(row).cloned() {
+            report.not_measured.insert(figure.to_owned(), why);
+        }
+    }
+    Ok(())
+}
+
+fn note_latencies(report: &mut Report, who: &str, latencies: &Latencies) -> Result<(), Failure> {
+    for (fraction, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p99_9")] {
+        let nanoseconds = latencies
+            .quantile(fraction)
+            .ok_or("no packet carried a time")?;
+        let name = format!("{who}_latency_{name}");
+        report.note(&name, "µs", nanoseconds as f64 / 1000.0);
+    }
+    Ok(())
+}
