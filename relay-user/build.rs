@@ -1,5 +1,5 @@
 //! Compiles `relay-ebpf` for the kernel and hands the objects' paths to the crate as
-//! `RELAY_OBJECT`, `MEASURE_OBJECT` and `SRTP_OBJECT`.
+//! `RELAY_OBJECT` and `MEASURE_OBJECT`.
 
 use std::{
     env,
@@ -68,11 +68,7 @@ fn main() {
         }
     }
     let objects = output.join(target).join("release");
-    for (name, variable) in [
-        ("relay", "RELAY_OBJECT"),
-        ("measure", "MEASURE_OBJECT"),
-        ("srtp", "SRTP_OBJECT"),
-    ] {
+    for (name, variable) in [("relay", "RELAY_OBJECT"), ("measure", "MEASURE_OBJECT")] {
         println!(
             "cargo:rustc-env={variable}={}",
             objects.join(name).display()

@@ -121,6 +121,15 @@ impl Offload {
         self.bpf.as_ref()?.program("relay")?.try_into().ok()
     }
 
+    /// The programs for SRTP.
+    #[cfg(test)]
+    pub(super) fn srtp_programs(&self) -> Vec<&Xdp> {
+        SRTP_PROGRAMS
+            .iter()
+            .filter_map(|name| self.bpf.as_ref()?.program(name)?.try_into().ok())
+            .collect()
+    }
+
     fn step(&mut self, text: String) {
         info!("{text}");
         self.steps.push(text);

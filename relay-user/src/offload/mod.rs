@@ -13,6 +13,7 @@ mod map_memory;
 mod memory;
 mod next_hop_table;
 mod shared_rows;
+mod srtp_cost;
 mod steering;
 mod streams;
 
@@ -27,5 +28,6 @@ pub use loader::Offload;
 pub(crate) use loader::interface_index;
 pub use map_memory::{memory, memory_on};
 pub use memory::MemoryDatapath;
+pub use srtp_cost::{SrtpCost, srtp_cost};
 pub use steering::Steering;
 pub use streams::StreamStates;

@@ -147,3 +147,19 @@ fn the_verifier_has_little_to_look_at() {
         .expect("a count, from Linux 5.16 on");
     assert!(verified < 100_000, "{verified} instructions were looked at");
 }
+
+/// The programs for SRTP are long; the half of the limit is theirs.
+#[test]
+fn the_verifier_is_done_with_srtp_at_half_its_limit() {
+    let offload = Offload::load(&config(&[], XdpMode::Native));
+    let programs = offload.srtp_programs();
+    assert_eq!(programs.len(), 2, "{:?}", offload.steps());
+    for program in programs {
+        let information = program.info().expect("information");
+        let verified = information
+            .verified_instruction_count()
+            .expect("a count, from Linux 5.16 on");
+        println!("{:?}: {verified}", information.name_as_str());
+        assert!(verified < 500_000, "{verified} instructions were looked at");
+    }
+}

@@ -8,4 +8,3 @@ mod loading;
 mod namespaces;
 mod packets;
 mod secured;
-mod srtp;

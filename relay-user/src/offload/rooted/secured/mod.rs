@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod bytes;
+mod cost;
 mod differential;
 mod refusals;
 mod shared;
