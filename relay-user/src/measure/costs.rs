@@ -1,36 +1,24 @@
 //! What a packet costs in the programs, by test run, what the verifier followed of them, and what
 //! SRTP costs on the host.
 
-use std::{
-    hint::black_box,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 
-use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{Array, MapData},
-    programs::{TestRun as _, TestRunOptions, Xdp},
-};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use etherparse::PacketBuilder;
 use relay_abi::{
     U16, U32,
     flow::{FlowEntry, PayloadTypePair},
     next_hop::NextHop,
-    srtp::key::{PreparedKey, Tag},
 };
-use zerocopy::transmute;
 
 use super::{
     Failure, Place, Stamp,
     calls::{PAYLOAD_TYPE, rtp},
-    key, refused,
+    refused,
 };
 use crate::{
-    media::SrtpKey,
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
+    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, srtp_cost},
     slow::{endpoint, flow_key},
-    srtp::{Inbound, Outbound, TRAILER},
 };
 
 /// Octets of payload: 20 ms of G.711.
@@ -55,7 +43,7 @@ fn nanoseconds(name: impl Into<String>, value: f64) -> Cost {
 
 /// How many instructions the verifier followed of each program when this was last looked at, and on
 /// which kernel: another may follow more or fewer.
-pub const VERIFIED: [(&str, u32); 3] = [("relay", 0), ("srtp_protect", 0), ("srtp_unprotect", 0)];
+pub const VERIFIED: [(&str, u32); 3] = [("relay", 0), ("relay_srtp", 0), ("relay_srtp_out", 0)];
 pub const VERIFIED_ON: &str = "6.18";
 
 struct Fixture {
@@ -245,106 +233,38 @@ fn verified(name: &str, program: &Xdp) -> Result<Vec<Cost>, Failure> {
     Ok(costs)
 }
 
-static SRTP: &[u8] = include_bytes_aligned!(env!("SRTP_OBJECT"));
-
 /// The nanoseconds of one packet of 160 octets, AES_CM_128_HMAC_SHA1_80, in the kernel and by
 /// libsrtp in userspace, both ways, taken in turn: `xdp_protect_ns`, `libsrtp_protect_ns` and so
-/// on.
+/// on; `xdp_both_ns` is of SRTP to SRTP.
 ///
 /// # Errors
 /// When the kernel refuses the programs.
 pub fn srtp() -> Result<Vec<Cost>, Failure> {
-    let key = key(0x21);
-    let plain = rtp(SSRC, PAYLOAD, Stamp::None);
-    let mut protected = plain.clone();
-    protected.resize(plain.len() + TRAILER, 0);
-    let length = Outbound::new(&key)?.protect(&mut protected, plain.len())?;
-    protected.truncate(length);
-
-    let mut bpf = EbpfLoader::new()
-        .load(SRTP)
-        .map_err(refused("load the SRTP programs"))?;
-    let words: [u64; 46] = transmute!(prepared(&key)?);
-    set(&mut bpf, "KEYS", words)?;
-    let mut saved = [0_u8; 1024];
-    saved[..4].copy_from_slice(&(length as u32).to_ne_bytes());
-    saved
-        .get_mut(4..4 + length)
-        .ok_or("a packet that is too long")?
-        .copy_from_slice(&protected);
-    let words: [u64; 128] = transmute!(saved);
-    set(&mut bpf, "SAVED", words)?;
     let mut costs = Vec::new();
-    for name in ["protect", "unprotect"] {
-        let program = load(&mut bpf, name)?;
-        costs.extend(verified(&format!("srtp_{name}"), program)?);
+    let offload = Offload::load(&OffloadConfig {
+        mode: XdpMode::Native,
+        forced: true,
+        interfaces: Vec::new(),
+        flows: 1,
+        next_hops: 1,
+        srtp_streams: 1,
+        media_ports: 20_000..=20_001,
+        workers: 0,
+    });
+    for (name, program) in offload.srtp_programs() {
+        costs.extend(verified(name, program)?);
     }
-    let [from, to] = ["198.51.100.2:30000", "198.51.100.1:20000"];
-    for (name, payload) in [("protect", &plain), ("unprotect", &protected)] {
-        let frame = frame(from, to, payload)?;
-        let program = load(&mut bpf, &format!("time_{name}"))?;
-        let (verdict, time) = timed(program, &frame, 15, 2_000)?;
-        if verdict != XDP_TX {
-            return Err(format!("{name}: the verdict is {verdict}").into());
-        }
-        costs.push(nanoseconds(format!("xdp_{name}_ns"), time));
-        let theirs = libsrtp(&key)?;
-        let time = if name == "protect" {
-            theirs.0
-        } else {
-            theirs.1
-        };
-        costs.push(nanoseconds(format!("libsrtp_{name}_ns"), time));
+    let cost = srtp_cost()?;
+    for (name, time) in [
+        ("xdp_protect_ns", cost.protect),
+        ("xdp_unprotect_ns", cost.unprotect),
+        ("xdp_both_ns", cost.both),
+        ("libsrtp_protect_ns", cost.libsrtp_protect),
+        ("libsrtp_unprotect_ns", cost.libsrtp_unprotect),
+    ] {
+        costs.push(nanoseconds(name, time as f64));
     }
     Ok(costs)
-}
-
-fn load<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a Xdp, Failure> {
-    let program = super::program(bpf, name)?;
-    program.load().map_err(refused("load an SRTP program"))?;
-    Ok(program)
-}
-
-fn set<T: aya::Pod>(bpf: &mut Ebpf, name: &str, element: T) -> Result<(), Failure> {
-    let map = bpf.map_mut(name).ok_or("the object lacks a map")?;
-    let mut map: Array<&mut MapData, T> = map.try_into()?;
-    map.set(0, element, 0)?;
-    Ok(())
-}
-
-/// A key as the kernel wants it.
-fn prepared(key: &SrtpKey) -> Result<PreparedKey, Failure> {
-    let (master, salt) = key.master.split_first_chunk().ok_or("a short key")?;
-    let salt = salt.first_chunk().ok_or("a short salt")?;
-    PreparedKey::new(master, salt, Tag::Long, &[]).ok_or_else(|| "a key that does not fit".into())
-}
-
-/// The nanoseconds of protecting and of unprotecting by libsrtp.
-fn libsrtp(key: &SrtpKey) -> Result<(f64, f64), Failure> {
-    const PACKETS: u32 = 60_000;
-    let (mut out, mut back) = (Outbound::new(key)?, Inbound::new(key)?);
-    let length = 12 + PAYLOAD;
-    let mut packets: Vec<Vec<u8>> = (0..PACKETS)
-        .map(|sequence| {
-            let mut packet = rtp(SSRC, PAYLOAD, Stamp::None);
-            packet.splice(2..4, (sequence as u16).to_be_bytes());
-            packet.resize(length + TRAILER, 0);
-            packet
-        })
-        .collect();
-    let begin = Instant::now();
-    for packet in &mut packets {
-        black_box(out.protect(packet, length)?);
-    }
-    let protect = begin.elapsed();
-    let begin = Instant::now();
-    for packet in &mut packets {
-        packet.truncate(length + 10);
-        black_box(back.unprotect(packet)?);
-    }
-    let unprotect = begin.elapsed();
-    let each = |time: Duration| time.as_nanos() as f64 / f64::from(PACKETS);
-    Ok((each(protect), each(unprotect)))
 }
 
 #[cfg(test)]

@@ -121,12 +121,11 @@ impl Offload {
         self.bpf.as_ref()?.program("relay")?.try_into().ok()
     }
 
-    /// The programs for SRTP.
-    #[cfg(test)]
-    pub(super) fn srtp_programs(&self) -> Vec<&Xdp> {
+    /// The programs for SRTP that the kernel took, by their names.
+    pub(crate) fn srtp_programs(&self) -> Vec<(&'static str, &Xdp)> {
         SRTP_PROGRAMS
             .iter()
-            .filter_map(|name| self.bpf.as_ref()?.program(name)?.try_into().ok())
+            .filter_map(|name| Some((*name, self.bpf.as_ref()?.program(name)?.try_into().ok()?)))
             .collect()
     }
 

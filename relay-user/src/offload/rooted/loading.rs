@@ -154,12 +154,12 @@ fn the_verifier_is_done_with_srtp_at_half_its_limit() {
     let offload = Offload::load(&config(&[], XdpMode::Native));
     let programs = offload.srtp_programs();
     assert_eq!(programs.len(), 2, "{:?}", offload.steps());
-    for program in programs {
+    for (name, program) in programs {
         let information = program.info().expect("information");
         let verified = information
             .verified_instruction_count()
             .expect("a count, from Linux 5.16 on");
-        println!("{:?}: {verified}", information.name_as_str());
+        println!("{name}: {verified}");
         assert!(verified < 500_000, "{verified} instructions were looked at");
     }
 }
