@@ -23,7 +23,7 @@ use relay_abi::{
     common,
     frame::Frame,
     processor::Processor,
-    relay::{Outcome, relay_any},
+    relay::{Outcome, Relayed, relay_any},
     secured::{self, SecuredScratch},
     tables::Scratch,
     verdict::{Reason, Verdict},
@@ -49,22 +49,17 @@ pub fn relay(context: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let mut maps = Maps { ingress, clock };
-    let outcome: Outcome = match common::relay(&mut packet, &mut maps) {
-        Some(relayed) => {
-            tables::count(reasons, Reason::Relayed, octets);
-            relayed.into()
-        }
-        None => {
-            let outcome = relay_any(&mut packet, &mut maps, scratch);
-            if outcome.reason == Reason::NoSrtp {
-                // SAFETY: the context is the one that the kernel gave. It returns only where the
-                // program was not taken.
-                unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
-            }
-            tables::count(reasons, outcome.reason, octets);
-            outcome
-        }
-    };
+    if let Some(relayed) = common::relay(&mut packet, &mut maps) {
+        tables::count(reasons, Reason::Relayed, octets);
+        return sent(relayed, ingress);
+    }
+    let outcome = relay_any(&mut packet, &mut maps, scratch);
+    if outcome.reason == Reason::NoSrtp {
+        // SAFETY: the context is the one that the kernel gave. It returns only where the program
+        // was not taken.
+        unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
+    }
+    tables::count(reasons, outcome.reason, octets);
     verdict(&outcome, ingress)
 }
 
@@ -149,11 +144,25 @@ fn complete(
 #[inline(always)]
 fn verdict(outcome: &Outcome, ingress: u32) -> u32 {
     match outcome.reason.verdict() {
-        Verdict::Forward if outcome.interface == ingress => xdp_action::XDP_TX,
-        // The device was chosen when the relay asked whether the next hop can be sent by.
-        Verdict::Forward => xdp_action::XDP_REDIRECT,
+        Verdict::Forward => sent(
+            Relayed {
+                interface: outcome.interface,
+                device: outcome.device,
+            },
+            ingress,
+        ),
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Punt | Verdict::Pass => xdp_action::XDP_PASS,
+    }
+}
+
+/// How a frame is sent: the device was chosen when the relay asked whether there is one.
+#[inline(always)]
+fn sent(relayed: Relayed, ingress: u32) -> u32 {
+    if relayed.interface == ingress {
+        xdp_action::XDP_TX
+    } else {
+        xdp_action::XDP_REDIRECT
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
 };
 use relay_abi::{
     clock::Clock,
@@ -72,10 +72,18 @@ impl Tables for Maps<'_> {
     /// as it came and can be punted.
     #[inline(always)]
     fn can_send(&self, interface: u32, device: u32) -> bool {
-        interface == self.ingress
-            || DEVICES
-                .redirect(device, u64::from(xdp_action::XDP_ABORTED))
-                .is_ok()
+        if interface == self.ingress {
+            return true;
+        }
+        // SAFETY: the map is of the kind that the helper takes.
+        let action = unsafe {
+            bpf_redirect_map(
+                (&raw const DEVICES).cast_mut().cast(),
+                device.into(),
+                xdp_action::XDP_ABORTED.into(),
+            )
+        };
+        action == xdp_action::XDP_REDIRECT.into()
     }
 
     #[inline(always)]

@@ -8,4 +8,5 @@ pub mod lab;
 pub mod peers;
 pub mod scene;
 pub mod sound;
+pub mod twin;
 pub mod wire;

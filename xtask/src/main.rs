@@ -5,6 +5,7 @@ mod demo;
 mod fuzz;
 mod setup;
 mod shell;
+mod teams;
 mod test;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Look for inputs that break a parser or the relay.
     Fuzz(fuzz::Arguments),
+    /// Check Trunkline by what Microsoft Teams asks, row by row.
+    TeamsReport(teams::Arguments),
     /// Run every test; without root, those that do without it.
     Test,
 }
@@ -43,6 +46,9 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => setup::setup()
             .and_then(|()| setup::fuzzer())
             .and_then(|()| fuzz::fuzz(&arguments)),
+        Task::TeamsReport(arguments) => {
+            setup::setup().and_then(|()| teams::teams_report(&arguments))
+        }
         Task::Test => setup::setup().and_then(|()| test::test()),
     };
     match done {

@@ -5,13 +5,17 @@ use std::process::Command;
 use crate::shell;
 
 /// Debian's and Ubuntu's packages, with what each is for.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
-    ("make", "builds libsrtp"),
+    ("make", "builds libsrtp and jemalloc"),
     ("pkg-config", "finds OpenSSL"),
     ("clang", "reads libsrtp's headers"),
     ("libssl-dev", "AES for libsrtp"),
+    (
+        "openssl",
+        "makes the RSA keys that Teams' cipher suites want",
+    ),
     ("iproute2", "network namespaces"),
     ("ethtool", "offloads of their interfaces"),
     ("util-linux", "children that end with their parent"),

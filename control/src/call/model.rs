@@ -21,7 +21,7 @@ use crate::{
 /// The most early dialogs of one call: forks of the callee's side.
 pub(super) const EARLY_DIALOGS: usize = 128;
 /// The most INFOs of one call that wait for an answer.
-pub(super) const INFOS: usize = 8;
+pub(super) const INFOS: u8 = 8;
 
 // What a call has only at times is boxed: most calls are up and have none of it.
 #[derive(Debug)]
@@ -42,9 +42,12 @@ pub(super) struct Call {
     /// A new peer that one side has asked us to invite in its place.
     pub(super) transfer: Option<Box<Transfer>>,
     /// INFOs that wait for an answer.
-    pub(super) infos: usize,
+    pub(super) infos: u8,
     pub(super) why: Option<EndReason>,
 }
+
+// The largest piece of a call that is up. One octet more would take the allocator's next size, 1536.
+const _: () = assert!(size_of::<Call>() <= 1280);
 
 /// One leg: a dialog and a media port.
 #[derive(Debug)]

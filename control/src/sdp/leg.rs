@@ -16,16 +16,17 @@ use super::{
 pub(super) struct LegState {
     pub(super) policy: LegPolicy,
     session_id: u64,
-    version: u64,
     /// A digest of the description that bears `version`.
-    written: Option<u64>,
+    written: u64,
+    /// 0 before the first description.
+    version: u32,
+    /// Descriptions received from the leg.
+    pub(super) received: u32,
     /// What each payload type of our descriptions stands for: never changed within a session
     /// (RFC 3264, section 8.3.2).
     pub(super) bound: Box<[Format]>,
     /// One for each suite that was ever offered or chosen; a refresh must not change them.
     keys: Vec<SrtpKey>,
-    /// Descriptions received from the leg.
-    pub(super) received: u32,
 }
 
 impl LegState {
@@ -35,7 +36,7 @@ impl LegState {
             // Some peers read it as a signed number.
             session_id: random.random::<u64>() >> 2,
             version: 0,
-            written: None,
+            written: 0,
             bound: Box::default(),
             keys: Vec::new(),
             received: 0,
@@ -45,13 +46,13 @@ impl LegState {
     /// The body of a description; the version goes up when it says something new (RFC 3264,
     /// section 8).
     pub(super) fn write(&mut self, description: &LocalDescription) -> String {
-        let body = description.write(self.session_id, self.version + 1);
+        let body = description.write(self.session_id, u64::from(self.version) + 1);
         let written = self.digest(&body);
-        if self.written == Some(written) {
-            return description.write(self.session_id, self.version);
+        if self.version > 0 && self.written == written {
+            return description.write(self.session_id, self.version.into());
         }
-        self.written = Some(written);
-        self.version += 1;
+        self.written = written;
+        self.version = self.version.saturating_add(1);
         let named = |bound: &Format| {
             let mut formats = description.formats.iter();
             formats.any(|format| format.payload_type == bound.payload_type)
@@ -61,8 +62,8 @@ impl LegState {
         body
     }
 
-    /// Of what a body says beside its origin, in which the version stands. The session's number
-    /// makes it one that the peer cannot steer.
+    /// Of what a body says beside its origin, in which the version stands. A peer
+    /// that made two alike would mislead itself alone.
     fn digest(&self, body: &str) -> u64 {
         let said = body.split_once("\r\ns=").map_or(body, |(_, said)| said);
         let mut hasher = DefaultHasher::new();

@@ -41,7 +41,7 @@ pub struct LegPolicy {
     pub srtp: SrtpPolicy,
     /// The suites of our offers, in this order; [`LegPolicy::DEFAULT_SUITES`] when there is none.
     /// Offers of the leg may use any suite of [`SrtpSuite::ALL`].
-    pub suites: Vec<SrtpSuite>,
+    pub suites: Box<[SrtpSuite]>,
     pub codecs: CodecFilter,
     /// Whether RTP and RTCP may share a port (RFC 5761): offered, and agreed to when offered.
     pub rtcp_mux: bool,
@@ -61,7 +61,7 @@ impl LegPolicy {
         Self {
             local,
             srtp: SrtpPolicy::Off,
-            suites: Vec::new(),
+            suites: Box::default(),
             codecs: CodecFilter::default(),
             rtcp_mux: true,
             hold: Hold::AsSent,

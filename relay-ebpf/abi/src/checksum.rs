@@ -48,21 +48,89 @@ impl Change {
         }
     }
 
-    /// The header checksum of IPv4 after the change.
+    /// The change in 16 bits, in the machine's order; zero for no change at all.
     #[inline(always)]
     #[must_use]
-    pub fn apply(self, checksum: U16) -> U16 {
-        let old = u16::from_ne_bytes(checksum.to_bytes());
-        let mut sum = self.0 + u64::from(!old);
+    pub fn folded(self) -> u16 {
+        let mut sum = self.0;
         sum = (sum & 0xffff_ffff) + (sum >> 32);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        U16::from_bytes((!(sum as u16)).to_ne_bytes())
+        sum as u16
+    }
+
+    /// The header checksum of IPv4 after the change.
+    #[inline(always)]
+    #[must_use]
+    pub fn apply(mut self, checksum: U16) -> U16 {
+        self.0 += u64::from(!u16::from_ne_bytes(checksum.to_bytes()));
+        U16::from_bytes((!self.folded()).to_ne_bytes())
     }
 
     /// The checksum of UDP after the change. Zero says that the sender made none and stays
     /// (RFC 768); a sum that comes out as zero is sent as all ones.
+    #[inline(always)]
+    #[must_use]
+    pub fn apply_udp(self, checksum: U16) -> U16 {
+        if checksum == U16::ZERO {
+            return checksum;
+        }
+        let new = self.apply(checksum);
+        if new == U16::ZERO {
+            U16::MAX_VALUE
+        } else {
+            new
+        }
+    }
+}
+
+/// What one less in the last bit of a 16-bit field, a wrap for one, is in a sum.
+const ONE_LESS: u16 = u16::from_ne_bytes((!1u16).to_be_bytes());
+
+/// A [`Change`] that is small: at most 2^14 values of 16 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct SmallChange(u32);
+
+impl SmallChange {
+    /// What [`Change::folded`] gave.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(folded: u16) -> Self {
+        Self(folded as u32)
+    }
+
+    /// A 16-bit field at an even offset, in the machine's order, becomes something else that is in
+    /// the sum already.
+    #[inline(always)]
+    pub fn without(&mut self, old: u16) {
+        self.0 += (!old) as u32;
+    }
+
+    /// A 16-bit field at an even offset.
+    #[inline(always)]
+    pub fn half(&mut self, old: [u8; 2], new: [u8; 2]) {
+        self.without(u16::from_ne_bytes(old));
+        self.0 += u16::from_ne_bytes(new) as u32;
+    }
+
+    /// Fields that had an offset added wrapped, so often.
+    #[inline(always)]
+    pub fn wraps(&mut self, times: u32) {
+        self.0 += times * ONE_LESS as u32;
+    }
+
+    /// As [`Change::apply`].
+    #[inline(always)]
+    #[must_use]
+    pub fn apply(mut self, checksum: U16) -> U16 {
+        self.without(u16::from_ne_bytes(checksum.to_bytes()));
+        let sum = (self.0 & 0xffff) + (self.0 >> 16);
+        let sum = sum + (sum >> 16);
+        U16::from_bytes((!(sum as u16)).to_ne_bytes())
+    }
+
+    /// As [`Change::apply_udp`].
     #[inline(always)]
     #[must_use]
     pub fn apply_udp(self, checksum: U16) -> U16 {

@@ -12,7 +12,7 @@ use zerocopy::{
 
 use crate::{
     U16, U32,
-    checksum::Change,
+    checksum::SmallChange,
     frame::Frame,
     headers,
     reception::{self, Arrival},
@@ -112,13 +112,13 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
         if flow.long(flow!(ends)) == ends && flow.word(flow!(ports)) == ports {
             break (flow, version);
         }
-        number = flow.word(flow!(next));
+        number = row::next(flow);
         rows += 1;
     };
     let flags = flow.octet(flow!(flags));
     if flags & CommonFlow::COMMON == 0
         || front.ssrc.get() != flow.word(flow!(ssrc_in))
-        || front.payload_type & 0x7f != flow.octet(flow!(payload_type_in))
+        || front.payload_type & 0x7f != flow.octet(flow!(payload_type))
     {
         return None;
     }
@@ -140,11 +140,13 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
     let ssrc = flow.word(flow!(ssrc_out));
     let timestamp_offset = flow.word(flow!(timestamp_offset));
     let sequence_offset = flow.half(flow!(sequence_offset));
-    let payload_type = flow.octet(flow!(payload_type_out));
+    let payload_type_change = flow.octet(flow!(payload_type_change));
+    let mut header = SmallChange::new(flow.half(flow!(header_change)));
+    let mut datagram = SmallChange::new(flow.half(flow!(datagram_change)));
     let service = flow.octet(flow!(service));
     let counters = flow.word(flow!(counters));
     let generation = flow.word(flow!(generation));
-    let clock_rate = flow.word(flow!(clock_rate));
+    let units = flow.word(flow!(units));
     if !flow.is_still(version) || !next_hop.is_still(next_hop_version) {
         return None;
     }
@@ -152,10 +154,6 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
     front.link.set(link);
     front.link_end.set(link_end);
 
-    let mut change = Change::default();
-    change.long(ends, ends_out);
-    front.ends.set(ends_out);
-    let mut header = change;
     if flags & CommonFlow::SET_SERVICE != 0 {
         let [a, b, c, old] = front.kind.get().to_ne_bytes();
         let new = service | (old & 0b11);
@@ -163,29 +161,25 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
         front.kind.set(u32::from_ne_bytes([a, b, c, new]));
     }
     // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
-    header.native(front.fragment.get(), DO_NOT_FRAGMENT);
+    let fragment = front.fragment.get();
+    header.without(fragment as u16);
+    header.without((fragment >> 16) as u16);
     front.fragment.set(DO_NOT_FRAGMENT);
-    // The TTL is a half's first octet: one less of it, whatever the protocol beside it.
-    header.half([1, 0], [0, 0]);
     front.ttl -= 1;
     front.checksum = header.apply(front.checksum);
-
-    change.native(ports, ports_out);
+    front.ends.set(ends_out);
     front.ports.set(ports_out);
-    let second = (front.payload_type & 0x80) | payload_type;
-    change.half([0x80, front.payload_type], [0x80, second]);
-    front.payload_type = second;
-    let sequence = front.sequence;
-    let sequence_out = U16::new(sequence.get().wrapping_add(sequence_offset));
-    change.half(sequence.to_bytes(), sequence_out.to_bytes());
-    front.sequence = sequence_out;
-    let timestamp = front.timestamp;
-    let timestamp_out = U32::new(timestamp.get().wrapping_add(timestamp_offset));
-    change.word(timestamp.to_bytes(), timestamp_out.to_bytes());
-    front.timestamp = timestamp_out;
-    change.native(front.ssrc.get(), ssrc);
+
+    front.payload_type ^= payload_type_change;
+    let sequence = front.sequence.get();
+    let sequence_out = sequence as u32 + sequence_offset as u32;
+    front.sequence = U16::new(sequence_out as u16);
+    let timestamp = front.timestamp.get();
+    let timestamp_out = timestamp as u64 + timestamp_offset as u64;
+    front.timestamp = U32::new(timestamp_out as u32);
     front.ssrc.set(ssrc);
-    front.udp_checksum = change.apply_udp(front.udp_checksum);
+    datagram.wraps((sequence_out >> 16) + (timestamp_out >> 32) as u32);
+    front.udp_checksum = datagram.apply_udp(front.udp_checksum);
 
     let now = tables.now();
     if let Some(counters) = tables.counters(counters) {
@@ -194,11 +188,11 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
             udp_length as u64 - 8,
             &Arrival {
                 generation,
-                ticks: reception::ticks(now, clock_rate),
-                sequence: sequence.get(),
-                timestamp: timestamp.get(),
-                sequence_out: sequence_out.get(),
-                timestamp_out: timestamp_out.get(),
+                ticks: reception::ticks_by(now, units as u64),
+                sequence,
+                timestamp,
+                sequence_out: sequence_out as u16,
+                timestamp_out: timestamp_out as u32,
             },
         );
     }

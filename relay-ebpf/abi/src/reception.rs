@@ -59,10 +59,23 @@ pub struct Arrival {
 #[inline(always)]
 #[must_use]
 pub fn ticks(nanoseconds: u64, clock_rate: u32) -> u32 {
+    ticks_by(nanoseconds, units(clock_rate))
+}
+
+/// The units of an RTP clock of `clock_rate` hertz in 256 ns, times 2^32.
+#[inline(always)]
+#[must_use]
+pub const fn units(clock_rate: u32) -> u64 {
     // 2^70 ÷ 10^9: what makes of hertz the units in 256 ns, times 2^62.
     const SCALE: u64 = 1_180_591_620_717;
-    let per_256ns = (clock_rate as u64).wrapping_mul(SCALE) >> 30;
-    ((nanoseconds >> 8).wrapping_mul(per_256ns) >> 32) as u32
+    (clock_rate as u64).wrapping_mul(SCALE) >> 30
+}
+
+/// [`ticks`], of a clock with these [`units`].
+#[inline(always)]
+#[must_use]
+pub fn ticks_by(nanoseconds: u64, units: u64) -> u32 {
+    ((nanoseconds >> 8).wrapping_mul(units) >> 32) as u32
 }
 
 impl Reception {

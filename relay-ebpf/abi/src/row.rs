@@ -13,8 +13,11 @@ use zerocopy::{
 };
 
 use crate::{
+    checksum::Change,
     flow::{Address, FlowEntry, FlowKey},
+    headers,
     next_hop::NextHop,
+    reception,
     shared::Shared,
 };
 
@@ -26,26 +29,32 @@ use crate::{
 pub struct CommonFlow {
     /// [`Shared::version`].
     pub version: u32,
-    /// The number of the next row with the same bucket, 0 behind the last one.
-    pub next: u32,
-    /// The last four octets of the peer's address, then of the local one.
-    pub ends: NativeU64,
     /// The peer's port, then the local one.
     pub ports: NativeU32,
-    /// As `ports`, of packets that leave.
-    pub ports_out: NativeU32,
+    /// The last four octets of the peer's address, then of the local one.
+    pub ends: NativeU64,
     /// As `ends`, of packets that leave.
     pub ends_out: NativeU64,
+    /// As `ports`, of packets that leave.
+    pub ports_out: NativeU32,
     pub ssrc_in: NativeU32,
     pub ssrc_out: NativeU32,
     pub timestamp_offset: u32,
     pub counters: u32,
     pub generation: u32,
-    pub clock_rate: u32,
+    /// [`reception::units`] of the clock rate.
+    pub units: u32,
     pub sequence_offset: u16,
     pub next_hop: u16,
-    pub payload_type_in: u8,
-    pub payload_type_out: u8,
+    /// What the addresses, one hop less and the forbidden fragmentation change in the IPv4
+    /// header's sum; the identification and the fragment field that go are still to be added.
+    pub header_change: u16,
+    /// What the addresses, the ports and the RTP header change in the datagram's sum, as long as
+    /// neither the sequence number nor the timestamp wraps.
+    pub datagram_change: u16,
+    pub payload_type: u8,
+    /// The bits by which the payload type that leaves is another.
+    pub payload_type_change: u8,
     /// A set of this type's constants.
     pub flags: u8,
     /// The code point, as it stands in the header.
@@ -61,7 +70,6 @@ impl CommonFlow {
 }
 
 const ENTRY_WORDS: usize = size_of::<FlowEntry>() / 8;
-const SPARE: usize = 192 - 64 - size_of::<FlowEntry>() - 12;
 
 /// A row of the flow table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -71,7 +79,8 @@ pub struct FlowRow {
     entry: [u64; ENTRY_WORDS],
     /// The first twelve octets of the local address.
     local: [u32; 3],
-    spare: [u8; SPARE],
+    /// The number of the next row with the same bucket, 0 behind the last one.
+    pub next: u32,
 }
 
 /// A flow entry, copied out of its row.
@@ -91,10 +100,8 @@ pub type Buckets = [u32; 16];
 #[inline(always)]
 #[must_use]
 pub fn bucket(address: u32, port: u16) -> u32 {
-    let mut place = address.wrapping_mul(0x9e37_79b1);
-    // Addresses at any one distance would else meet again and again.
-    place = (place ^ (place >> 15)).wrapping_mul(0x85eb_ca77);
-    (place >> 12).wrapping_add(port.rotate_right(1) as u32)
+    let place = address.wrapping_mul(0x9e37_79b1) >> 12;
+    place.wrapping_add(port.rotate_right(1) as u32)
 }
 
 /// The address as [`bucket`] takes it.
@@ -132,30 +139,53 @@ impl FlowRow {
         let [from_a, from_b] = entry.from.port.to_bytes();
         let [to_a, to_b] = entry.to.port.to_bytes();
         let [local @ .., _]: [u32; 4] = transmute!(key.local.address.0);
+        let ends = pair(&entry.peer.address, &key.local.address);
+        let ends_out = pair(&entry.from.address, &entry.to.address);
+        let ports = NativeU32::from_bytes([peer_a, peer_b, local_a, local_b]);
+        let ports_out = NativeU32::from_bytes([from_a, from_b, to_a, to_b]);
+        let payload_types = &entry.payload_types[0];
+
+        let mut datagram = Change::default();
+        datagram.address(&entry.peer.address, &entry.from.address);
+        datagram.address(&key.local.address, &entry.to.address);
+        datagram.native(ports.get(), ports_out.get());
+        datagram.word(entry.ssrc_in.to_bytes(), entry.ssrc_out.to_bytes());
+        datagram.half(
+            [0x80, payload_types.incoming],
+            [0x80, payload_types.outgoing],
+        );
+        datagram.half([0; 2], entry.sequence_offset.to_bytes());
+        datagram.word([0; 4], entry.timestamp_offset.to_bytes());
+        let mut header = Change::default();
+        header.long(ends.get(), ends_out.get());
+        // The TTL is a half's first octet: one less of it, whatever the protocol beside it.
+        header.half([1, 0], [0, 0]);
+        header.half([0xff; 2], headers::DO_NOT_FRAGMENT.to_be_bytes());
         Self {
             common: CommonFlow {
                 version: 0,
-                next: 0,
-                ends: pair(&entry.peer.address, &key.local.address),
-                ports: NativeU32::from_bytes([peer_a, peer_b, local_a, local_b]),
-                ports_out: NativeU32::from_bytes([from_a, from_b, to_a, to_b]),
-                ends_out: pair(&entry.from.address, &entry.to.address),
+                ends,
+                ports,
+                ports_out,
+                ends_out,
                 ssrc_in: NativeU32::from_bytes(entry.ssrc_in.to_bytes()),
                 ssrc_out: NativeU32::from_bytes(entry.ssrc_out.to_bytes()),
                 timestamp_offset: entry.timestamp_offset.get(),
                 counters: entry.counters.get(),
                 generation: entry.generation.get(),
-                clock_rate: entry.clock_rate.get(),
+                units: reception::units(entry.clock_rate.get()) as u32,
                 sequence_offset: entry.sequence_offset.get(),
                 next_hop: entry.next_hop.get() as u16,
-                payload_type_in: entry.payload_types[0].incoming,
-                payload_type_out: entry.payload_types[0].outgoing,
+                header_change: header.folded(),
+                datagram_change: datagram.folded(),
+                payload_type: payload_types.incoming,
+                payload_type_change: payload_types.incoming ^ payload_types.outgoing,
                 flags: common_flags(key, entry),
                 service: entry.dscp << 2,
             },
             entry: transmute!(*entry),
             local,
-            spare: [0; SPARE],
+            next: 0,
         }
     }
 
@@ -182,7 +212,8 @@ fn common_flags(key: &FlowKey, entry: &FlowEntry) -> u8 {
     let common = entry.flags.get() & !FlowEntry::SET_DSCP == wanted
         && same
         && entry.payload_type_count > 0
-        && entry.next_hop.get() <= u16::MAX as u32;
+        && entry.next_hop.get() <= u16::MAX as u32
+        && reception::units(entry.clock_rate.get()) <= u32::MAX as u64;
     if !common {
         0
     } else if entry.has(FlowEntry::SET_DSCP) {
@@ -208,7 +239,7 @@ pub fn is_of(row: impl Shared, key: &FlowKey) -> bool {
 /// The number of the next row with the same bucket.
 #[inline(always)]
 pub fn next(row: impl Shared) -> u32 {
-    row.word(offset_of!(CommonFlow, next))
+    row.word(offset_of!(FlowRow, next))
 }
 
 /// Copies the flow entry out of a row.

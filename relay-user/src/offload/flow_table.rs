@@ -16,7 +16,7 @@ use super::shared_rows::{Row, SharedWords};
 
 const ROW: usize = size_of::<FlowRow>() / 4;
 /// The word of a row that links it to the next one.
-const NEXT: usize = std::mem::offset_of!(FlowRow, common.next) / 4;
+const NEXT: usize = std::mem::offset_of!(FlowRow, next) / 4;
 
 /// How many buckets a table for `flows` flows has, a power of two: at least two for each flow, so
 /// that few flows share one.
@@ -91,7 +91,7 @@ impl FlowTable {
         let mut content = FlowRow::new(key, entry);
         if let Some(number) = self.installed.get(key) {
             if let Some(row) = self.row(*number) {
-                content.common.next = relay_abi::row::next(row);
+                content.next = relay_abi::row::next(row);
                 let words: [u32; ROW] = transmute!(content);
                 row.write(&words);
             }
@@ -111,7 +111,7 @@ impl FlowTable {
             }
             None => return Err(Refusal::Full),
         };
-        content.common.next = self.first(key.bucket());
+        content.next = self.first(key.bucket());
         let words: [u32; ROW] = transmute!(content);
         if let Some(row) = self.row(number) {
             row.write(&words);
@@ -140,7 +140,7 @@ impl FlowTable {
         }
         // Whoever stands on it goes on along the chain, but finds no flow here.
         let mut empty = FlowRow::empty();
-        empty.common.next = next;
+        empty.next = next;
         let words: [u32; ROW] = transmute!(empty);
         row.write(&words);
         self.free.push_back(number);
@@ -224,10 +224,9 @@ mod tests {
             .flat_map(|address| (0..100u16).map(move |pair| (address, pair)))
             .map(|(address, pair)| {
                 let ssrc = address << 16 | u32::from(pair);
-                (
-                    key(address.wrapping_mul(0x0100_0193), 20_000 + 2 * pair),
-                    ssrc,
-                )
+                // Anywhere, and so sometimes over each other.
+                let place = (address * address * address).wrapping_mul(0x0001_f351);
+                (key(place, 20_000 + 2 * pair), ssrc)
             })
             .collect();
         for (key, ssrc) in &flows {

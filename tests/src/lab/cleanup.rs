@@ -36,7 +36,13 @@ pub(super) fn register_directory(path: &Path) {
 pub(super) fn remove_namespace(name: &str) {
     kill_all(name);
     let _ = Command::new("ip").args(["netns", "del", name]).output();
+    let _ = fs::remove_dir_all(configuration(name));
     lock(&NAMESPACES).retain(|known| known != name);
+}
+
+/// Where `ip netns exec` looks for files to put over those of `/etc`.
+pub(super) fn configuration(namespace: &str) -> PathBuf {
+    Path::new("/etc/netns").join(namespace)
 }
 
 pub(super) fn remove_directory(path: &Path) {

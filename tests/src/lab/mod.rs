@@ -6,7 +6,7 @@ mod namespace;
 mod process;
 mod topology;
 
-pub use namespace::Namespace;
+pub use namespace::{Door, Namespace};
 pub use process::{Process, wait_until};
 pub use topology::{Lab, Party, Side};
 

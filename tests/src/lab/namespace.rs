@@ -1,7 +1,8 @@
 //! One network namespace.
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    net::IpAddr,
     path::PathBuf,
     process::{Command, Stdio},
     thread,
@@ -63,7 +64,53 @@ impl Namespace {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn enter<T: Send>(&self, function: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = PathBuf::from("/run/netns").join(&self.name);
+        self.door().enter(function)
+    }
+
+    /// A way in that threads can keep; it does not keep the namespace alive.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door {
+            name: Some(self.name.clone()),
+        }
+    }
+
+    /// Gives processes that are started in the namespace from now on a resolver of their own.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn set_resolver(&self, address: IpAddr) -> Result<()> {
+        let directory = cleanup::configuration(&self.name);
+        let write = fs::create_dir_all(&directory).and_then(|()| {
+            let text = format!("nameserver {address}\noptions timeout:1 attempts:2\n");
+            fs::write(directory.join("resolv.conf"), text)
+        });
+        write.map_err(|error| LabError::new(format!("{}: {error}", directory.display())))
+    }
+}
+
+/// The way into a namespace, or to where this process is.
+#[derive(Clone, Debug)]
+pub struct Door {
+    name: Option<String>,
+}
+
+impl Door {
+    /// Leads to where this process is.
+    #[must_use]
+    pub const fn here() -> Self {
+        Self { name: None }
+    }
+
+    /// Runs a function inside. Sockets made there stay there.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn enter<T: Send>(&self, function: impl FnOnce() -> T + Send) -> Result<T> {
+        let Some(name) = &self.name else {
+            return Ok(function());
+        };
+        let path = PathBuf::from("/run/netns").join(name);
         let file = File::open(&path)
             .map_err(|error| LabError::new(format!("{}: {error}", path.display())))?;
         thread::scope(|scope| {
@@ -71,8 +118,8 @@ impl Namespace {
                 .spawn(move || setns(&file, CloneFlags::CLONE_NEWNET).map(|()| function()))
                 .join()
         })
-        .map_err(|_| LabError::new(format!("a thread in {} panicked", self.name)))?
-        .map_err(|error| LabError::new(format!("entering {}: {error}", self.name)))
+        .map_err(|_| LabError::new(format!("a thread in {name} panicked")))?
+        .map_err(|error| LabError::new(format!("entering {name}: {error}")))
     }
 }
 

@@ -4,3 +4,4 @@ mod peers;
 mod secured;
 mod signalling;
 mod teams;
+mod teams_report;

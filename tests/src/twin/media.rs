@@ -1,0 +1,355 @@
+//! A party's audio: a melody sent in RTP or SRTP, and what came back, packet by packet.
+
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+
+use super::secret::{Inbound, Key, Outbound};
+use crate::{
+    lab::{Door, LabError, Result, wait_until},
+    sound::Melody,
+};
+
+/// Samples, and so octets, of one packet of 20 ms.
+const FRAME: usize = 160;
+/// Seconds of melody before it begins anew.
+const SECONDS: usize = 8;
+/// Packets that are remembered at most.
+const REMEMBERED: usize = 20_000;
+
+/// The packets of one party's melody, to know them by.
+#[derive(Debug)]
+pub struct Frames {
+    octets: Vec<Vec<u8>>,
+    known: HashSet<Vec<u8>>,
+}
+
+impl Frames {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(70_000);
+        let melody = Melody::new(NEXT.fetch_add(1, Ordering::Relaxed), SECONDS).ulaw();
+        let octets: Vec<Vec<u8>> = melody.chunks_exact(FRAME).map(<[u8]>::to_vec).collect();
+        let audible = |frame: &&Vec<u8>| {
+            let values: HashSet<u8> = frame.iter().copied().collect();
+            values.len() >= 16
+        };
+        let known = octets.iter().filter(audible).cloned().collect();
+        Self { octets, known }
+    }
+}
+
+/// A packet that has arrived, decrypted.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub at: Instant,
+    pub format: u8,
+    pub payload: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    target: Option<SocketAddr>,
+    outbound: Option<Outbound>,
+    inbound: Option<Inbound>,
+    secure: bool,
+    sending: bool,
+    format: u8,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+    position: usize,
+    received: Vec<Packet>,
+    /// RTCP packets that have arrived and were authentic.
+    reports: usize,
+    /// Packets that were not authentic.
+    refused: usize,
+}
+
+/// One party's end of a call's audio; dropping it ends it.
+#[derive(Debug)]
+pub struct Media {
+    pub address: SocketAddr,
+    pub frames: Frames,
+    socket: UdpSocket,
+    state: Mutex<State>,
+    stop: AtomicBool,
+}
+
+impl Media {
+    /// Opens a port at an address. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn open(door: &Door, address: IpAddr, secure: bool) -> Result<Arc<Self>> {
+        let bind = || {
+            let mut last = None;
+            for _ in 0..50 {
+                let port = rand::rng().random_range(20_000..30_000u16) * 2;
+                match UdpSocket::bind((address, port.max(40_000))) {
+                    Ok(socket) => return Ok(socket),
+                    Err(error) => last = Some(error),
+                }
+            }
+            Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
+        };
+        let socket = door.enter(bind)?.map_err(LabError::new)?;
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .map_err(LabError::new)?;
+        let media = Arc::new(Self {
+            address: socket.local_addr().map_err(LabError::new)?,
+            frames: Frames::new(),
+            socket,
+            state: Mutex::new(State {
+                secure,
+                sequence: rand::rng().random_range(0..30_000),
+                ssrc: rand::rng().random(),
+                timestamp: rand::rng().random(),
+                ..State::default()
+            }),
+            stop: AtomicBool::new(false),
+        });
+        let (sender, receiver) = (Arc::downgrade(&media), Arc::downgrade(&media));
+        thread::spawn(move || {
+            let mut next = Instant::now();
+            while let Some(media) = sender.upgrade() {
+                if media.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                media.send_next();
+                drop(media);
+                next += Duration::from_millis(20);
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+            }
+        });
+        thread::spawn(move || {
+            let mut octets = [0; 2048];
+            while let Some(media) = receiver.upgrade() {
+                if media.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Ok((length, _)) = media.socket.recv_from(&mut octets) {
+                    media.take(&octets[..length]);
+                }
+            }
+        });
+        Ok(media)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends with this key from now on. The same key goes on as it was, another begins at ROC 0.
+    pub fn protect_with(&self, key: &Key) {
+        let mut state = self.state();
+        if state.outbound.as_ref().is_none_or(|known| !known.is(key)) {
+            state.outbound = Outbound::new(key);
+        }
+    }
+
+    /// Expects this key from now on, as [`Media::protect_with`].
+    pub fn expect_key(&self, key: &Key) {
+        let mut state = self.state();
+        if state.inbound.as_ref().is_none_or(|known| !known.is(key)) {
+            state.inbound = Inbound::new(key);
+        }
+    }
+
+    /// Sends to an address by a payload type, or to nobody.
+    pub fn send_to(&self, target: Option<SocketAddr>, format: u8) {
+        let mut state = self.state();
+        state.target = target;
+        state.format = format;
+        state.sending = target.is_some_and(|target| target.port() != 0);
+    }
+
+    /// The payload type that is sent.
+    #[must_use]
+    pub fn format(&self) -> u8 {
+        self.state().format
+    }
+
+    /// Goes on with a sequence number, such as one that soon wraps.
+    pub fn set_sequence(&self, sequence: u16) {
+        self.state().sequence = sequence;
+    }
+
+    /// How often the sequence number of what is sent has wrapped with this key (ROC).
+    #[must_use]
+    pub fn cycles(&self) -> u32 {
+        self.state().outbound.as_ref().map_or(0, Outbound::cycles)
+    }
+
+    fn send_next(&self) {
+        let mut state = self.state();
+        if !state.sending {
+            return;
+        }
+        let payload = self.frames.octets[state.position % self.frames.octets.len()].clone();
+        state.position += 1;
+        let format = state.format;
+        state.timestamp = state.timestamp.wrapping_add(FRAME as u32);
+        self.send(&mut state, format, &payload);
+    }
+
+    /// Sends one packet besides the melody, at its present timestamp.
+    pub fn send_extra(&self, format: u8, payload: &[u8]) {
+        self.send(&mut self.state(), format, payload);
+    }
+
+    fn send(&self, state: &mut State, format: u8, payload: &[u8]) {
+        let Some(target) = state.target else {
+            return;
+        };
+        let mut packet = vec![0x80, format];
+        packet.extend(state.sequence.to_be_bytes());
+        packet.extend(state.timestamp.to_be_bytes());
+        packet.extend(state.ssrc.to_be_bytes());
+        packet.extend(payload);
+        state.sequence = state.sequence.wrapping_add(1);
+        if state.secure {
+            let Some(protected) = state
+                .outbound
+                .as_mut()
+                .and_then(|outbound| outbound.protect(packet))
+            else {
+                return;
+            };
+            packet = protected;
+        }
+        let _ = self.socket.send_to(&packet, target);
+    }
+
+    /// Sends an RTCP receiver report (RFC 3550, section 6.4.2) without blocks.
+    pub fn send_report(&self) {
+        let mut state = self.state();
+        let Some(target) = state.target else {
+            return;
+        };
+        let mut packet = vec![0x80, 201, 0, 1];
+        packet.extend(state.ssrc.to_be_bytes());
+        if state.secure {
+            let Some(protected) = state
+                .outbound
+                .as_mut()
+                .and_then(|outbound| outbound.protect_report(packet))
+            else {
+                return;
+            };
+            packet = protected;
+        }
+        let _ = self.socket.send_to(&packet, target);
+    }
+
+    fn take(&self, octets: &[u8]) {
+        if octets.len() < 8 || octets[0] >> 6 != 2 {
+            return;
+        }
+        let mut state = self.state();
+        let is_report = (192..=223).contains(&octets[1]);
+        let plain = if state.secure {
+            let Some(inbound) = state.inbound.as_mut() else {
+                return;
+            };
+            let plain = if is_report {
+                inbound.unprotect_report(octets)
+            } else {
+                inbound.unprotect(octets)
+            };
+            let Some(plain) = plain else {
+                state.refused += 1;
+                return;
+            };
+            plain
+        } else {
+            octets.to_vec()
+        };
+        if is_report {
+            state.reports += 1;
+            return;
+        }
+        if plain.len() < 12 || state.received.len() >= REMEMBERED {
+            return;
+        }
+        state.received.push(Packet {
+            at: Instant::now(),
+            format: plain[1] & 0x7f,
+            payload: plain[12..].to_vec(),
+        });
+    }
+
+    /// How many packets of another party's sound have come since then.
+    #[must_use]
+    pub fn heard(&self, other: &Self, since: Instant) -> usize {
+        let state = self.state();
+        let heard = state
+            .received
+            .iter()
+            .filter(|packet| packet.at >= since && other.frames.known.contains(&packet.payload));
+        heard.count()
+    }
+
+    /// Every packet since then.
+    #[must_use]
+    pub fn received(&self, since: Instant) -> Vec<Packet> {
+        let state = self.state();
+        let received = state.received.iter().filter(|packet| packet.at >= since);
+        received.cloned().collect()
+    }
+
+    /// Packets that were not authentic.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.state().refused
+    }
+
+    /// RTCP packets that were authentic.
+    #[must_use]
+    pub fn reports(&self) -> usize {
+        self.state().reports
+    }
+
+    /// Waits until half a second of another party's sound has come, from now on.
+    ///
+    /// # Errors
+    /// When it does not within three seconds.
+    pub fn hears(&self, other: &Self, who: &str) -> Result<()> {
+        let since = Instant::now();
+        if wait_until(Duration::from_secs(3), || self.heard(other, since) >= 20) {
+            return Ok(());
+        }
+        Err(LabError::new(format!(
+            "{who}: {} packets in 3 s, {} of them of the other party's sound; {} were not authentic",
+            self.received(since).len(),
+            self.heard(other, since),
+            self.refused()
+        )))
+    }
+
+    /// Ends it.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Both parties hear each other.
+///
+/// # Errors
+/// When one of them does not.
+pub fn both_hear(left: (&str, &Media), right: (&str, &Media)) -> Result<()> {
+    left.1
+        .hears(right.1, &format!("{} does not hear {}", left.0, right.0))?;
+    right
+        .1
+        .hears(left.1, &format!("{} does not hear {}", right.0, left.0))
+}

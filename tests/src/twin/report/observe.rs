@@ -1,0 +1,106 @@
+//! What rows look at in common.
+
+use std::time::Instant;
+
+use super::{demand, stage::Stage};
+use crate::{
+    lab::{LabError, Result},
+    twin::{
+        agent::Arrival,
+        call::Call,
+        message::Message,
+        rules::{self, Rule},
+        sdp::Sdp,
+    },
+};
+
+/// None of the rules is broken by a message.
+pub(super) fn unbroken(arrival: &Arrival, rules: &[Rule]) -> Result<()> {
+    match arrival.broken.iter().find(|rule| rules.contains(rule)) {
+        None => Ok(()),
+        Some(rule) => Err(LabError::new(format!(
+            "{rule}: {}",
+            told(&arrival.message, *rule)
+        ))),
+    }
+}
+
+/// The line of a message that a rule is about.
+fn told(message: &Message, rule: Rule) -> String {
+    let header = match rule {
+        Rule::RequestName | Rule::RequestNumber | Rule::RequestTarget | Rule::RequestScheme => {
+            return message.start.clone();
+        }
+        Rule::FromName => "From",
+        Rule::ViaName | Rule::ViaAlias => "Via",
+        Rule::NoProduct => "X-MS-SBC",
+        Rule::RouteSet => "Route",
+        Rule::Requires => "Require",
+        _ => "Contact",
+    };
+    format!("{header}: {}", message.header(header).unwrap_or_default())
+}
+
+/// An answer that Teams takes.
+pub(super) fn good_answer(message: &Message) -> Result<Sdp> {
+    let sdp = Sdp::of(&message.body).ok_or_else(|| LabError::new("the answer holds no SDP"))?;
+    match rules::description(&sdp, false).first() {
+        None => Ok(sdp),
+        Some(rule) => Err(LabError::new(format!("the answer: {rule}"))),
+    }
+}
+
+/// The key that the SBC sends with towards Teams.
+pub(super) fn sbc_key(sdp: &Sdp) -> Result<String> {
+    let keys = sdp.keys();
+    let key = keys.first().map(|key| key.key.clone());
+    key.ok_or_else(|| LabError::new("the SDP holds no key"))
+}
+
+/// Each side of a call hears the other.
+pub(super) fn heard(left: &Call, right: &Call) -> Result<()> {
+    crate::twin::media::both_hear(
+        (left.agent.name(), &left.media),
+        (right.agent.name(), &right.media),
+    )
+}
+
+/// A party hears nothing of another for a while.
+pub(super) fn silent(listener: &Call, speaker: &Call) -> Result<()> {
+    // What was on its way comes first.
+    let begun = Instant::now();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let since = Instant::now();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let heard = listener.media.heard(&speaker.media, since);
+    demand(heard == 0, || {
+        format!(
+            "{} packets were heard in 300 ms, {:?} after the hold",
+            heard,
+            since - begun
+        )
+    })
+}
+
+/// Requests to Teams that begin behind a mark and that it does not allow.
+pub(super) fn forbidden(stage: &Stage, mark: usize) -> Vec<String> {
+    let arrivals = stage.twin.agent.arrivals(mark);
+    let broken = arrivals.iter().filter(|arrival| {
+        [Rule::MethodNotAllowed, Rule::Replaces, Rule::Requires]
+            .iter()
+            .any(|rule| arrival.broken.contains(rule))
+    });
+    broken
+        .map(|arrival| arrival.message.start.clone())
+        .collect()
+}
+
+/// The INVITEs to Teams behind a mark that begin a call.
+pub(super) fn invites(stage: &Stage, mark: usize) -> Vec<Arrival> {
+    let mut arrivals = stage.twin.agent.arrivals(mark);
+    arrivals.retain(|arrival| {
+        let message = &arrival.message;
+        message.is_request() && message.method() == "INVITE" && message.to_tag().is_none()
+    });
+    arrivals
+}
