@@ -17,7 +17,7 @@ const WORKERS: usize = 3;
 /// How long a test waits for a packet before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Steered(Steering);
+pub(super) struct Steered(Steering);
 
 impl Steer for Steered {
     fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -45,54 +45,10 @@ impl Lab {
     }
 
     pub(super) fn with(steered: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
-        let [caller, ours, callee] = [0; 3].map(|_| Namespace::new());
-        ours.veth("west", &caller, "wan");
-        ours.veth("east", &callee, "wan");
-        for (namespace, device, v4, v6) in [
-            (&caller, "wan", "198.51.100.2/24", "2001:db8:1::2/64"),
-            (&ours, "west", "198.51.100.1/24", "2001:db8:1::1/64"),
-            (&ours, "east", "203.0.113.1/24", "2001:db8:2::1/64"),
-            (&callee, "wan", "203.0.113.2/24", "2001:db8:2::2/64"),
-        ] {
-            namespace.ip(&format!("address add {v4} dev {device}"));
-            namespace.ip(&format!("address add {v6} dev {device} nodad"));
-        }
+        let [caller, ours, callee] = hosts();
         let events = SlowEvents::new(256);
-        let (workers, steering) = ours.enter(|| {
-            let mut steering = steered.then(|| {
-                let mut offload = Offload::load(&OffloadConfig {
-                    mode: XdpMode::Off,
-                    forced: true,
-                    interfaces: Vec::new(),
-                    flows: 16,
-                    next_hops: 16,
-                    srtp_streams: 0,
-                    media_ports: 20_000..=29_999,
-                    workers: WORKERS as u16,
-                });
-                Steered(offload.take_steering().expect("sk_lookup"))
-            });
-            let workers = Workers::start(
-                WorkersConfig {
-                    workers: WORKERS,
-                    addresses: [
-                        "198.51.100.1",
-                        "203.0.113.1",
-                        "2001:db8:1::1",
-                        "2001:db8:2::1",
-                    ]
-                    .map(|address| address.parse().expect("an address"))
-                    .to_vec(),
-                    flows: 100,
-                    last_output: last_output.clone(),
-                    busy_poll: false,
-                },
-                steering.as_mut().map(|steering| steering as &mut dyn Steer),
-                events.clone(),
-            )
-            .expect("workers");
-            (workers, steering)
-        });
+        let (workers, steering) =
+            ours.enter(|| start(WORKERS, steered, last_output, events.clone()));
         Self {
             caller,
             ours,
@@ -153,6 +109,62 @@ impl Lab {
     pub(super) fn callee_rtcp(&self) -> Peer {
         Peer::new(&self.callee, CALLEE_RTCP)
     }
+}
+
+/// A caller's, ours and a callee's, with their addresses.
+pub(super) fn hosts() -> [Namespace; 3] {
+    let [caller, ours, callee] = [0; 3].map(|_| Namespace::new());
+    ours.veth("west", &caller, "wan");
+    ours.veth("east", &callee, "wan");
+    for (namespace, device, v4, v6) in [
+        (&caller, "wan", "198.51.100.2/24", "2001:db8:1::2/64"),
+        (&ours, "west", "198.51.100.1/24", "2001:db8:1::1/64"),
+        (&ours, "east", "203.0.113.1/24", "2001:db8:2::1/64"),
+        (&callee, "wan", "203.0.113.2/24", "2001:db8:2::2/64"),
+    ] {
+        namespace.ip(&format!("address add {v4} dev {device}"));
+        namespace.ip(&format!("address add {v6} dev {device} nodad"));
+    }
+    [caller, ours, callee]
+}
+
+/// Workers in the calling thread's namespace, and what steers to them.
+pub(super) fn start(
+    workers: usize,
+    steered: bool,
+    last_output: Option<Arc<dyn LastOutput>>,
+    events: SlowEvents,
+) -> (Workers, Option<Steered>) {
+    let mut steering = steered.then(|| {
+        let mut offload = Offload::load(&OffloadConfig {
+            mode: XdpMode::Off,
+            forced: true,
+            interfaces: Vec::new(),
+            flows: 16,
+            next_hops: 16,
+            srtp_streams: 0,
+            media_ports: 20_000..=29_999,
+            workers: workers as u16,
+        });
+        Steered(offload.take_steering().expect("sk_lookup"))
+    });
+    let config = WorkersConfig {
+        workers,
+        addresses: [
+            "198.51.100.1",
+            "203.0.113.1",
+            "2001:db8:1::1",
+            "2001:db8:2::1",
+        ]
+        .map(|address| address.parse().expect("an address"))
+        .to_vec(),
+        flows: 100,
+        last_output,
+        busy_poll: false,
+    };
+    let steer = steering.as_mut().map(|steering| steering as &mut dyn Steer);
+    let workers = Workers::start(config, steer, events).expect("workers");
+    (workers, steering)
 }
 
 /// A socket of a peer's.

@@ -6,3 +6,4 @@ mod lab;
 mod overload;
 mod refusal;
 mod relaying;
+mod stopped;

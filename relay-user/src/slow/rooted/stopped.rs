@@ -1,0 +1,237 @@
+//! A process that was stopped for three seconds and goes on, as one does that a hypervisor or a
+//! debugger held.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader, Read as _},
+    os::fd::AsRawFd,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::lab::{Peer, hosts, start};
+use crate::{
+    media::SrtpSuite,
+    namespace::Namespace,
+    slow::{
+        SlowEvents,
+        tests::{CALLEE, CALLER, OURS_CALLER, at, caller_to_callee, key, rtp},
+    },
+};
+
+/// Says to the process that it is the one with the worker, and whether that protects.
+const ROLE: &str = "TRUNKLINE_TEST_WORKER";
+const TEST: &str =
+    "slow::rooted::stopped::after_three_seconds_of_standstill_only_fresh_media_goes_on";
+
+/// Packets each second: more than a socket holds come in while the worker stands still.
+const RATE: u64 = 5_000;
+const STANDSTILL: Duration = Duration::from_secs(3);
+const STALE: Duration = Duration::from_millis(200);
+
+#[test]
+fn after_three_seconds_of_standstill_only_fresh_media_goes_on() {
+    if let Ok(role) = env::var(ROLE) {
+        return serve(role == "protect");
+    }
+    thread::scope(|scope| {
+        for role in ["plain", "protect"] {
+            scope.spawn(move || stop_and_go_on(role));
+        }
+    });
+}
+
+/// The process with the worker: relays until its input ends.
+fn serve(protect: bool) {
+    let (workers, _steering) = start(1, true, None, SlowEvents::new(16));
+    let mut flow = caller_to_callee();
+    flow.protect = protect.then(|| key(SrtpSuite::AesCm128HmacSha1_80, 1));
+    workers.install(at(OURS_CALLER), flow).expect("installed");
+    println!("ready");
+    let mut rest = Vec::new();
+    let _ = std::io::stdin().read_to_end(&mut rest);
+}
+
+fn stop_and_go_on(role: &str) {
+    let [caller, ours, callee] = hosts();
+    let process = Process::start(&ours, role);
+    let (caller, callee) = (Peer::new(&caller, CALLER), Peer::new(&callee, CALLEE));
+    roomy(&callee);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let heard = scope.spawn(|| listen(&callee, &done));
+        let mut talk = Talk {
+            caller,
+            sent: Vec::new(),
+            begin: Instant::now(),
+        };
+        talk.on_for(Duration::from_secs(1));
+        let before = process.resident();
+
+        process.signal("STOP");
+        talk.until(|| process.stands_still());
+        let stopped = talk.sent.len();
+        talk.on_for(STANDSTILL);
+        let resumed = Instant::now();
+        process.signal("CONT");
+        talk.on_for(Duration::from_secs(1));
+        let settled = talk.sent.len();
+        talk.on_for(Duration::from_secs(1));
+        let after = process.resident();
+        done.store(true, Ordering::Release);
+        let heard = heard.join().expect("the listener ends");
+
+        // What was said during the standstill and was too old when it ended is heard by nobody.
+        let stale = talk
+            .sent
+            .iter()
+            .skip(stopped)
+            .take_while(|sent| **sent + STALE < resumed);
+        let stale = stopped..stopped + stale.count();
+        assert!(
+            stale.len() > 10_000,
+            "{role}: {} stale packets",
+            stale.len()
+        );
+        let late = stale.filter(|number| heard.contains(*number)).count();
+        assert_eq!(late, 0, "{role}: stale packets were sent on");
+
+        let fresh = settled..talk.sent.len();
+        let said = fresh.len();
+        let lost = fresh.filter(|number| !heard.contains(*number)).count();
+        assert!(lost * 1000 < said, "{role}: {lost} of {said} were lost");
+        assert!(
+            after * 100 <= before * 105,
+            "{role}: {after} pages are resident, {before} were"
+        );
+    });
+}
+
+/// The caller, who says packets at an even pace, each with its number.
+struct Talk {
+    caller: Peer,
+    /// When each was sent.
+    sent: Vec<Instant>,
+    begin: Instant,
+}
+
+impl Talk {
+    fn until(&mut self, mut over: impl FnMut() -> bool) {
+        while !over() {
+            let due = self.begin.elapsed().as_micros() as u64 * RATE / 1_000_000;
+            while (self.sent.len() as u64) < due {
+                let number = self.sent.len();
+                let packet = rtp(0, number as u16, 160 * number as u32, 7);
+                self.sent.push(Instant::now());
+                self.caller.send(OURS_CALLER, &packet);
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn on_for(&mut self, time: Duration) {
+        let begin = Instant::now();
+        self.until(|| begin.elapsed() >= time);
+    }
+}
+
+/// The numbers of the packets that came.
+struct Heard(Vec<bool>);
+
+impl Heard {
+    fn contains(&self, number: usize) -> bool {
+        self.0.get(number).copied().unwrap_or(false)
+    }
+}
+
+/// Hears until nothing has come for a while after the talk was over.
+fn listen(callee: &Peer, done: &AtomicBool) -> Heard {
+    let mut heard = vec![false; 1 << 16];
+    let mut buffer = [0; 2048];
+    let quiet = Some(Duration::from_millis(500));
+    callee.0.set_read_timeout(quiet).expect("set");
+    loop {
+        match callee.0.recv_from(&mut buffer) {
+            Ok(_) => {
+                let number = u16::from_be_bytes([buffer[2], buffer[3]]).wrapping_sub(65_000);
+                heard[usize::from(number)] = true;
+            }
+            Err(_) if done.load(Ordering::Acquire) => return Heard(heard),
+            Err(_) => {}
+        }
+    }
+}
+
+/// The process with the worker.
+struct Process(Child);
+
+impl Process {
+    /// Starts it inside, and waits until it serves.
+    fn start(inside: &Namespace, role: &str) -> Self {
+        let child = inside.enter(|| {
+            Command::new(env::current_exe().expect("this program"))
+                .args([TEST, "--exact", "--nocapture"])
+                .env(ROLE, role)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("started")
+        });
+        let mut process = Self(child);
+        let output = process.0.stdout.take().expect("a pipe");
+        let mut lines = BufReader::new(output).lines();
+        let ready = lines.any(|line| line.is_ok_and(|line| line.ends_with("ready")));
+        assert!(ready, "the worker did not start");
+        process
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.0.id().to_string()])
+            .status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// Whether every thread is stopped.
+    fn stands_still(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it lives");
+        tasks.flatten().all(|task| {
+            let status = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = status.rsplit_once(") ").map(|(_, rest)| rest);
+            state.is_some_and(|state| state.starts_with('T'))
+        })
+    }
+
+    /// Pages of memory.
+    fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/statm", self.0.id())).expect("it lives");
+        let pages = status.split_whitespace().nth(1).expect("a number");
+        pages.parse().expect("a number")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A stopped one ends by this too.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Gives the callee room for what comes while it does not run.
+fn roomy(callee: &Peer) {
+    let octets: libc::c_int = 64 << 20;
+    // SAFETY: `octets` is an integer of the length that is passed, and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            callee.0.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            std::ptr::from_ref(&octets).cast(),
+            size_of_val(&octets) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
