@@ -22,6 +22,7 @@ pub fn relay_config(settings: &Settings, forced: Option<XdpMode>) -> RelayConfig
             .collect(),
         ports: media.ports.range(),
         workers: media.workers,
+        busy_poll: media.busy_poll,
         xdp: match forced.unwrap_or(media.xdp) {
             XdpMode::Native => offload::XdpMode::Native,
             XdpMode::Generic => offload::XdpMode::Generic,

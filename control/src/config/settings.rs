@@ -100,6 +100,9 @@ pub struct Media {
     pub ports: PortRange,
     /// io_uring workers for what the kernel does not carry. 0: one for each core.
     pub workers: u16,
+    /// Whether workers take packets from the device's queue themselves, which spares a busy worker
+    /// most interrupts. Worth it only where the device defers them: see `docs/slow-path.md`.
+    pub busy_poll: bool,
     /// How the XDP program is attached: `native` (by the driver, else as `generic`), `generic` (by
     /// the stack, slower) or `off` (everything through userspace).
     pub xdp: XdpMode,
@@ -118,6 +121,7 @@ impl Default for Media {
         Self {
             ports: PortRange::new(20000, 29999).expect("a range of pairs"),
             workers: 0,
+            busy_poll: false,
             xdp: XdpMode::Native,
             flows: 20_000,
             srtp_offload: true,

@@ -92,8 +92,11 @@ impl SocketAddress {
 /// is bound to is never asked for.
 pub(super) fn receiver(family: Family, busy_poll: bool) -> Result<OwnedFd, SlowError> {
     let socket = datagram(family, RECEIVE_BUFFER)?;
-    if busy_poll {
-        poll_busily(&socket)?;
+    if busy_poll && let Err(error) = poll_busily(&socket) {
+        tracing::warn!(
+            %error,
+            "workers do not poll the device: give the process CAP_NET_ADMIN, on Linux 5.11 or later"
+        );
     }
     let anywhere = match family {
         Family::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),

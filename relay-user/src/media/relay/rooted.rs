@@ -80,6 +80,7 @@ impl Bench {
             ],
             ports: 20000..=20199,
             workers: 2,
+            busy_poll: false,
             xdp,
             xdp_forced: true,
             flows: 64,

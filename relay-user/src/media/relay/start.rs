@@ -33,6 +33,8 @@ pub struct RelayConfig {
     pub ports: RangeInclusive<u16>,
     /// Threads of the slow path; 0: one a core.
     pub workers: u16,
+    /// Workers poll the device's queue, see [`WorkersConfig::busy_poll`].
+    pub busy_poll: bool,
     /// The best mode of XDP to try; native falls back to generic, and generic to none.
     pub xdp: XdpMode,
     /// Take that mode or none.
@@ -168,7 +170,7 @@ impl Relay {
                 addresses: addresses(&config.interfaces),
                 flows: config.flows as usize,
                 last_output,
-                busy_poll: false,
+                busy_poll: config.busy_poll,
             },
             steering.as_mut().map(|steering| steering as &mut dyn Steer),
             events.clone(),

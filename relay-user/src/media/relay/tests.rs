@@ -269,6 +269,7 @@ fn without_a_port_to_give_out_nothing_starts() {
         interfaces: Vec::new(),
         ports: 20000..=20199,
         workers: 1,
+        busy_poll: false,
         xdp: XdpMode::Off,
         xdp_forced: false,
         flows: 16,
