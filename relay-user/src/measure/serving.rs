@@ -100,6 +100,7 @@ fn serve_calls(service: Service) -> Result<(), Failure> {
         ],
         ports: FIRST_PORT..=FIRST_PORT + 2 * CALLS - 1,
         workers: 1,
+        busy_poll: false,
         xdp: if service.fast {
             XdpMode::Native
         } else {
