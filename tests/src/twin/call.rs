@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -16,6 +17,10 @@ use super::{
     uri::Uri,
 };
 use crate::lab::{LabError, Result};
+
+/// How long an offer that crossed another waits, and how often it comes again.
+const GLARE: Duration = Duration::from_millis(400);
+const AGAIN: usize = 4;
 
 /// A call that we make.
 #[derive(Clone, Debug)]
@@ -630,7 +635,8 @@ impl Call {
         Ok(found.message)
     }
 
-    /// Sends a new offer after changing our description, and acknowledges the answer.
+    /// Sends a new offer after changing our description, again when it crosses another, and
+    /// acknowledges the answer.
     ///
     /// # Errors
     /// When it is refused.
@@ -645,7 +651,15 @@ impl Call {
             change(&mut dialog.description);
             dialog.description.text()
         };
-        let response = self.request("INVITE", headers, Some(("application/sdp", &text)))?;
+        let mut response = self.request("INVITE", headers, Some(("application/sdp", &text)))?;
+        for _ in 0..AGAIN {
+            if response.status() != Some(491) {
+                break;
+            }
+            // Another offer is under way: RFC 3261, section 14.1, has one wait up to two seconds.
+            thread::sleep(GLARE);
+            response = self.request("INVITE", headers, Some(("application/sdp", &text)))?;
+        }
         self.settle(&response)?;
         Ok(response)
     }

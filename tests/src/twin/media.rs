@@ -1,7 +1,7 @@
 //! A party's audio: a melody sent in RTP or SRTP, and what came back, packet by packet.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +16,7 @@ use rand::Rng;
 use super::secret::{Inbound, Key, Outbound};
 use crate::{
     lab::{Door, LabError, Result, wait_until},
-    sound::Melody,
+    sound::{Melody, SAMPLE_RATE},
 };
 
 /// Samples, and so octets, of one packet of 20 ms.
@@ -26,25 +26,38 @@ const SECONDS: usize = 8;
 /// Packets that are remembered at most.
 const REMEMBERED: usize = 20_000;
 
-/// The packets of one party's melody, to know them by.
+/// The packets of one party's melody. Each begins with the party's number and its own, so that
+/// nothing else is taken for it; nobody listens to it.
 #[derive(Debug)]
 pub struct Frames {
     octets: Vec<Vec<u8>>,
-    known: HashSet<Vec<u8>>,
+    /// Each with its place.
+    known: HashMap<Vec<u8>, usize>,
 }
 
 impl Frames {
     fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(70_000);
-        let melody = Melody::new(NEXT.fetch_add(1, Ordering::Relaxed), SECONDS).ulaw();
-        let octets: Vec<Vec<u8>> = melody.chunks_exact(FRAME).map(<[u8]>::to_vec).collect();
-        let audible = |frame: &&Vec<u8>| {
-            let values: HashSet<u8> = frame.iter().copied().collect();
-            values.len() >= 16
-        };
-        let known = octets.iter().filter(audible).cloned().collect();
+        let party = NEXT.fetch_add(1, Ordering::Relaxed);
+        let melody = Melody::new(party, SECONDS).ulaw();
+        let mut octets: Vec<Vec<u8>> = melody.chunks_exact(FRAME).map(<[u8]>::to_vec).collect();
+        for (place, frame) in (0u32..).zip(&mut octets) {
+            frame[..8].copy_from_slice(&party.to_be_bytes());
+            frame[8..12].copy_from_slice(&place.to_be_bytes());
+        }
+        let known = octets.iter().cloned().zip(0..).collect();
         Self { octets, known }
     }
+}
+
+/// The time between two places in a melody, if the second comes at once after the first it is none.
+#[must_use]
+pub fn apart(last: usize, first: usize) -> Duration {
+    let all = SECONDS * SAMPLE_RATE / FRAME;
+    let missing = (first + all - last - 1) % all;
+    // More than half of it: they overlap.
+    let missing = if missing > all / 2 { 0 } else { missing };
+    Duration::from_millis(20) * u32::try_from(missing).unwrap_or(u32::MAX)
 }
 
 /// A packet that has arrived, decrypted.
@@ -72,6 +85,8 @@ struct State {
     reports: usize,
     /// Packets that were not authentic.
     refused: usize,
+    /// What came and is neither RTP nor RTCP: STUN.
+    others: Vec<Vec<u8>>,
 }
 
 /// One party's end of a call's audio; dropping it ends it.
@@ -252,10 +267,13 @@ impl Media {
     }
 
     fn take(&self, octets: &[u8]) {
+        let mut state = self.state();
         if octets.len() < 8 || octets[0] >> 6 != 2 {
+            if state.others.len() < REMEMBERED {
+                state.others.push(octets.to_vec());
+            }
             return;
         }
-        let mut state = self.state();
         let is_report = (192..=223).contains(&octets[1]);
         let plain = if state.secure {
             let Some(inbound) = state.inbound.as_mut() else {
@@ -292,10 +310,9 @@ impl Media {
     #[must_use]
     pub fn heard(&self, other: &Self, since: Instant) -> usize {
         let state = self.state();
-        let heard = state
-            .received
-            .iter()
-            .filter(|packet| packet.at >= since && other.frames.known.contains(&packet.payload));
+        let heard = state.received.iter().filter(|packet| {
+            packet.at >= since && other.frames.known.contains_key(&packet.payload)
+        });
         heard.count()
     }
 
@@ -311,6 +328,30 @@ impl Media {
     #[must_use]
     pub fn refused(&self) -> usize {
         self.state().refused
+    }
+
+    /// What came and is neither RTP nor RTCP.
+    #[must_use]
+    pub fn others(&self) -> Vec<Vec<u8>> {
+        self.state().others.clone()
+    }
+
+    /// Sends octets as they are.
+    pub fn send_raw(&self, octets: &[u8], target: SocketAddr) {
+        let _ = self.socket.send_to(octets, target);
+    }
+
+    /// Where in another party's sound the first and the last packet since then stand.
+    #[must_use]
+    pub fn span(&self, other: &Self, since: Instant) -> Option<(usize, usize)> {
+        let state = self.state();
+        let mut places = state
+            .received
+            .iter()
+            .filter(|packet| packet.at >= since)
+            .filter_map(|packet| other.frames.known.get(&packet.payload).copied());
+        let first = places.next()?;
+        Some((first, places.last().unwrap_or(first)))
     }
 
     /// RTCP packets that were authentic.

@@ -18,6 +18,7 @@ pub mod report;
 mod rules;
 mod sdp;
 mod secret;
+mod stun;
 mod tls;
 mod uri;
 

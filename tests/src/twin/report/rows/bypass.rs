@@ -1,52 +1,114 @@
-//! Media bypass: ICE-lite and early media.
+//! Media bypass: ICE-lite on the SBC's side, and early media.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Group, Row, demand, group,
-    invite::bypass_offer,
-    observe::good_answer,
+    invite::{FRAGMENT, PASSWORD, bypass_offer},
+    observe::{good_answer, heard},
     row,
-    stage::{Stage, connect},
+    stage::{Stage, connect, connect_with},
 };
 use crate::{
-    lab::{LabError, Result},
-    twin::sdp::Sdp,
+    lab::{LabError, Result, wait_until},
+    twin::{
+        agent::{SOON, token},
+        call::{Call, Incoming, Outgoing},
+        media::Media,
+        sdp::{Description, Sdp},
+        stun::{self, Check},
+    },
 };
 
 pub(super) fn groups() -> Vec<Group> {
     vec![group("bypass", rows())]
 }
 
-/// The SBC's answer to an offer with ICE.
-fn answer(stage: &Stage) -> Result<Sdp> {
-    let (outgoing, incoming) = stage.teams_calls_carrier(|invite| {
+/// What the SBC says of itself for ICE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Lite {
+    fragment: String,
+    password: String,
+    /// Its candidates for RTP.
+    candidates: Vec<SocketAddr>,
+}
+
+impl Lite {
+    fn of(sdp: &Sdp) -> Result<Self> {
+        let audio = sdp.audio().ok_or_else(|| LabError::new("no audio"))?;
+        let value = |wanted: &str| {
+            let all = audio.attributes.iter().chain(&sdp.attributes);
+            let mut all = all.filter(|(name, _)| name == wanted);
+            let missing = || LabError::new(format!("the SBC's SDP holds no a={wanted}"));
+            all.next()
+                .map(|(_, value)| value.clone())
+                .ok_or_else(missing)
+        };
+        value("ice-lite")?;
+        value("candidate")?;
+        let candidates = audio
+            .attributes
+            .iter()
+            .filter(|(name, _)| name == "candidate")
+            .filter_map(|(_, value)| {
+                let parts: Vec<&str> = value.split_whitespace().collect();
+                let address = format!("{}:{}", parts.get(4)?, parts.get(5)?);
+                (*parts.get(1)? == "1").then(|| address.parse().ok())?
+            })
+            .collect();
+        Ok(Self {
+            fragment: value("ice-ufrag")?,
+            password: value("ice-pwd")?,
+            candidates,
+        })
+    }
+
+    /// Sends a check from a party's port and waits for a good answer.
+    fn check(&self, media: &Media, own: &str, nominates: bool, unknown: bool) -> Result<()> {
+        let check = Check {
+            fragments: [&self.fragment, own],
+            password: &self.password,
+            nominates,
+            unknown,
+        };
+        let (octets, transaction) = check.request();
+        let to = *self
+            .candidates
+            .first()
+            .ok_or_else(|| LabError::new("no candidate for RTP"))?;
+        let answered = wait_until(SOON, || {
+            media.send_raw(&octets, to);
+            wait_until(Duration::from_millis(100), || {
+                media.others().iter().any(|got| {
+                    stun::answer(got, &transaction, &self.password) == Some(media.address)
+                })
+            })
+        });
+        demand(answered, || {
+            "a check has no good answer within 4 s".to_owned()
+        })
+    }
+}
+
+fn with_ice(stage: &Stage) -> Result<(Outgoing, Incoming)> {
+    stage.teams_calls_carrier(|invite| {
         invite.adjust = bypass_offer;
         invite
             .headers
             .retain(|(name, _)| name != "Session-Expires" && name != "Min-SE");
-    })?;
-    let (caller, _callee) = connect(outgoing, incoming)?;
-    good_answer(&caller.opening.message)
+    })
 }
 
-/// What a row needs that is about more than the answer.
-fn with_ice(stage: &Stage, what: &str) -> Result<()> {
-    lite(&answer(stage)?)?;
-    Err(LabError::new(format!(
-        "ICE is answered, but {what} is not checked yet"
-    )))
-}
-
-fn lite(answer: &Sdp) -> Result<()> {
-    let session = answer.attributes.iter().map(|(name, _)| name);
-    let audio = answer.audio().ok_or_else(|| LabError::new("no audio"))?;
-    let all = session.chain(audio.attributes.iter().map(|(name, _)| name));
-    let names: Vec<&String> = all.collect();
-    for wanted in ["ice-lite", "ice-ufrag", "ice-pwd", "candidate"] {
-        demand(names.iter().any(|name| *name == wanted), || {
-            format!("the answer to an offer with ICE holds no a={wanted}")
-        })?;
-    }
-    Ok(())
+/// A call with ICE: Teams' side, the carrier's side, the SBC's ICE.
+fn call(stage: &Stage) -> Result<(Call, Call, Lite)> {
+    let (outgoing, incoming) = with_ice(stage)?;
+    let (teams, carrier) = connect(outgoing, incoming)?;
+    let lite = Lite::of(&good_answer(&teams.opening.message)?)?;
+    Ok((teams, carrier, lite))
 }
 
 fn rows() -> Vec<Row> {
@@ -54,52 +116,161 @@ fn rows() -> Vec<Row> {
         row(
             "bypass/ice-lite",
             "an offer with ICE is answered as ICE-lite",
-            |stage| lite(&answer(stage)?),
+            |stage| call(stage).map(|_| ()),
         ),
         row("bypass/one-candidate", "with one IPv4 candidate", |stage| {
-            let answer = answer(stage)?;
-            lite(&answer)?;
-            let audio = answer.audio().ok_or_else(|| LabError::new("no audio"))?;
-            let candidates = audio
-                .attributes
-                .iter()
-                .filter(|(name, value)| name == "candidate" && value.contains(" 1 "))
-                .count();
-            demand(candidates == 1, || format!("{candidates} candidates"))
+            let (_teams, _carrier, lite) = call(stage)?;
+            demand(
+                lite.candidates.len() == 1 && lite.candidates[0].is_ipv4(),
+                || format!("{:?}", lite.candidates),
+            )
         }),
         row(
             "bypass/checks",
             "checks are answered and none is sent",
-            |stage| with_ice(stage, "a check"),
+            |stage| {
+                let (teams, _carrier, lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, false, false)?;
+                demand(
+                    !teams.media.others().iter().any(|got| stun::is_request(got)),
+                    || "the SBC sends checks".to_owned(),
+                )
+            },
+        ),
+        row(
+            "bypass/wrong-password",
+            "a check with a wrong password has no good answer",
+            |stage| {
+                let (teams, _carrier, mut lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, false, false)?;
+                lite.password.push('x');
+                demand(
+                    lite.check(&teams.media, FRAGMENT, false, false).is_err(),
+                    || "it has".to_owned(),
+                )
+            },
         ),
         row(
             "bypass/nomination",
-            "regular nomination, before or after the 200",
-            |stage| with_ice(stage, "nomination"),
+            "regular nomination after the 200; then both hear each other",
+            |stage| {
+                let (teams, carrier, lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, false, false)?;
+                lite.check(&teams.media, FRAGMENT, true, false)?;
+                heard(&teams, &carrier)
+            },
         ),
-        row("bypass/forks", "many forks", |stage| {
-            with_ice(stage, "a fork")
+        row("bypass/early-nomination", "and before it", |stage| {
+            let (outgoing, mut incoming) = with_ice(stage)?;
+            incoming.progress(None, &[])?;
+            let early = outgoing.wait_status(183..184, SOON)?;
+            let sdp = Sdp::of(&early.message.body).ok_or_else(|| LabError::new("no SDP"))?;
+            let lite = Lite::of(&sdp)?;
+            lite.check(&outgoing.media, FRAGMENT, true, false)?;
+            let (teams, carrier) = connect(outgoing, incoming)?;
+            heard(&teams, &carrier)
         }),
         row(
             "bypass/credentials",
-            "ufrag and password are those of the 183 in the 200",
-            |stage| with_ice(stage, "a 183"),
+            "ufrag and password of the 183 are those of the 200",
+            |stage| {
+                let (outgoing, mut incoming) = with_ice(stage)?;
+                incoming.progress(None, &[])?;
+                let early = outgoing.wait_status(183..184, SOON)?;
+                let sdp = Sdp::of(&early.message.body).ok_or_else(|| LabError::new("no SDP"))?;
+                let before = Lite::of(&sdp)?;
+                let (teams, _carrier) = connect(outgoing, incoming)?;
+                let after = Lite::of(&teams.sdp()?)?;
+                demand(before == after, || "they have changed".to_owned())
+            },
         ),
-        row("bypass/restart", "an ICE restart by re-INVITE", |stage| {
-            with_ice(stage, "a restart")
-        }),
-        row("bypass/remote-candidates", "a=remote-candidates", |stage| {
-            with_ice(stage, "a=remote-candidates")
-        }),
         row(
             "bypass/early-media",
-            "early media latches as ICE goes on",
-            |stage| with_ice(stage, "early media"),
+            "early media is heard as soon as a check has passed",
+            |stage| {
+                let (outgoing, mut incoming) = with_ice(stage)?;
+                incoming.progress(None, &[])?;
+                let early = outgoing.wait_status(183..184, SOON)?;
+                let sdp = Sdp::of(&early.message.body).ok_or_else(|| LabError::new("no SDP"))?;
+                Lite::of(&sdp)?.check(&outgoing.media, FRAGMENT, false, false)?;
+                outgoing.take_early(&early.message);
+                outgoing.media.hears(&incoming.media, "Teams")
+            },
+        ),
+        row(
+            "bypass/forks",
+            "many forks with ICE of their own; the one that answers is heard",
+            |stage| {
+                let (outgoing, mut incoming) = stage.carrier_calls_teams(|_| {})?;
+                let lite = Lite::of(&incoming.offer()?)?;
+                bypass_offer(&mut incoming.description);
+                let tags = [token(), token(), token()];
+                for tag in &tags {
+                    incoming.progress(Some(tag), &[])?;
+                }
+                outgoing.wait_status(183..184, SOON)?;
+                let media = Arc::clone(&incoming.media);
+                let winner = tags[1].clone();
+                let (carrier, teams) = connect_with(outgoing, move || {
+                    incoming.answer_with(Some(&winner), &[], |_| {})
+                })?;
+                lite.check(&media, FRAGMENT, true, false)?;
+                heard(&carrier, &teams)
+            },
+        ),
+        row("bypass/restart", "an ICE restart by re-INVITE", |stage| {
+            let (teams, carrier, before) = call(stage)?;
+            before.check(&teams.media, FRAGMENT, true, false)?;
+            let begun = Instant::now();
+            let fragment = "New1";
+            teams.reinvite(&[], |description: &mut Description| {
+                for line in &mut description.extra {
+                    if line.starts_with("ice-ufrag:") {
+                        *line = format!("ice-ufrag:{fragment}");
+                    } else if line.starts_with("ice-pwd:") {
+                        *line = format!("ice-pwd:{}", PASSWORD.replace('5', "6"));
+                    }
+                }
+            })?;
+            let after = Lite::of(&teams.sdp()?)?;
+            demand(
+                before.fragment != after.fragment && before.password != after.password,
+                || {
+                    format!(
+                        "ufrag and password are the old ones, {:?} later",
+                        begun.elapsed()
+                    )
+                },
+            )?;
+            after.check(&teams.media, fragment, true, false)?;
+            heard(&teams, &carrier)
+        }),
+        row(
+            "bypass/remote-candidates",
+            "a re-INVITE with a=remote-candidates goes on",
+            |stage| {
+                let (teams, carrier, lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, true, false)?;
+                let chosen = lite.candidates[0];
+                teams.reinvite(&[], |description| {
+                    description
+                        .extra
+                        .retain(|line| !line.starts_with("remote-candidates"));
+                    let (ip, port) = (chosen.ip(), chosen.port());
+                    description
+                        .extra
+                        .push(format!("remote-candidates:1 {ip} {port}"));
+                })?;
+                heard(&teams, &carrier)
+            },
         ),
         row(
             "bypass/unknown-attributes",
             "unknown STUN attributes are ignored",
-            |stage| with_ice(stage, "an unknown attribute"),
+            |stage| {
+                let (teams, _carrier, lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, false, true)
+            },
         ),
         row(
             "bypass/video",

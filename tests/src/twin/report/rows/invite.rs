@@ -172,14 +172,16 @@ fn from() -> Vec<Row> {
     ]
 }
 
+/// Teams' ICE ufrag and password.
+pub(super) const FRAGMENT: &str = "8Gha";
+pub(super) const PASSWORD: &str = "5QgdfhjQvdTmAvtxLMRH4h8X";
+
 /// What Teams offers for media bypass: many candidates, and more than one packet takes.
 pub(super) fn bypass_offer(description: &mut Description) {
     let port = description.address.port();
     let ip = description.address.ip();
-    description.extra.push("ice-ufrag:8Gha".to_owned());
-    description
-        .extra
-        .push("ice-pwd:5QgdfhjQvdTmAvtxLMRH4h8X".to_owned());
+    description.extra.push(format!("ice-ufrag:{FRAGMENT}"));
+    description.extra.push(format!("ice-pwd:{PASSWORD}"));
     for candidate in 1..=12 {
         for component in 1..=2 {
             description.extra.push(format!(
