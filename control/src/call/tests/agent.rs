@@ -27,6 +27,7 @@ enum Plan {
     Answer(TransactionId, u16, Text),
     Reinvite(Text, bool),
     Info(Text),
+    Refer(Text),
     Bye(Text),
     Resend(Text),
 }
@@ -41,6 +42,8 @@ pub struct Seen {
     pub glares: u64,
     pub infos: u64,
     pub byes: u64,
+    pub referred: u64,
+    pub transferred: u64,
 }
 
 impl Seen {
@@ -52,6 +55,8 @@ impl Seen {
         self.glares += other.glares;
         self.infos += other.infos;
         self.byes += other.byes;
+        self.referred += other.referred;
+        self.transferred += other.transferred;
     }
 }
 
@@ -217,8 +222,26 @@ impl Agent {
                 });
                 self.send(now, &key, request);
             }
+            Plan::Refer(key) => {
+                let to = format!("<sip:{}@{}>", self.target_number(), self.core);
+                let request = self
+                    .inside(&key, Method::Refer)
+                    .map(|request| request.with(HeaderName::ReferTo, to));
+                if self.send(now, &key, request).is_some() {
+                    self.seen.referred += 1;
+                }
+            }
             Plan::Bye(key) => self.bye(now, &key),
             Plan::Resend(key) => self.resend(now, &key),
+        }
+    }
+
+    /// A number that calls of this agent are routed to.
+    fn target_number(&self) -> &'static str {
+        if self.peer == super::bench::CARRIER {
+            "+15557777"
+        } else {
+            "+447777"
         }
     }
 
@@ -370,6 +393,10 @@ impl Agent {
                 self.seen.infos += 1;
                 200
             }
+            Method::Notify => {
+                self.seen.transferred += u64::from(request.body.starts_with(b"SIP/2.0 200"));
+                200
+            }
             _ => 405,
         };
         if status == 491 {
@@ -488,6 +515,9 @@ impl Agent {
         }
         if random.random_bool(0.4) {
             self.later(now, random, 15_000, Plan::Info(key.clone()));
+        }
+        if random.random_bool(0.2) {
+            self.later(now, random, 15_000, Plan::Refer(key.clone()));
         }
         let most = if random.random_bool(0.2) { 300 } else { 40_000 };
         self.later(now, random, most, Plan::Bye(key.clone()));

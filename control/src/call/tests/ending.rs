@@ -287,3 +287,36 @@ fn hanging_up_everything_leaves_nothing() {
     bench.give(CENTRE, ringing.answer(&invite, 487, &NONE));
     bench.finished();
 }
+
+#[test]
+fn a_reinvite_that_is_answered_after_the_end_still_gets_its_ack() {
+    let Up {
+        mut bench,
+        mut caller,
+        callee,
+    } = up();
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let onward = bench.request(CENTRE, Method::Invite);
+    let bye = caller.request(Method::Bye);
+    bench.give(CARRIER, bye);
+    bench.response(CARRIER, 200);
+    bench.response(CARRIER, 487);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    assert_eq!(bench.core.calls(), []);
+    let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, ""));
+    for _ in 0..2 {
+        bench.give(CENTRE, ok.clone());
+        let ack = bench.request(CENTRE, Method::Ack);
+        assert_eq!(
+            ack.headers.cseq().unwrap().number,
+            onward.headers.cseq().unwrap().number
+        );
+        assert_eq!(ack.headers.to().unwrap().tag(), callee.local.tag());
+    }
+    bench.silent();
+    bench.pass(Duration::from_secs(40));
+    bench.finished();
+}

@@ -219,6 +219,8 @@ fn ten_thousand_random_calls_leave_nothing_behind() {
         seen.glares,
         seen.infos,
         seen.byes,
+        seen.referred,
+        seen.transferred,
     ];
     assert!(each.iter().all(|count| *count > 50), "{seen:?}");
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::bench::*;
 use crate::{
     call::{Direction, Discard},
-    sip::{ConnectionId, Flow, HeaderName, Message, Method, Transport},
+    sip::{ConnectionId, Flow, HeaderName, Message, Method, Request, Transport},
 };
 
 const NONE: Bytes = Bytes::new();
@@ -467,4 +467,65 @@ fn the_log_line_names_the_call_and_what_changed() {
             .iter()
             .all(|event| event.call_ids.iter().all(Option::is_some))
     );
+}
+
+#[test]
+fn the_same_invite_by_another_way_is_482_also_when_the_call_is_answered() {
+    let mut bench = Bench::new();
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let first = caller.invite(&sdp(CARRIER, 4000, ""));
+    bench.give(CARRIER, first.clone());
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let other_way = |number: u32| {
+        let mut copy = first.clone();
+        copy.headers.set(
+            HeaderName::Via,
+            format!("SIP/2.0/UDP {CARRIER};branch=z9hG4bKother{number}"),
+        );
+        copy
+    };
+    let refused = |bench: &mut Bench, copy: Request| {
+        bench.give(CARRIER, copy.clone());
+        bench.response(CARRIER, 100);
+        let refusal = bench.response(CARRIER, 482);
+        bench.give(CARRIER, refusal_ack(&copy, &refusal));
+    };
+    refused(&mut bench, other_way(1));
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    caller.learn(&bench.response(CARRIER, 200));
+    let ack = caller.ack();
+    bench.give(CARRIER, ack);
+    refused(&mut bench, other_way(2));
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+    // No longer than the transaction lasts.
+    bench.pass(Duration::from_secs(40));
+    bench.give(CARRIER, other_way(3));
+    bench.response(CARRIER, 100);
+    bench.request(CENTRE, Method::Invite);
+}
+
+#[test]
+fn an_update_with_an_offer_is_a_reinvite_for_the_other_side() {
+    let mut bench = Bench::keyed("sip.update = true", "");
+    let (mut caller, callee) = bring_up(&mut bench);
+    let update = caller
+        .request(Method::Update)
+        .with_body("application/sdp", sdp(CARRIER, 4010, "a=sendonly\r\n"));
+    bench.give(CARRIER, update);
+    let onward = bench.request(CENTRE, Method::Invite);
+    bench.give(
+        CENTRE,
+        callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n")),
+    );
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert_eq!(ok.headers.cseq().unwrap().method, Method::Update);
+    assert!(String::from_utf8_lossy(&ok.body).contains("a=recvonly"));
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+    assert!(bench.core.calls()[0].held);
 }
