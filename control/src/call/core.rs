@@ -116,6 +116,7 @@ impl<M: MediaPlane> Core<M> {
                     core.reoffer(now, call, side, direction, None);
                 }
                 Due::Session(side) => core.session_due(now, call, side),
+                Due::Reliable => core.reliable_due(now, call),
                 Due::Transfer => core.give_up_transfer(now, call),
                 Due::Depart(side) => core.depart_due(now, call, side),
             });

@@ -77,8 +77,16 @@ impl<M: MediaPlane> Core<M> {
         let waits = setup
             .client
             .is_some_and(|client| self.transactions.cancel(now, client, reason).is_ok());
+        let answer = setup
+            .reliable
+            .as_mut()
+            .and_then(|reliable| reliable.answer.take())
+            .zip(setup.client);
         if !waits {
             self.end_setup(call);
+        }
+        if let Some(((response, flow), client)) = answer {
+            self.dismiss(now, client, &response, &flow, false);
         }
     }
 

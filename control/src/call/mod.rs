@@ -18,6 +18,7 @@ mod media;
 mod model;
 mod progress;
 mod reinvite;
+mod reliable;
 mod replaces;
 mod requests;
 mod routing;

@@ -8,6 +8,7 @@ use relay_user::media::{CallId, MediaPort};
 use super::{
     CallState, EndReason, Side,
     dialog::Dialog,
+    reliable::Reliable,
     session::{Session, Terms},
     timers::TimerKey,
     trunk::Trunk,
@@ -121,6 +122,8 @@ pub(super) struct Setup {
     pub(super) destination: usize,
     /// A provisional other than 100 has come: no other address may be tried.
     pub(super) progressed: bool,
+    /// Where provisional responses are sent until the caller acknowledges them.
+    pub(super) reliable: Option<Box<Reliable>>,
     /// Whether a 183 has been passed on.
     pub(super) told_progress: bool,
     /// Nobody wants an answer any more; what still comes of it is ended.

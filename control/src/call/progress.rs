@@ -60,7 +60,11 @@ impl<M: MediaPlane> Core<M> {
             return response.is_success();
         }
         if response.is_success() {
-            return !self.answered(now, call, response, flow);
+            return match Self::waiting_answer(call, response) {
+                Some(is_copy) => !is_copy,
+                None if Self::answer_waits(call, response, flow) => false,
+                None => !self.answered(now, call, response, flow),
+            };
         }
         self.setup_failed(now, call, response.status, Some(response));
         false
@@ -154,7 +158,7 @@ impl<M: MediaPlane> Core<M> {
             if let Some(body) = body {
                 onward = onward.with_body(SDP, body);
             }
-            self.answer(now, &trunk, server, &onward);
+            self.tell_progress(now, call, server, onward);
         }
     }
 
@@ -242,7 +246,7 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// The first 2xx. False when it cannot be used: then its dialog is to be ended.
-    fn answered(
+    pub(super) fn answered(
         &mut self,
         now: Instant,
         call: &mut Call,
@@ -430,6 +434,9 @@ impl<M: MediaPlane> Core<M> {
     /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
     pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&str>) {
         self.timers.clear(setup.no_answer);
+        let reliable = setup.reliable.as_ref();
+        self.timers
+            .clear(reliable.and_then(|reliable| reliable.timer()));
         if let Some(server) = setup.server {
             self.servers.remove(&server);
         }

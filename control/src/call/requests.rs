@@ -173,6 +173,11 @@ impl<M: MediaPlane> Core<M> {
                 }
                 return self.on_update(now, call, side, server, request);
             }
+            // The call is answered: it does not matter any more what the caller has heard before.
+            Method::Prack if trunk.sip.uses_prack() => {
+                let response = Response::to_request(request, 200, None);
+                self.answer(now, &trunk, server, &response);
+            }
             Method::Refer => return self.on_refer(now, call, side, server, request),
             // Of subscriptions, which we have none of (RFC 6665 §4.1.3).
             Method::Notify => return Err(Refusal::new(489, "no subscription")),
@@ -225,6 +230,9 @@ impl<M: MediaPlane> Core<M> {
                 return Err(Refusal::new(500, "the first INVITE waits").retry_after(5));
             }
             (Method::Invite, Side::B) => return Err(Refusal::new(491, "the INVITE waits")),
+            (Method::Prack, Side::A) if trunk.sip.uses_prack() && !cancelled => {
+                return self.on_prack(now, call, server, request);
+            }
             (Method::Update, _) if trunk.sip.uses_update() => {
                 if is_sdp(&request.headers, &request.body).is_some() {
                     return Err(Refusal::new(500, "the call is not answered").retry_after(5));

@@ -60,7 +60,9 @@ pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &Flow) -> Target {
         transport: trunk.transport,
         local: trunk.listen,
         remote,
-        connection: flow.connection,
+        connection: flow
+            .connection
+            .filter(|_| flow.transport == trunk.transport),
         server_name,
     }
 }

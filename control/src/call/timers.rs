@@ -21,6 +21,8 @@ pub(super) enum Due {
     Session(Side),
     /// A new peer has not answered.
     Transfer,
+    /// A provisional response to the caller has no PRACK.
+    Reliable,
     /// A side that was replaced has not hung up.
     Depart(Side),
 }

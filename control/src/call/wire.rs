@@ -297,9 +297,7 @@ impl<M: MediaPlane> Core<M> {
         self.trunks
             .iter()
             .find(|trunk| {
-                trunk.transport == flow.transport
-                    && trunk.listen == flow.local
-                    && trunk.admits(source)
+                trunk.speaks(flow.transport) && trunk.listen == flow.local && trunk.admits(source)
             })
             .cloned()
     }
@@ -324,9 +322,14 @@ impl<M: MediaPlane> Core<M> {
         request: Request,
         client: Client,
     ) -> Option<TransactionId> {
-        let id = self
-            .transactions
-            .request(now, target, &trunk.sent_by, request)
+        let sent = if trunk.sip.large_by_tcp {
+            self.transactions
+                .request_by_size(now, target, &trunk.sent_by, request)
+        } else {
+            self.transactions
+                .request(now, target, &trunk.sent_by, request)
+        };
+        let id = sent
             .inspect_err(|error| tracing::warn!(trunk = &*trunk.name, %error, "not sent"))
             .ok()?;
         self.clients.insert(id, client);
@@ -376,7 +379,7 @@ impl<M: MediaPlane> Core<M> {
     /// Acknowledges a 2xx that nobody wants and ends its dialog: a fork that lost, or an answer
     /// that crossed with our CANCEL (RFC 3261 §13.2.2.4).
     /// `elsewhere`: another has answered.
-    fn dismiss(
+    pub(super) fn dismiss(
         &mut self,
         now: Instant,
         id: TransactionId,

@@ -75,9 +75,9 @@ impl Settings {
         local: SocketAddr,
         source: IpAddr,
     ) -> Option<&Trunk> {
-        self.trunks.iter().find(|trunk| {
-            trunk.transport == transport && trunk.listen == local && trunk.admits(source)
-        })
+        self.trunks
+            .iter()
+            .find(|trunk| trunk.speaks(transport) && trunk.listen == local && trunk.admits(source))
     }
 
     /// The trunk that takes a call from trunk `from` to `number`: that of the first route that
@@ -319,6 +319,16 @@ pub struct Destination {
 }
 
 impl Trunk {
+    /// Whether its messages may come by the transport: its own, and for a UDP trunk TCP where
+    /// that takes its large requests (RFC 3261 §18.1.1).
+    #[must_use]
+    pub fn speaks(&self, transport: Transport) -> bool {
+        self.transport == transport
+            || transport == Transport::Tcp
+                && self.transport == Transport::Udp
+                && self.sip.large_by_tcp
+    }
+
     /// Whether a host may signal as this trunk.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {

@@ -52,6 +52,9 @@ pub struct Signalling {
     /// Whether refusals and BYEs to the trunk that bear no Reason get one, a Q.850 cause made of
     /// the status code.
     pub make_reason: bool,
+    /// Whether requests of more than 1,300 octets go to a UDP trunk over TCP (RFC 3261 §18.1.1),
+    /// and by UDP after all when it takes no TCP. We then listen on TCP beside UDP.
+    pub large_by_tcp: bool,
     /// The value of X-MS-SBC in requests and responses to the trunk: vendor, model and version.
     /// Left out: none; `teams`: Trunkline's.
     pub x_ms_sbc: Option<String>,

@@ -22,7 +22,12 @@ pub(super) fn wanted(settings: &Settings) -> HashSet<(Transport, SocketAddr)> {
     settings
         .trunks
         .iter()
-        .map(|trunk| (trunk.transport, trunk.listen))
+        .flat_map(|trunk| {
+            [Transport::Udp, Transport::Tcp, Transport::Tls]
+                .into_iter()
+                .filter(|transport| trunk.speaks(*transport))
+                .map(|transport| (transport, trunk.listen))
+        })
         .collect()
 }
 

@@ -75,7 +75,7 @@ impl View {
     /// Whether requests from a host are listened to.
     pub(super) fn admits(&self, transport: Transport, local: SocketAddr, source: IpAddr) -> bool {
         self.settings.trunks.iter().any(|trunk| {
-            trunk.transport == transport
+            trunk.speaks(transport)
                 && trunk.listen == local
                 && (trunk.admits(source)
                     || trunk

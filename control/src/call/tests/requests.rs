@@ -529,3 +529,58 @@ fn an_update_with_an_offer_is_a_reinvite_for_the_other_side() {
     bench.silent();
     assert!(bench.core.calls()[0].held);
 }
+
+#[test]
+fn a_request_too_long_for_a_datagram_goes_over_tcp_and_by_udp_where_there_is_none() {
+    let long = format!("a=x-long:{}\r\n", "x".repeat(600));
+    for (keys, takes_tcp) in [
+        ("sip.large_by_tcp = true", true),
+        ("sip.large_by_tcp = true", false),
+        ("", false),
+    ] {
+        let keys = format!("{keys}\nsip.headers_allow = [\"X-Long\"]");
+        let mut bench = Bench::keyed("", &keys);
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let invite = caller
+            .invite(&sdp(CARRIER, 4000, &long))
+            .with("X-Long", "y".repeat(900));
+        bench.give(CARRIER, invite);
+        bench.response(CARRIER, 100);
+        let (mut target, message) = bench.next(CENTRE).unwrap();
+        let Message::Request(mut invite) = message else {
+            panic!("{message:?}")
+        };
+        let sent = |invite: &Request| invite.headers.via().unwrap().transport.to_string();
+        if keys.contains("large") {
+            assert_eq!((target.transport, &*sent(&invite)), (Transport::Tcp, "TCP"));
+            assert!(invite.to_bytes().len() > 1_300);
+            if !takes_tcp {
+                bench.core.transport_failed(bench.now, &target);
+                bench.collect();
+                let branch = invite.headers.via().unwrap().branch().map(str::to_owned);
+                (target, invite) = match bench.next(CENTRE) {
+                    Some((target, Message::Request(invite))) => (target, invite),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(invite.headers.via().unwrap().branch(), branch.as_deref());
+            }
+        }
+        if !takes_tcp {
+            assert_eq!((target.transport, &*sent(&invite)), (Transport::Udp, "UDP"));
+        }
+        let callee = Phone::callee(CENTRE, &invite, "b1");
+        let flow = Flow {
+            transport: target.transport,
+            connection: takes_tcp.then_some(ConnectionId(7)),
+            ..Flow::udp(address(LISTEN_CENTRE), address(CENTRE))
+        };
+        bench.give_over(&flow, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+        let (ack, _) = bench.next(CENTRE).unwrap();
+        assert_eq!(
+            (ack.transport, ack.connection),
+            (Transport::Udp, None),
+            "short again"
+        );
+        bench.response(CARRIER, 200);
+    }
+}

@@ -1,5 +1,7 @@
 //! What the caller's side hears of ringing, and reliable provisional responses.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::bench::*;
@@ -78,5 +80,106 @@ fn a_reliable_provisional_response_is_acknowledged_once() {
     assert!(
         bye.headers.cseq().unwrap().number > second.headers.cseq().unwrap().number,
         "the dialog goes on counting"
+    );
+}
+
+/// A caller that wants reliable provisional responses, and its callee.
+fn reliably(option: HeaderName) -> (Bench, Phone, Phone, crate::sip::Request) {
+    let mut bench = Bench::keyed("sip.reliable_provisional = true", "");
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = caller
+        .invite(&sdp(CARRIER, 4000, ""))
+        .with(option, "100rel");
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let invite = bench.request(CENTRE, Method::Invite);
+    assert!(!invite.headers.has(HeaderName::Require));
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    (bench, caller, callee, invite)
+}
+
+fn prack(caller: &mut Phone, response: &crate::sip::Response) -> crate::sip::Request {
+    caller.learn(response);
+    let number = response.headers.number(HeaderName::RSeq).unwrap().unwrap();
+    caller
+        .request(Method::Prack)
+        .with(HeaderName::RAck, format!("{number} 1 INVITE"))
+}
+
+#[test]
+fn a_caller_that_requires_it_is_told_again_until_it_acknowledges() {
+    let (mut bench, mut caller, callee, invite) = reliably(HeaderName::Require);
+    bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+    let ringing = bench.response(CARRIER, 180);
+    assert!(ringing.headers.has_token(HeaderName::Require, "100rel"));
+    bench.pass(Duration::from_millis(500));
+    assert_eq!(bench.response(CARRIER, 180), ringing);
+    // The next one waits for the PRACK of the first.
+    bench.give(CENTRE, callee.answer(&invite, 183, &sdp(CENTRE, 5000, "")));
+    bench.silent();
+    let wrong = caller
+        .request(Method::Prack)
+        .with(HeaderName::RAck, "1 1 INVITE");
+    let mut wrong = wrong;
+    wrong
+        .headers
+        .set(HeaderName::To, ringing.headers.to().unwrap());
+    bench.give(CARRIER, wrong);
+    bench.response(CARRIER, 481);
+    let first = prack(&mut caller, &ringing);
+    bench.give(CARRIER, first);
+    bench.response(CARRIER, 200);
+    let progress = bench.response(CARRIER, 183);
+    assert!(!progress.body.is_empty());
+    // The answer waits for the PRACK of the one that bears the description.
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.silent();
+    let second = prack(&mut caller, &progress);
+    bench.give(CARRIER, second);
+    bench.response(CARRIER, 200);
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert_eq!(ok.headers.cseq().unwrap().method, Method::Invite);
+    bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+#[test]
+fn a_caller_that_never_acknowledges_is_refused() {
+    let (mut bench, _, callee, invite) = reliably(HeaderName::Supported);
+    bench.give(CENTRE, callee.answer(&invite, 183, &sdp(CENTRE, 5000, "")));
+    bench.pass(Duration::from_millis(100));
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.pass(Duration::from_secs(32));
+    while let Some((_, crate::sip::Message::Response(response))) = bench.next(CARRIER) {
+        if response.status != 183 {
+            assert_eq!(response.status, 504);
+            break;
+        }
+    }
+    // The callee must hear that nobody is there.
+    bench.request(CENTRE, Method::Ack);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    bench.pass(Duration::from_secs(40));
+    bench.finished();
+}
+
+#[test]
+fn a_trunk_without_reliable_responses_refuses_whoever_requires_them() {
+    let mut bench = Bench::new();
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = caller
+        .invite(&sdp(CARRIER, 4000, ""))
+        .with(HeaderName::Require, "100rel");
+    bench.give(CARRIER, invite);
+    bench.response(CARRIER, 100);
+    let refused = bench.response(CARRIER, 420);
+    assert_eq!(
+        refused.headers.text(HeaderName::Unsupported),
+        Some("100rel")
     );
 }

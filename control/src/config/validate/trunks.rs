@@ -243,8 +243,14 @@ impl Validator<'_> {
                     continue;
                 }
                 let at = |key| [Key("trunk"), Index(index), Key(key)];
+                let tcp_and_tls = |one: &Trunk, other: &Trunk| {
+                    one.transport == Transport::Tls && other.speaks(Transport::Tcp)
+                };
                 if earlier.transport != trunk.transport {
-                    if earlier.transport != Transport::Udp && trunk.transport != Transport::Udp {
+                    if tcp_and_tls(earlier, trunk)
+                        || tcp_and_tls(trunk, earlier)
+                        || earlier.transport != Transport::Udp && trunk.transport != Transport::Udp
+                    {
                         self.error(
                             &at("listen"),
                             format!(

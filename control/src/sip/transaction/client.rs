@@ -14,6 +14,12 @@ use super::{
     slots::{Client, Kind, Role, State, Transaction},
 };
 
+/// The longest request that goes in a datagram when the path's MTU is not known (RFC 3261
+/// §18.1.1).
+const DATAGRAM_OCTETS: usize = 1300;
+/// Room for our Via.
+const VIA_OCTETS: usize = 100;
+
 impl TransactionLayer {
     /// Sends a request in a transaction of its own. The request has no Via yet: the layer puts
     /// one on top, with a branch, `rport` over UDP (RFC 3581) and `alias` over TLS (RFC 5923).
@@ -53,6 +59,7 @@ impl TransactionLayer {
             cancel_wanted: None,
             cancel: None,
             silent: false,
+            by_size: None,
         });
         let kind = if is_invite {
             Kind::InviteClient
@@ -60,6 +67,67 @@ impl TransactionLayer {
             Kind::Client
         };
         Ok(self.start_client(now, Transaction::new(kind, target, wire, role)))
+    }
+
+    /// As [`TransactionLayer::request`]; one that is too long for a datagram goes over TCP instead
+    /// of UDP, and by UDP when no TCP connection comes about (RFC 3261 §18.1.1).
+    ///
+    /// # Errors
+    /// As [`TransactionLayer::request`].
+    pub fn request_by_size(
+        &mut self,
+        now: Instant,
+        mut target: Target,
+        sent_by: &SentBy,
+        request: Request,
+    ) -> Result<TransactionId, TransactionError> {
+        let is_long = target.transport == Transport::Udp
+            && request.to_bytes().len() + VIA_OCTETS > DATAGRAM_OCTETS;
+        if !is_long {
+            return self.request(now, target, sent_by, request);
+        }
+        target.transport = Transport::Tcp;
+        let kept = (request.clone(), sent_by.clone());
+        let id = self.request(now, target, sent_by, request)?;
+        if let Some(Transaction {
+            role: Role::Client(client),
+            ..
+        }) = self.slots.get_mut(id)
+        {
+            client.by_size = Some(Box::new(kept));
+        }
+        Ok(id)
+    }
+
+    /// Sends by UDP what was too long for it and found no TCP. False when that is not the case.
+    pub(super) fn fall_back(&mut self, now: Instant, id: TransactionId) -> bool {
+        let Some(transaction) = self.slots.get_mut(id) else {
+            return false;
+        };
+        let Role::Client(client) = &mut transaction.role else {
+            return false;
+        };
+        let Some(kept) = client.by_size.take() else {
+            return false;
+        };
+        let (mut request, sent_by) = *kept;
+        transaction.target.transport = Transport::Udp;
+        transaction.target.connection = None;
+        let branch = branch(id, client.nonce);
+        put_via(&mut request, &transaction.target, &sent_by, &branch);
+        transaction.wire = request.to_bytes();
+        let timer = if client.invite.is_some() {
+            client.invite = Some(Box::new(essence(&request)));
+            Timer::A
+        } else {
+            Timer::E
+        };
+        transaction.interval = self.settings.t1;
+        transaction.retransmit = Some((now + self.settings.t1, timer));
+        let (target, bytes) = (transaction.target.clone(), transaction.wire.clone());
+        self.slots.schedule(id);
+        self.transmit(target, bytes);
+        true
     }
 
     /// Sends an ACK for a 2xx (RFC 3261 §13.2.2.4), which is no transaction: it gets a Via with a
@@ -156,6 +224,7 @@ impl TransactionLayer {
             cancel_wanted: None,
             cancel: None,
             silent: true,
+            by_size: None,
         });
         let transaction = Transaction::new(Kind::Client, target, cancel.to_bytes(), role);
         let cancel = self.start_client(now, transaction);
@@ -231,6 +300,7 @@ impl TransactionLayer {
         let Role::Client(client) = &mut transaction.role else {
             return;
         };
+        client.by_size = None;
         match (transaction.state, response.status) {
             (State::Trying | State::Proceeding, ..200) => {
                 transaction.state = State::Proceeding;

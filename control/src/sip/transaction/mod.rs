@@ -136,7 +136,7 @@ impl TransactionLayer {
 
     /// Nothing could be sent to `target`: requests to it that have heard nothing yet fail. Those
     /// that have may still be answered over another connection.
-    pub fn transport_failed(&mut self, _now: Instant, target: &Target) {
+    pub fn transport_failed(&mut self, now: Instant, target: &Target) {
         let failed = self.slots.find(|transaction| {
             matches!(transaction.kind, Kind::Client | Kind::InviteClient)
                 && transaction.state == State::Trying
@@ -147,6 +147,9 @@ impl TransactionLayer {
                     || transaction.target.connection == target.connection)
         });
         for id in failed {
+            if self.fall_back(now, id) {
+                continue;
+            }
             self.tell(id, TransactionEvent::TransportFailed { id });
             self.terminate(id);
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     super::{Request, Target, Text},
-    Timer, TransactionId,
+    SentBy, Timer, TransactionId,
     server::ServerKey,
 };
 
@@ -69,6 +69,8 @@ pub(super) struct Client {
     pub cancel: Option<TransactionId>,
     /// Nobody asked for this one: a CANCEL.
     pub silent: bool,
+    /// What is sent by UDP when TCP, taken for its length, fails.
+    pub by_size: Option<Box<(Request, SentBy)>>,
 }
 
 pub(super) struct Server {

@@ -1,0 +1,222 @@
+//! Provisional responses to a caller that are sent until it acknowledges them (RFC 3262 §3).
+//!
+//! One at a time is on its way. The 2xx waits for the PRACK of one that bears an answer.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use rand::Rng;
+use relay_user::media::MediaPlane;
+
+use super::{
+    Core, Side,
+    invite::Refusal,
+    model::Call,
+    timers::{Due, TimerKey},
+    trunk::Trunk,
+};
+use crate::sip::{
+    Flow, HeaderName, Method, Request, Response, SuccessRetransmission, SuccessStep, TransactionId,
+};
+
+/// The most provisional responses that wait for the one before.
+const WAITING: usize = 16;
+/// How often RSeq may go up from where it begins (RFC 3262 §3).
+const FIRST_NUMBERS: u32 = 1 << 30;
+
+/// Reliable provisional responses to one INVITE.
+#[derive(Debug)]
+pub(super) struct Reliable {
+    /// RSeq of the last one.
+    number: u32,
+    sent: Option<Sent>,
+    queue: VecDeque<Response>,
+    /// The callee's 2xx, while one that bears an answer is not acknowledged.
+    pub(super) answer: Option<(Response, Flow)>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    retransmission: SuccessRetransmission,
+    timer: TimerKey,
+    bears_answer: bool,
+}
+
+impl Reliable {
+    /// For an INVITE whose sender knows PRACK.
+    pub(super) fn wanted<R: Rng>(
+        trunk: &Trunk,
+        invite: &Request,
+        random: &mut R,
+    ) -> Option<Box<Self>> {
+        let headers = &invite.headers;
+        let knows = [HeaderName::Require, HeaderName::Supported]
+            .into_iter()
+            .any(|name| headers.has_token(name, "100rel"));
+        (trunk.sip.uses_prack() && knows).then(|| {
+            Box::new(Self {
+                number: random.random_range(1..FIRST_NUMBERS),
+                sent: None,
+                queue: VecDeque::new(),
+                answer: None,
+            })
+        })
+    }
+
+    pub(super) fn timer(&self) -> Option<TimerKey> {
+        self.sent.as_ref().map(|sent| sent.timer)
+    }
+}
+
+impl<M: MediaPlane> Core<M> {
+    /// Tells the caller how far its call is, reliably when it wants that.
+    pub(super) fn tell_progress(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        server: TransactionId,
+        mut response: Response,
+    ) {
+        let id = call.id;
+        let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        let Some(reliable) = call
+            .setup
+            .as_mut()
+            .and_then(|setup| setup.reliable.as_mut())
+        else {
+            self.answer(now, &trunk, server, &response);
+            return;
+        };
+        if reliable.sent.is_some() {
+            if reliable.queue.len() < WAITING {
+                reliable.queue.push_back(response);
+            }
+            return;
+        }
+        let Ok(target) = self.transactions.response_target(server) else {
+            return;
+        };
+        reliable.number += 1;
+        response.headers.push(HeaderName::Require, "100rel");
+        response.headers.push(HeaderName::RSeq, reliable.number);
+        let settings = self.transactions.settings();
+        let retransmission = SuccessRetransmission::new(now, settings, target, response.to_bytes());
+        let at = retransmission.next_timeout();
+        reliable.sent = Some(Sent {
+            retransmission,
+            timer: self.timers.set(at, id, Due::Reliable),
+            bears_answer: !response.body.is_empty(),
+        });
+        self.answer(now, &trunk, server, &response);
+    }
+
+    /// The last one has still no PRACK.
+    pub(super) fn reliable_due(&mut self, now: Instant, call: &mut Call) {
+        let id = call.id;
+        let Some(reliable) = call
+            .setup
+            .as_mut()
+            .and_then(|setup| setup.reliable.as_mut())
+        else {
+            return;
+        };
+        let Some(sent) = &mut reliable.sent else {
+            return;
+        };
+        match sent.retransmission.timeout(now) {
+            SuccessStep::NoAck => {
+                reliable.sent = None;
+                reliable.queue.clear();
+                let refusal = Refusal::new(504, "the caller sent no PRACK");
+                self.refuse_caller(now, call, refusal, None);
+                return;
+            }
+            SuccessStep::Transmit { target, bytes } => self.transactions.transmit(target, bytes),
+            SuccessStep::Wait => {}
+        }
+        let at = sent.retransmission.next_timeout();
+        sent.timer = self.timers.set(at, id, Due::Reliable);
+    }
+
+    /// Keeps the callee's 2xx until the answer that the caller has had is acknowledged. False
+    /// when nothing has to wait.
+    pub(super) fn answer_waits(call: &mut Call, response: &Response, flow: &Flow) -> bool {
+        let Some(reliable) = call
+            .setup
+            .as_mut()
+            .and_then(|setup| setup.reliable.as_mut())
+        else {
+            return false;
+        };
+        let waits = reliable.sent.as_ref().is_some_and(|sent| sent.bears_answer);
+        if waits {
+            reliable.answer = Some((response.clone(), flow.clone()));
+        }
+        waits
+    }
+
+    /// Whether another 2xx of the callee's side waits already, and whether this is a copy of it.
+    pub(super) fn waiting_answer(call: &Call, response: &Response) -> Option<bool> {
+        let reliable = call.setup.as_ref()?.reliable.as_ref()?;
+        let (first, _) = reliable.answer.as_ref()?;
+        let tag = |response: &Response| response.headers.to().ok().and_then(|to| to.tag());
+        Some(tag(first) == tag(response))
+    }
+
+    /// A PRACK of the caller.
+    pub(super) fn on_prack(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        server: TransactionId,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        if !request.body.is_empty() {
+            return Err(Refusal::new(488, "an offer in PRACK is not served"));
+        }
+        let trunk = Arc::clone(&call.leg(Side::A).trunk);
+        let named = acknowledged(request);
+        let Some(setup) = &mut call.setup else {
+            return Err(Refusal::new(481, "nothing waits for a PRACK"));
+        };
+        let invite = setup.request.headers.cseq().map_or(0, |cseq| cseq.number);
+        let Some(reliable) = &mut setup.reliable else {
+            return Err(Refusal::new(481, "nothing waits for a PRACK"));
+        };
+        let sent = reliable
+            .sent
+            .take_if(|_| named == Some((reliable.number, invite)))
+            .ok_or_else(|| Refusal::new(481, "nothing waits for this PRACK"))?;
+        self.timers.clear(Some(sent.timer));
+        let answer = reliable.answer.take();
+        let next = reliable.queue.pop_front();
+        let (invited, client) = (setup.server, setup.client);
+        let response = Response::to_request(request, 200, None);
+        self.answer(now, &trunk, server, &response);
+        match (answer, next) {
+            (Some((response, flow)), _) => {
+                if !self.answered(now, call, &response, &flow)
+                    && let Some(client) = client
+                {
+                    self.dismiss(now, client, &response, &flow, false);
+                }
+            }
+            (None, Some(next)) => {
+                if let Some(invited) = invited {
+                    self.tell_progress(now, call, invited, next);
+                }
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What RAck names: RSeq, and the number of the INVITE.
+fn acknowledged(request: &Request) -> Option<(u32, u32)> {
+    let mut words = request
+        .headers
+        .text(HeaderName::RAck)?
+        .split_ascii_whitespace();
+    let numbers = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    (words.next() == Some(Method::Invite.as_str())).then_some(numbers)
+}
