@@ -12,6 +12,7 @@ use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, Side,
+    location::Callbacks,
     model::Call,
     snapshot,
     timers::{Due, Timers},
@@ -55,6 +56,7 @@ pub struct Core<M> {
     /// Which transaction serves each of them.
     pub(super) merging: HashMap<TransactionId, Merge>,
     pub(super) merge_key: u64,
+    pub(super) callbacks: Callbacks,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
     pub(super) statistics: CoreStatistics,
@@ -88,6 +90,7 @@ impl<M: MediaPlane> Core<M> {
             merges: HashSet::new(),
             merging: HashMap::new(),
             merge_key: random.next_u64(),
+            callbacks: Callbacks::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),

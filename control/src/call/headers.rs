@@ -42,6 +42,9 @@ const RULES: &[(&str, Passes)] = &[
     ("Priority", Passes::Invite),
     ("User-to-User", Passes::Invite),
     ("Accept-Language", Passes::Invite),
+    // Where the caller is (RFC 6442).
+    ("Geolocation", Passes::Invite),
+    ("Geolocation-Routing", Passes::Invite),
     // The caller's wish for privacy must reach whoever shows the number.
     ("Privacy", Passes::Invite),
     // Why it ended: Q.850 causes, "answered elsewhere".

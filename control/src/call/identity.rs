@@ -4,7 +4,7 @@
 use super::{headers::rehosted, trunk::Trunk};
 use crate::{
     config::Forwarding,
-    sip::{HeaderName, Headers, NameAddress, SipUri, Uri},
+    sip::{HeaderName, Headers, NameAddress, SipUri, Text, Uri},
 };
 
 /// The longest chain of forwardings that is told on.
@@ -18,6 +18,18 @@ pub(super) struct Identity {
     pub(super) from: NameAddress,
     /// P-Asserted-Identity.
     pub(super) asserted: Vec<NameAddress>,
+}
+
+impl Identity {
+    /// Lets a number stand for the caller.
+    pub(super) fn replace_number(&mut self, number: &Text, trunk: &Trunk) {
+        let mut uri = SipUri::new(Some(number), &trunk.host, None);
+        uri.parameters.set("user", "phone");
+        self.from = NameAddress::new(uri);
+        if !self.asserted.is_empty() {
+            self.asserted = vec![self.from.clone()];
+        }
+    }
 }
 
 /// One party that a call was forwarded by.
@@ -134,8 +146,14 @@ pub(super) fn carry_forwarding(theirs: &Headers, to: &Trunk, called: &SipUri, ou
         }
         Forwarding::HistoryInfo if !chain.is_empty() => {
             let mut index = String::from("1");
+            // Teams writes the proxy's name, and takes it so.
+            let host = if to.sip.is_teams() {
+                &called.host
+            } else {
+                &to.host
+            };
             for forwarded in &chain {
-                let mut uri = rehosted(&forwarded.uri, &to.host, None);
+                let mut uri = rehosted(&forwarded.uri, host, None);
                 uri.headers = Some(format!("Reason=SIP%3Bcause%3D{}", forwarded.cause).into());
                 let mut address = NameAddress::new(uri);
                 address.parameters.set("index", &index);

@@ -12,6 +12,7 @@ use super::{
     CallState, Change, Core, Side,
     headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, rehosted, to_address},
     identity::{carry_forwarding, identity},
+    location::{elin, fold, unfold},
     media,
     model::{Call, Leg, Setup},
     reliable::Reliable,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     sdp::{self, Negotiation, SdpError},
-    sip::{CSeq, Flow, HeaderName, Method, Request, Response, Text, TransactionId, Uri},
+    sip::{CSeq, Flow, HeaderName, Method, Part, Request, Response, Text, TransactionId, Uri},
 };
 
 /// The number of an INVITE of ours that begins a call.
@@ -137,15 +138,16 @@ impl<M: MediaPlane> Core<M> {
         &mut self,
         now: Instant,
         server: TransactionId,
-        request: Request,
+        mut request: Request,
         flow: &Flow,
         trunk: &Arc<Trunk>,
     ) {
+        let locations = unfold(&mut request);
         let replaces = request.headers.has(HeaderName::Replaces) && trunk.sip.takes_replaces();
         let begun = if replaces {
             self.on_replacing(now, server, &request, flow, trunk)
         } else {
-            self.begin(now, server, &request, flow, trunk)
+            self.begin(now, server, &request, flow, trunk, locations)
         };
         if let Err(refusal) = begun {
             tracing::info!(
@@ -168,8 +170,12 @@ impl<M: MediaPlane> Core<M> {
         request: &Request,
         flow: &Flow,
         from: &Arc<Trunk>,
+        locations: Vec<Part>,
     ) -> Result<(), Refusal> {
-        let (number, to) = self.route(request, from)?;
+        let mut called = request.clone();
+        let back = self.callbacks.redirect(now, &mut called);
+        let request = &called;
+        let (number, to) = self.route(request, from, back.as_deref())?;
         let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
             None => true,
@@ -196,6 +202,14 @@ impl<M: MediaPlane> Core<M> {
         } else {
             Some(sdp::family(&request.body)?)
         };
+        let elin = if from.sip.elin {
+            elin(&locations)
+        } else {
+            None
+        };
+        if let (Some(elin), Some(number)) = (&elin, caller.uri.user()) {
+            self.callbacks.remember(now, elin, number, &from.name);
+        }
         let id = self.new_call_id();
         let mut legs = [
             Leg::new(Arc::clone(from), call_id.copied(), flow.remote, None),
@@ -227,6 +241,8 @@ impl<M: MediaPlane> Core<M> {
                 flow: flow.clone(),
                 offerless,
                 offer,
+                locations,
+                elin,
                 terms,
                 least_session: 0,
                 client: None,
@@ -269,7 +285,13 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// The number that is called, and the trunk that takes it.
-    fn route(&mut self, request: &Request, from: &Trunk) -> Result<(Text, Arc<Trunk>), Refusal> {
+    /// `back`: the trunk that a call back goes to.
+    fn route(
+        &mut self,
+        request: &Request,
+        from: &Trunk,
+        back: Option<&str>,
+    ) -> Result<(Text, Arc<Trunk>), Refusal> {
         if self.draining {
             return Err(Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING));
         }
@@ -297,10 +319,10 @@ impl<M: MediaPlane> Core<M> {
             .and_then(|user| user.split(';').next().map(Text::from))
             .filter(|number| !number.is_empty())
             .ok_or_else(|| Refusal::new(404, "the Request-URI has no number"))?;
-        let to = self
-            .settings
-            .route(&from.name, &number)
-            .and_then(|trunk| self.trunk_named(&trunk.name))
+        let routed = || Some(self.settings.route(&from.name, &number)?.name.as_str());
+        let to = back
+            .or_else(routed)
+            .and_then(|name| self.trunk_named(name))
             .ok_or_else(|| Refusal::new(404, "no route takes the number"))?;
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
@@ -365,7 +387,10 @@ impl<M: MediaPlane> Core<M> {
         let forwarded_to = request.uri.as_sip().cloned();
         let headers = &mut request.headers;
         headers.push(HeaderName::MaxForwards, max_forwards(&setup.request) - 1);
-        if let (Some(identity), Ok(to)) = (identity(theirs, &whose, &trunk), theirs.to()) {
+        if let (Some(mut identity), Ok(to)) = (identity(theirs, &whose, &trunk), theirs.to()) {
+            if let Some(elin) = &setup.elin {
+                identity.replace_number(elin, &trunk);
+            }
             headers.push(HeaderName::From, identity.from.with_tag(tag));
             headers.push(HeaderName::To, to_address(&to, &called));
             for asserted in identity.asserted {
@@ -385,6 +410,7 @@ impl<M: MediaPlane> Core<M> {
         if !setup.offer.is_empty() {
             request = request.with_body(SDP, setup.offer.clone());
         }
+        request = fold(request, &setup.locations);
         setup.outgoing = Some(request.clone());
         let client = Client::Setup {
             call: call.id,

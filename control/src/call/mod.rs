@@ -14,6 +14,7 @@ mod event;
 mod headers;
 mod identity;
 mod invite;
+mod location;
 mod media;
 mod model;
 mod progress;

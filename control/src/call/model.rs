@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Destination,
     sdp::Negotiation,
-    sip::{Flow, Header, Request, SuccessRetransmission, Target, Text, TransactionId, Uri},
+    sip::{Flow, Header, Part, Request, SuccessRetransmission, Target, Text, TransactionId, Uri},
 };
 
 /// The most early dialogs of one call: forks of the callee's side.
@@ -111,6 +111,10 @@ pub(super) struct Setup {
     pub(super) offerless: bool,
     /// The body of our INVITE. Of an INVITE without an offer: one that was made here, or none.
     pub(super) offer: Bytes,
+    /// Where the caller is.
+    pub(super) locations: Vec<Part>,
+    /// The number that stands for the caller because of where it is.
+    pub(super) elin: Option<Text>,
     /// What the caller gets of a session timer.
     pub(super) terms: Option<Terms>,
     /// The session timer that the callee's side has asked for by 422, in seconds.

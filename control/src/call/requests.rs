@@ -9,6 +9,7 @@ use super::{
     core::parse_tag,
     headers::{SDP, carry_info, carry_info_answer, identify_response, is_sdp},
     invite::{RETRY_DRAINING, Refusal},
+    location::unfold,
     model::{Bye, Call, INFOS},
     reinvite::refreshes_target,
     routing::inside_dialog,
@@ -164,7 +165,9 @@ impl<M: MediaPlane> Core<M> {
                 if refreshes_target(request) {
                     dialog.refresh(request.headers.contact(), flow);
                 }
-                self.on_reinvite(now, call, side, server, request.clone());
+                let mut request = request.clone();
+                unfold(&mut request);
+                self.on_reinvite(now, call, side, server, request);
             }
             Method::Info => return self.on_info(now, call, side, server, request),
             Method::Update if trunk.sip.uses_update() => {
@@ -285,6 +288,9 @@ impl<M: MediaPlane> Core<M> {
             return Err(Refusal::new(500, "too many INFOs wait").retry_after(1));
         }
         let to = side.other();
+        if call.leg(to).trunk.sip.is_teams() {
+            return Err(Refusal::new(405, "the other side takes no INFO"));
+        }
         let from = Arc::clone(&call.leg(side).trunk);
         let leg = call.leg_mut(to);
         let trunk = Arc::clone(&leg.trunk);

@@ -55,6 +55,10 @@ pub struct Signalling {
     /// Whether requests of more than 1,300 octets go to a UDP trunk over TCP (RFC 3261 §18.1.1),
     /// and by UDP after all when it takes no TCP. We then listen on TCP beside UDP.
     pub large_by_tcp: bool,
+    /// Whether the ELIN of a caller's location, if there is one, stands for the caller on the
+    /// other side, so that who is called in an emergency can call back: within an hour a call to
+    /// that number goes to the caller.
+    pub elin: bool,
     /// The value of X-MS-SBC in requests and responses to the trunk: vendor, model and version.
     /// Left out: none; `teams`: Trunkline's.
     pub x_ms_sbc: Option<String>,

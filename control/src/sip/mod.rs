@@ -16,6 +16,7 @@ mod lexer;
 mod limits;
 mod message;
 mod method;
+mod multipart;
 mod parameters;
 mod parse;
 mod sequence;
@@ -35,6 +36,7 @@ pub use headers::Headers;
 pub use limits::Limits;
 pub use message::{Message, Request, Response};
 pub use method::Method;
+pub use multipart::{Part, join as join_parts, parts};
 pub use parameters::Parameters;
 #[cfg(test)]
 pub(crate) use parse::torture_cases;

@@ -99,8 +99,8 @@ fn diversion_becomes_history_info_towards_teams() {
     assert_eq!(
         shown(&invite, HeaderName::HistoryInfo),
         [
-            "<sip:+1001@sbc.example.com?Reason=SIP%3Bcause%3D302>;index=1",
-            "<sip:+1002@sbc.example.com?Reason=SIP%3Bcause%3D408>;index=1.1",
+            "<sip:+1001@192.0.2.2?Reason=SIP%3Bcause%3D302>;index=1",
+            "<sip:+1002@192.0.2.2?Reason=SIP%3Bcause%3D408>;index=1.1",
             "<sip:+15551234@192.0.2.2>;index=1.1.1",
         ]
     );
@@ -193,4 +193,48 @@ fn a_reason_is_made_where_a_trunk_wants_one() {
     bench.give(CENTRE, bye);
     let bye = bench.request(CARRIER, Method::Bye);
     assert_eq!(bye.headers.text(HeaderName::Reason), Some("Q.850;cause=16"));
+}
+
+#[test]
+fn a_location_passes_beside_the_offer_and_its_number_may_stand_for_the_caller() {
+    const LOCATION: &str = "<presence><ELIN>+15550911</ELIN></presence>";
+    for (keys, shown_as) in [("", "+4930123"), ("sip.elin = true", "+15550911")] {
+        let mut bench = Bench::keyed(keys, "");
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let offer = String::from_utf8_lossy(&sdp(CARRIER, 4000, "")).into_owned();
+        let body = format!(
+            "--part\r\nContent-Type: application/sdp\r\n\r\n{offer}\r\n--part\r\n\
+             Content-Type: application/pidf+xml\r\nContent-ID: <a@b>\r\n\r\n{LOCATION}\r\n--part--\r\n"
+        );
+        let invite = caller
+            .request(Method::Invite)
+            .with("Geolocation", "<cid:a@b>")
+            .with_body("multipart/mixed;boundary=part", body);
+        bench.give(CARRIER, invite);
+        bench.response(CARRIER, 100);
+        let onward = bench.request(CENTRE, Method::Invite);
+        let body = String::from_utf8_lossy(&onward.body).into_owned();
+        assert!(
+            body.contains("m=audio") && body.contains(LOCATION),
+            "{body}"
+        );
+        assert!(body.contains("Content-ID: <a@b>"));
+        assert!(!body.contains("198.51.100.2"), "the offer is ours");
+        assert_eq!(onward.headers.text("Geolocation"), Some("<cid:a@b>"));
+        assert_eq!(onward.headers.from().unwrap().uri.user(), Some(shown_as));
+        let callee = Phone::callee(CENTRE, &onward, "b1");
+        bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
+        bench.request(CENTRE, Method::Ack);
+        bench.response(CARRIER, 200);
+
+        let mut back = Phone::caller(CENTRE, "+15550911");
+        bench.give(CENTRE, back.invite(&sdp(CENTRE, 5002, "")));
+        bench.response(CENTRE, 100);
+        if keys.is_empty() {
+            bench.response(CENTRE, 404);
+        } else {
+            let called = bench.request(CARRIER, Method::Invite);
+            assert_eq!(called.uri.user(), Some("+4930123"));
+        }
+    }
 }
