@@ -22,8 +22,8 @@ use super::{SOURCES, SrtpError, StreamKey};
 use crate::{media::SrtpKey, offload::StreamStates};
 
 /// How long a row stays unused after its stream: a packet that another CPU is working on with its
-/// key takes microseconds.
-const REST: Duration = Duration::from_millis(100);
+/// key takes microseconds, unless that CPU is taken away from a virtual machine.
+const REST: Duration = Duration::from_secs(2);
 
 /// Which rows are free. Clones share it.
 #[derive(Clone)]
