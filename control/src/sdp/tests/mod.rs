@@ -5,6 +5,7 @@ mod hold;
 mod keys;
 mod properties;
 mod reading;
+mod renewal;
 
 use std::net::SocketAddr;
 

@@ -434,7 +434,7 @@ fn configuration(
              listen = \"{listen}\"\naddresses = [{names}]\nallowed_sources = [\"192.0.2.0/29\"]\n\
              media_sources = [\"192.0.2.0/29\"]\nsrtp = \"require\"\nhold = \"inactive\"\n\
              domain = \"{tenant}\"\ntls.certificate = \"{}\"\ntls.key = \"{}\"\ntls.roots = \"{}\"\n\
-             sip.profile = \"teams\"\ntls.server_name = \"{}\"\ntls.require_client_certificate = {}\n{}\n",
+             sip.profile = \"teams\"\nsip.elin = true\ntls.server_name = \"{}\"\ntls.require_client_certificate = {}\n{}\n",
             certificate[0].display(),
             certificate[1].display(),
             roots.display(),

@@ -1,0 +1,131 @@
+//! Offers that nobody has just made.
+
+use super::{super::*, *};
+
+fn origin(body: &str) -> &str {
+    body.lines().find(|line| line.starts_with("o=")).unwrap()
+}
+
+fn crypto_lines(body: &str) -> Vec<&str> {
+    body.lines()
+        .filter(|line| line.starts_with("a=crypto"))
+        .collect()
+}
+
+/// A carrier at A with its own numbers, Teams at B.
+fn agreed() -> Negotiation {
+    let mut call = negotiation(SrtpPolicy::Off, SrtpPolicy::Require);
+    let offer = plain_sdp("0 99", &["rtpmap:99 telephone-event/8000", "fmtp:99 0-15"]);
+    let body = call
+        .offer(Side::A, offer.as_bytes(), &mut random())
+        .unwrap();
+    let tag = crypto_lines(&body)[0];
+    let number = body
+        .lines()
+        .find(|line| line.contains("telephone-event"))
+        .and_then(|line| line.strip_prefix("a=rtpmap:")?.split(' ').next())
+        .unwrap()
+        .to_owned();
+    let answer = sdp(
+        "RTP/SAVP",
+        &format!("0 {number}"),
+        &[&tag[2..], &format!("rtpmap:{number} telephone-event/8000")],
+    );
+    call.answer(Side::B, answer.as_bytes()).unwrap();
+    call.commit().unwrap();
+    call
+}
+
+#[test]
+fn a_refresh_keeps_keys_numbers_and_from_the_second_on_the_version() {
+    let mut call = agreed();
+    let before = call.media().unwrap();
+    let mut offers = Vec::new();
+    for _ in 0..3 {
+        let offer = call.offer_again(Side::B, None, &mut random()).unwrap();
+        let answer = sdp(
+            "RTP/SAVP",
+            "0 99",
+            &[
+                &crypto_lines(&offer)[0][2..],
+                "rtpmap:99 telephone-event/8000",
+            ],
+        );
+        call.take_answer(Side::B, answer.as_bytes()).unwrap();
+        call.commit().unwrap();
+        offers.push(offer);
+    }
+    assert_eq!(origin(&offers[1]), origin(&offers[2]));
+    assert_eq!(offers[1], offers[2]);
+    let after = call.media().unwrap();
+    let protect = |media: &NegotiatedMedia| media.legs[1].srtp.clone().unwrap().protect;
+    assert_eq!(protect(&before), protect(&after));
+    assert_eq!(before.streams, after.streams);
+    assert_eq!(before.legs[0].remote, after.legs[0].remote);
+    // The carrier's side was not told anything, so its description has not changed either.
+    let told = call.offer_again(Side::A, None, &mut random()).unwrap();
+    assert!(told.contains("a=rtpmap:99 telephone-event/8000"), "{told}");
+    assert!(crypto_lines(&told).is_empty());
+}
+
+#[test]
+fn a_new_peer_is_offered_what_the_other_side_can_do_by_its_own_policy() {
+    let call = agreed();
+    let mut new = call.with_new_peer(
+        Side::B,
+        policy("203.0.113.1:21002", SrtpPolicy::Off),
+        &mut random(),
+    );
+    let direction = Some(Direction::SendReceive);
+    let offer = new.offer_again(Side::B, direction, &mut random()).unwrap();
+    assert!(offer.contains("m=audio 21002 RTP/AVP 0"), "{offer}");
+    assert!(crypto_lines(&offer).is_empty());
+    assert_ne!(origin(&offer), "");
+    let answer = plain_sdp("0", &[]);
+    new.take_answer(Side::B, answer.as_bytes()).unwrap();
+    new.commit().unwrap();
+    let media = new.media().unwrap();
+    assert_eq!(media.legs[1].srtp, None);
+    assert_eq!(media.legs[0].remote, call.media().unwrap().legs[0].remote);
+    // The old one still stands as it was.
+    assert!(call.media().unwrap().legs[1].srtp.is_some());
+}
+
+#[test]
+fn an_offer_made_unasked_holds_what_both_trunks_name() {
+    let mut call = negotiation(SrtpPolicy::Off, SrtpPolicy::Require);
+    let offer = call.offer_unasked(Side::B, &mut random()).unwrap();
+    assert!(offer.contains("RTP/SAVP 8 0 101"), "{offer}");
+    assert!(!crypto_lines(&offer).is_empty());
+    let answer = sdp(
+        "RTP/SAVP",
+        "8 101",
+        &[
+            &crypto_lines(&offer)[0][2..],
+            "rtpmap:101 telephone-event/8000",
+        ],
+    );
+    call.take_answer(Side::B, answer.as_bytes()).unwrap();
+    call.commit().unwrap();
+    let back = call.offer_again(Side::A, None, &mut random()).unwrap();
+    assert!(back.contains("RTP/AVP 8 101"), "{back}");
+    call.take_answer(
+        Side::A,
+        plain_sdp("8 101", &["rtpmap:101 telephone-event/8000"]).as_bytes(),
+    )
+    .unwrap();
+    call.commit().unwrap();
+    let media = call.media().unwrap();
+    assert!(media.legs.iter().all(|leg| leg.remote.is_some()));
+
+    let filter = |names: &[&str]| {
+        let mut policy = policy(LOCAL_A, SrtpPolicy::Off);
+        policy.codecs = CodecFilter::new(names);
+        policy
+    };
+    let mut none = Negotiation::new([filter(&["opus"]), filter(&["G729"])], &mut random());
+    assert_eq!(
+        none.offer_unasked(Side::B, &mut random()),
+        Err(SdpError::NoSharedCodec)
+    );
+}
