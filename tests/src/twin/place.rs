@@ -15,9 +15,9 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::{
     agent::{Agent, Arrive, Manner, lock, token},
-    call::{Invite, Outgoing},
     link::{Connection, Link},
     message::Message,
+    outgoing::{Invite, Outgoing},
     rules::ALLOW,
 };
 use crate::lab::{Door, LabError, Result};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rcgen::ExtendedKeyUsagePurpose;
-use rustls::{ClientConfig, version::TLS12};
+use rustls::{CipherSuite, ClientConfig, version::TLS12};
 
 use super::{
     agent::{Agent, Arrive, Manner, Mode, SOON},
@@ -410,6 +410,11 @@ fn tls_1_1_is_turned_down_and_1_2_is_taken() {
             Connection::open(&Door::here(), None, to, PROXY, &config).expect("a connection");
         assert_eq!(connection.suite, Some(suite));
     }
+    let other = CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256;
+    let config = tls::client(Some(&identity), &roots, &[&TLS12], &[other]).expect("a client");
+    let to = bench.twin.address(0);
+    let unlisted = Connection::open(&Door::here(), None, to, PROXY, &config);
+    assert!(unlisted.is_err(), "a suite that is not listed");
 }
 
 /// A plain endpoint and the twin, joined by a connection, for what happens inside of calls.

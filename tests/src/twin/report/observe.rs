@@ -1,13 +1,14 @@
 //! What rows look at in common.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{demand, stage::Stage};
 use crate::{
     lab::{LabError, Result},
     twin::{
-        agent::Arrival,
+        agent::{Arrival, SOON},
         call::Call,
+        media::apart,
         message::Message,
         rules::{self, Rule},
         sdp::Sdp,
@@ -69,9 +70,9 @@ pub(super) fn heard(left: &Call, right: &Call) -> Result<()> {
 pub(super) fn silent(listener: &Call, speaker: &Call) -> Result<()> {
     // What was on its way comes first.
     let begun = Instant::now();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(100));
     let since = Instant::now();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     let heard = listener.media.heard(&speaker.media, since);
     demand(heard == 0, || {
         format!(
@@ -103,4 +104,22 @@ pub(super) fn invites(stage: &Stage, mark: usize) -> Vec<Arrival> {
         message.is_request() && message.method() == "INVITE" && message.to_tag().is_none()
     });
     arrivals
+}
+
+/// Of what a party says, the old listener has heard the beginning and the new one the rest: the time
+/// in between is short.
+pub(super) fn gap(speaker: &Call, old: &Call, new: &Call, since: Instant) -> Result<()> {
+    let missing = || LabError::new("the party is not heard on both sides of the transfer");
+    // The old listener's last words may come from before.
+    let before = since.checked_sub(SOON).unwrap_or(since);
+    let (_, last) = old.media.span(&speaker.media, before).ok_or_else(missing)?;
+    let (first, _) = new.media.span(&speaker.media, since).ok_or_else(missing)?;
+    let gap = apart(last, first);
+    demand(gap < Duration::from_millis(100), || {
+        format!(
+            "nobody hears {} for {} ms",
+            speaker.agent.name(),
+            gap.as_millis()
+        )
+    })
 }

@@ -23,9 +23,11 @@ use crate::{
     twin::{
         agent::{SOON, lock},
         authority::{Authority, Identity, Owner, Wanted},
-        call::{Call, Incoming, Invite, Outgoing},
+        call::Call,
         dns::Resolver,
+        incoming::Incoming,
         link::Link,
+        outgoing::{Invite, Outgoing},
         place::{Plain, Twin},
         rules::PROXIES,
         tls,

@@ -17,8 +17,10 @@ use crate::{
     lab::{LabError, Result, wait_until},
     twin::{
         agent::{SOON, token},
-        call::{Call, Incoming, Outgoing},
+        call::Call,
+        incoming::Incoming,
         media::Media,
+        outgoing::Outgoing,
         sdp::{Description, Sdp},
         stun::{self, Check},
     },

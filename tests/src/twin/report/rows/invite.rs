@@ -11,7 +11,7 @@ use crate::{
     lab::{LabError, Result},
     twin::{
         agent::SOON,
-        call::Incoming,
+        incoming::Incoming,
         rules::Rule,
         sdp::{Description, Sdp},
         uri::Uri,

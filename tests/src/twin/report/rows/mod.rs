@@ -1,7 +1,9 @@
 //! Every row, by topic.
 
 mod bypass;
+mod centre;
 mod failover;
+mod hold;
 mod identity;
 mod invite;
 mod media;
@@ -19,8 +21,10 @@ pub(super) fn groups() -> Vec<Group> {
     for of in [
         proxies::groups,
         transfer::groups,
+        centre::groups,
         failover::groups,
         security::groups,
+        hold::groups,
         media::groups,
         ringing::groups,
         invite::groups,

@@ -12,8 +12,9 @@ use crate::{
     lab::{LabError, Result, wait_until},
     twin::{
         agent::{SOON, token},
-        call::{Incoming, Outgoing},
+        incoming::Incoming,
         message::Message,
+        outgoing::Outgoing,
         sdp::Sdp,
     },
 };

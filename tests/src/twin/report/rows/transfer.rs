@@ -1,19 +1,19 @@
-//! Transfers: by Teams in both manners, and by the contact centre.
+//! Transfers by Teams, in both manners.
 
 use std::time::{Duration, Instant};
 
 use super::{
     Group, Row, demand, group,
-    observe::{forbidden, heard, invites},
+    observe::{forbidden, gap, heard, invites},
     row,
-    stage::{Stage, StageSettings, connect},
+    stage::{Stage, StageSettings},
 };
 use crate::{
-    lab::{LabError, Party, Result, wait_until},
+    lab::{LabError, Result},
     twin::{
         agent::{Arrival, SOON},
-        call::{Call, Incoming},
-        media::apart,
+        call::Call,
+        incoming::Incoming,
         message::Message,
     },
 };
@@ -29,7 +29,6 @@ pub(super) fn groups() -> Vec<Group> {
             },
             rows: replaces(),
         },
-        group("centre", centre()),
     ]
 }
 
@@ -417,200 +416,6 @@ fn replaces() -> Vec<Row> {
                 })?;
                 let refusal = call.refused(SOON)?;
                 demand(refusal.status() == Some(481), || refusal.start.clone())
-            },
-        ),
-    ]
-}
-
-/// The contact centre sends REFER in a call with Teams.
-struct Centre {
-    teams: Call,
-    centre: Call,
-    mark: usize,
-    notices: usize,
-}
-
-fn centre_call(stage: &Stage) -> Result<Centre> {
-    let (outgoing, incoming) = stage.teams_calls_centre()?;
-    let (teams, centre) = connect(outgoing, incoming)?;
-    heard(&teams, &centre)?;
-    Ok(Centre {
-        teams,
-        centre,
-        mark: stage.twin.agent.mark(),
-        notices: stage.centre.agent.mark(),
-    })
-}
-
-impl Centre {
-    fn refer(&self, to: &str) -> Result<()> {
-        let answer = self
-            .centre
-            .request("REFER", &[("Refer-To", &format!("<{to}>"))], None)?;
-        demand(answer.status() == Some(202), || {
-            format!("REFER is answered {}", answer.start)
-        })
-    }
-
-    fn notified(&self, status: &str) -> Result<()> {
-        self.centre
-            .wait_request(self.notices, "NOTIFY", SOON, |message| {
-                message.body.starts_with(&format!("SIP/2.0 {status}"))
-            })
-            .map(|_| ())
-    }
-
-    /// Teams has seen nothing of it but re-INVITEs that leave its media where it is.
-    fn unseen(&self, stage: &Stage) -> Result<()> {
-        let seen = forbidden(stage, self.mark);
-        demand(seen.is_empty(), || format!("Teams saw {seen:?}"))?;
-        for arrival in self.teams.requests(self.mark, "INVITE") {
-            demand(arrival.broken.is_empty(), || {
-                format!("Teams' re-INVITE: {}", arrival.broken[0])
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// Of what a party says, the old listener has heard the beginning and the new one the rest: the time
-/// in between is short.
-fn gap(speaker: &Call, old: &Call, new: &Call, since: Instant) -> Result<()> {
-    let missing = || LabError::new("the party is not heard on both sides of the transfer");
-    // The old listener's last words may come from before.
-    let before = since.checked_sub(SOON).unwrap_or(since);
-    let (_, last) = old.media.span(&speaker.media, before).ok_or_else(missing)?;
-    let (first, _) = new.media.span(&speaker.media, since).ok_or_else(missing)?;
-    let gap = apart(last, first);
-    demand(gap < Duration::from_millis(100), || {
-        format!(
-            "nobody hears {} for {} ms",
-            speaker.agent.name(),
-            gap.as_millis()
-        )
-    })
-}
-
-/// The contact centre has asked somebody at the carrier, and puts them through.
-fn attended(stage: &Stage) -> Result<(Centre, Call, Call, Instant)> {
-    let call = centre_call(stage)?;
-    let number = stage.number("+1777");
-    let mark = stage.carrier.agent.mark();
-    let asking = stage.plain_dials(&stage.centre, Party::ContactCentre, &number, |_| {})?;
-    let asked = stage.carrier.agent.incoming(mark, &number, SOON)?;
-    let (asking, asked) = connect(asking, asked)?;
-    heard(&asking, &asked)?;
-    let [own, theirs] = asking.tags();
-    let sbc = stage.sbc(Party::ContactCentre);
-    let begun = Instant::now();
-    call.refer(&format!(
-        "sip:{number}@{sbc}?Replaces={}%3Bto-tag%3D{theirs}%3Bfrom-tag%3D{own}",
-        asking.call_id()
-    ))?;
-    call.notified("200")?;
-    let ended = wait_until(SOON, || asking.has_ended());
-    demand(ended, || "the call that asked is still up".to_owned())?;
-    Ok((call, asking, asked, begun))
-}
-
-fn centre() -> Vec<Row> {
-    vec![
-        row(
-            "transfer/centre-blind",
-            "REFER of the contact centre is carried out here; Teams sees none of it",
-            |stage| {
-                let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
-                let target = target.answer()?;
-                call.notified("200")?;
-                heard(&call.teams, &target)?;
-                call.unseen(stage)
-            },
-        ),
-        row(
-            "transfer/centre-to-teams",
-            "also towards Teams, from a call with the carrier",
-            |stage| {
-                let number = stage.number("+1555");
-                let mark = stage.centre.agent.mark();
-                let outgoing =
-                    stage.plain_dials(&stage.carrier, Party::Carrier, &number, |_| {})?;
-                let incoming = stage.centre.agent.incoming(mark, &number, SOON)?;
-                let (carrier, centre) = connect(outgoing, incoming)?;
-                let user = stage.number("+1666");
-                let teams = stage.twin.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                let answer = centre.request(
-                    "REFER",
-                    &[("Refer-To", &format!("<sip:{user}@{sbc}>"))],
-                    None,
-                )?;
-                demand(answer.status() == Some(202), || {
-                    format!("REFER is answered {}", answer.start)
-                })?;
-                let target = stage.twin.agent.incoming(teams, &user, SOON)?;
-                let broken = target.arrival.broken.clone();
-                demand(broken.iter().all(|rule| rule.refusal().is_none()), || {
-                    format!("Teams refuses the INVITE: {broken:?}")
-                })?;
-                let target = target.answer()?;
-                heard(&target, &carrier)
-            },
-        ),
-        row(
-            "transfer/centre-attended",
-            "attended, with Replaces: both parties hear each other",
-            |stage| {
-                let (call, _asking, asked, _) = attended(stage)?;
-                heard(&call.teams, &asked)?;
-                call.unseen(stage)
-            },
-        ),
-        row("transfer/centre-gap", "the gap is under 100 ms", |stage| {
-            let (call, asking, asked, begun) = attended(stage)?;
-            heard(&call.teams, &asked)?;
-            gap(&call.teams, &call.centre, &asked, begun)?;
-            gap(&asked, &asking, &call.teams, begun)
-        }),
-        row(
-            "transfer/centre-failed",
-            "a target that refuses gives the call back",
-            |stage| {
-                let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let mut target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
-                target.respond(486, "Busy Here", None, &[])?;
-                call.notified("486")?;
-                heard(&call.teams, &call.centre)
-            },
-        ),
-        row(
-            "transfer/centre-twice",
-            "a second REFER while one is under way does no harm",
-            |stage| {
-                let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
-                let second = call.centre.request(
-                    "REFER",
-                    &[("Refer-To", &format!("<sip:{number}@{sbc}>"))],
-                    None,
-                )?;
-                demand(second.status() >= Some(300), || {
-                    format!("the second REFER is answered {}", second.start)
-                })?;
-                let target = target.answer()?;
-                heard(&call.teams, &target)
             },
         ),
     ]
