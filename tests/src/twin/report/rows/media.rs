@@ -11,14 +11,7 @@ use super::{
 };
 use crate::{
     lab::{LabError, Party, Result, Side, wait_until},
-    twin::{
-        agent::SOON,
-        call::Call,
-        media::Media,
-        rules::Rule,
-        sdp::Sdp,
-        secret::Key,
-    },
+    twin::{agent::SOON, call::Call, media::Media, rules::Rule, sdp::Sdp, secret::Key},
 };
 
 pub(super) fn groups() -> Vec<Group> {
