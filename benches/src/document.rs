@@ -71,7 +71,8 @@ pub fn document(report: &Report, machine: &Machine, page: &Path) -> String {
         );
     }
     text.push_str(
-        "\n## Every row\n\n| row | unit | median | least | greatest | rounds |\n\
+        "\nWhat four times rtpengine's rate in userspace would take: see [the slow path](slow-path.md).\n\
+         \n## Every row\n\n| row | unit | median | least | greatest | rounds |\n\
          | --- | --- | ---: | ---: | ---: | ---: |\n",
     );
     for row in &report.rows {
@@ -113,8 +114,9 @@ const REPEAT: &str = "\
 `--quick` takes fewer and shorter rounds, about four minutes, and leaves the page alone; `--json \
 FILE` writes every row, ratio and figure. The program behind it is `target/release/bench`: `--only \
 fast,slow` measures parts of it. `cargo bench -p benches` times what sits inside (parsing, \
-rewriting, checksums, SRTP, SDP, SIP, the flow table). `trunkline bench` measures one's own machine \
-and NIC, see [the configuration](configuration.md).
+rewriting, checksums, SRTP, SDP, SIP, the flow table). `trunkline bench` measures a \
+machine without the sources: the bare redirect, the fast path with and without SRTP, the slow path \
+and the programs' cost; `trunkline bench --help` tells how.
 ";
 
 const HOW: &str = "\
@@ -126,7 +128,7 @@ const HOW: &str = "\
 - Overload (`…_recovered_…`): 500 calls at 20,000 packets a second, ten times that for three seconds, or twice the rate that the relay serves if that is more, then 20,000 again; from one second later on losses are counted. Stop (`…_stopped_…`): the same, with the relay's process stopped for three seconds (SIGSTOP, SIGCONT) at 20,000 packets a second. Each packet carries its time of sending (where SRTP hides the payload, in a header extension): `stale` are those that were sent on later than 200 ms, from the trouble's beginning. `resident` is the change of the process's resident memory, `calls_gone` what it no longer knows of its 500 calls.
 - Calls: SIPp on both sides, on the same CPUs. A call that is not answered within four seconds, or whose BYE is not, has failed. The rate is raised until a call has failed twice over, and then halved towards the last good one.
 - Memory: calls held, half a minute after the last one was set up, so that what SIP remembers of ended transactions is gone.
-- Cost (`…_ns`): the programs by test run, 1,000 times 50 packets, the median; `…_verified` is how many instructions the verifier followed, beside the checked-in value.
+- Cost (`…_ns`): the programs by test run, 1,000 times 50 packets, the median; `xdp_protect_ns` and `xdp_unprotect_ns` are the SRTP engine alone, with copying, tail and checksum, as one program; `fast_protect` and `fast_unprotect` are the whole way behind the relay. `…_verified` is how many instructions the verifier followed, beside the checked-in value.
 - The sink hands one frame in 4096 over whole. Addresses, ports, checksums (by a parser that is not ours), RTP fields and payload are compared with what they should be, SRTP is authenticated and decrypted, and a wrong packet ends its part of the run as a failure.
 ";
 

@@ -158,8 +158,8 @@ pub fn slow(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), 
                 let search = match report.median(&name) {
                     Some(rate) => Search {
                         from: rate,
-                        step: 1.05,
-                        near: 1.03,
+                        step: 1.04,
+                        near: 1.045,
                         duration: plan.trial,
                     },
                     None => Search {

@@ -137,12 +137,13 @@ impl Report {
             self.ratios.push(row);
             return;
         }
-        for row in [of, to] {
-            if let Some(why) = self.not_measured.get(row) {
-                let why = format!("{row}: {why}");
-                self.not_measured.insert(name.to_owned(), why);
-                return;
-            }
+        let [of, to] = [of, to].map(|row| match self.not_measured.get(row) {
+            Some(why) => Some(format!("{row}: {why}")),
+            None if find(row).is_empty() => Some(format!("{row} was not measured in this run")),
+            None => None,
+        });
+        if let Some(why) = of.or(to) {
+            self.not_measured.insert(name.to_owned(), why);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod check;
 mod query;
 mod run;
@@ -8,6 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use control::config::{ADMIN_SOCKET, XdpMode, load};
+use relay_user::measure::{SERVE, serve};
 
 /// A session border controller with its media plane in XDP.
 #[derive(Debug, Parser)]
@@ -52,6 +54,8 @@ enum Command {
         #[command(flatten)]
         daemon: Running,
     },
+    /// Measures what this machine relays, as root, between network namespaces of its own.
+    Bench(bench::Arguments),
     /// Prints the configuration's reference in Markdown.
     Reference,
 }
@@ -84,6 +88,14 @@ impl Running {
 
 /// Does what the command line says.
 pub(super) fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(SERVE), Some(service)) = (arguments.next().as_deref(), arguments.next()) {
+        // The relay that `bench` measures; it has told whoever started it what went wrong.
+        return match service.parse().and_then(serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let done = match CommandLine::parse().command {
         Command::Check { file } => check::check(&file),
         Command::Run { config, xdp } => run::run(config, xdp),
@@ -91,6 +103,7 @@ pub(super) fn main() -> ExitCode {
         Command::Call { id, daemon } => query::call(&daemon, id),
         Command::Flows { daemon } => query::flows(&daemon),
         Command::Stats { daemon } => query::statistics(&daemon),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Reference => print(&control::config::reference()),
     };
     match done {

@@ -19,6 +19,9 @@ const MOST: f64 = 4_000_000.0;
 /// A loss that is believed at once: nothing else on the machine takes so much.
 const FLOOD: f64 = 0.1;
 
+/// A generator that offers less of a rate than this is at its end.
+const BEHIND: f64 = 0.97;
+
 /// The load of the calls, at which nothing is lost, in packets each second.
 const CALM: f64 = 20_000.0;
 /// How long an overload lasts, and how long the relay is stopped.
@@ -300,12 +303,14 @@ impl Search {
             if (LOSS..FLOOD).contains(&trial.loss) {
                 bench.replace(&mut start)?;
                 trial = bench.load(rate, self.duration)?;
+            } else if trial.loss < LOSS && trial.offered < rate * BEHIND {
+                trial = bench.load(rate, self.duration)?;
             }
             if trial.loss < LOSS {
                 // What was really offered counts; a generator that falls behind is found so.
                 best = f64::max(best, trial.offered.min(rate));
                 served = Some(rate);
-                if trial.offered < rate * 0.97 {
+                if trial.offered < rate * BEHIND {
                     let offered = trial.offered;
                     eprintln!("bench: the generator reaches {offered:.0} of {rate:.0}");
                     break;
