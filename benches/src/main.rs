@@ -99,10 +99,10 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
         quick: arguments.quick,
         rounds: 5,
         searches: if arguments.quick { 1 } else { 5 },
-        latencies: if arguments.quick { 1 } else { 5 },
-        packets: if arguments.quick { 1 << 19 } else { 1 << 21 },
+        latencies: if arguments.quick { 1 } else { 3 },
+        packets: if arguments.quick { 1 << 19 } else { 1 << 20 },
         payload: usize::from(arguments.payload),
-        trial: Duration::from_millis(700),
+        trial: Duration::from_millis(500),
     };
     let topology = Topology::new()?;
     let mut report = Report::default();

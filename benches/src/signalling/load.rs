@@ -14,7 +14,7 @@ use super::{
 const HOLD: u32 = 10;
 const HOLD_WITH_MEDIA: u32 = 200;
 /// How many seconds the last calls may take to end: longer than an answer and an end together.
-const PATIENCE: u32 = 3 * scenario::PATIENCE / 1_000;
+const PATIENCE: u32 = 2 * scenario::PATIENCE / 1_000 + 1;
 /// What SIPp's sockets hold, in octets.
 const BUFFER: &str = "8388608";
 
@@ -48,7 +48,7 @@ impl Load {
             Media::Offloaded => HOLD_WITH_MEDIA,
         };
         let (mut caller, _callee) = self.start(stage, hold)?;
-        let limit = Duration::from_secs(u64::from(self.calls / self.rate + PATIENCE + 10));
+        let limit = Duration::from_secs(u64::from(self.calls / self.rate + PATIENCE + 2));
         // It fails when a call has failed; the statistics say so too.
         if caller.wait(limit).is_err() {
             // So far behind that it does not look at its clock.

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// How long transactions that are over are remembered (RFC 3261, 64 times T1), and some.
-const SETTLE: Duration = Duration::from_secs(36);
+const SETTLE: Duration = Duration::from_secs(34);
 /// How fast calls are set up, each second.
 const RATE: u32 = 3_000;
 /// How often it is looked whether all are up.

@@ -131,7 +131,7 @@ impl Chain {
             measure.set_load(&load)?;
             measure.send_by(GENERATOR)?;
             measure.attach_sink(SINK)?;
-            measure.keep_generator_ready()?;
+            measure.keep_generator_ready(Generator::Headers)?;
             Ok::<_, Failure>(measure)
         })??;
         let (limit, offload) = topology.relay.enter(|| match relay {
@@ -343,6 +343,7 @@ impl CallChain {
             measure.set_prepared(&packets)?;
             measure.send_by(GENERATOR)?;
             measure.attach_sink(SINK)?;
+            measure.keep_generator_ready(Generator::Prepared)?;
             Ok::<_, Failure>(measure)
         })??;
         let mut chain = Self {

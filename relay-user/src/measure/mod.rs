@@ -89,6 +89,15 @@ pub enum Generator {
     Prepared,
 }
 
+impl Generator {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Headers => "generate",
+            Self::Prepared => "generate_prepared",
+        }
+    }
+}
+
 /// The programs, loaded. What is attached comes off when this is dropped.
 pub struct Measure {
     bpf: Ebpf,
@@ -219,9 +228,9 @@ impl Measure {
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn keep_generator_ready(&mut self) -> Result<(), MeasureError> {
+    pub fn keep_generator_ready(&mut self, generator: Generator) -> Result<(), MeasureError> {
         let index = index_of("lo")?;
-        program(&mut self.bpf, "generate")?
+        program(&mut self.bpf, generator.program())?
             .attach_to_if_index(index, XdpMode::Skb)
             .map(|_| ())
             .map_err(refused("attach the generator"))
@@ -233,10 +242,7 @@ impl Measure {
     /// # Errors
     /// When the kernel refuses the run.
     pub fn generate(&self, generator: Generator, packets: u32) -> Result<Duration, MeasureError> {
-        let name = match generator {
-            Generator::Headers => "generate",
-            Generator::Prepared => "generate_prepared",
-        };
+        let name = generator.program();
         let program: &Xdp = self
             .bpf
             .program(name)
