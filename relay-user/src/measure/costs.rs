@@ -275,8 +275,8 @@ pub fn srtp() -> Result<Vec<Cost>, Failure> {
 mod rooted {
     use super::*;
 
-    /// On the kernel of the checked-in values the verifier follows at most a fifth more than they
-    /// say: whoever changes a program sees what that does, and checks a new value in.
+    /// On the kernel of the checked-in values the verifier follows about what they say: whoever
+    /// changes a program sees what that does, and checks a new value in.
     #[test]
     fn the_verifier_follows_what_is_checked_in() {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
@@ -296,7 +296,7 @@ mod rooted {
             );
             if kernel.starts_with(VERIFIED_ON) {
                 assert!(
-                    followed <= known * 1.2,
+                    (known * 0.8..=known * 1.05).contains(&followed),
                     "{name}: {followed} instructions, checked in are {known}: if that is meant, \
                      change VERIFIED"
                 );
