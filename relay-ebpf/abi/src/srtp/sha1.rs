@@ -76,17 +76,15 @@ const fn twice(word: u32) -> u64 {
 #[inline(never)]
 fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     let words: &[u32; 80] = transmute_ref!(schedule);
-    let [mut a, mut b, mut c, mut d, mut e] = state.map(twice);
-    // Each word is kept twice in 64 bits, so that a shift is a rotation of its lower half.
+    let [mut a, mut b, mut c, mut d, mut e] = *state;
     macro_rules! round {
         ($function:expr, $constant:literal, $a:ident $b:ident $e:ident, $index:expr) => {
-            let sum = ($e as u32)
+            $e = $e
                 .wrapping_add(words[$index])
                 .wrapping_add($constant)
-                .wrapping_add($function as u32)
-                .wrapping_add(($a >> 27) as u32);
-            $e = twice(sum);
-            $b >>= 2;
+                .wrapping_add($function)
+                .wrapping_add($a.rotate_left(5));
+            $b = $b.rotate_left(30);
         };
     }
     macro_rules! function {
@@ -113,11 +111,11 @@ fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     five!(parity 0x6ed9_eba1: 20 25 30 35);
     five!(majority 0x8f1b_bcdc: 40 45 50 55);
     five!(parity 0xca62_c1d6: 60 65 70 75);
-    state[0] = state[0].wrapping_add(a as u32);
-    state[1] = state[1].wrapping_add(b as u32);
-    state[2] = state[2].wrapping_add(c as u32);
-    state[3] = state[3].wrapping_add(d as u32);
-    state[4] = state[4].wrapping_add(e as u32);
+    state[0] = state[0].wrapping_add(a);
+    state[1] = state[1].wrapping_add(b);
+    state[2] = state[2].wrapping_add(c);
+    state[3] = state[3].wrapping_add(d);
+    state[4] = state[4].wrapping_add(e);
 }
 
 /// The states after the key's inner and outer blocks of HMAC-SHA1, for a key of 20 octets.
