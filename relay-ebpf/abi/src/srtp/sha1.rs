@@ -68,11 +68,6 @@ fn expand(block: &[u32; BLOCK], schedule: &mut Schedule) {
     }
 }
 
-#[inline(always)]
-const fn twice(word: u32) -> u64 {
-    word as u64 | ((word as u64) << 32)
-}
-
 #[inline(never)]
 fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     let words: &[u32; 80] = transmute_ref!(schedule);
