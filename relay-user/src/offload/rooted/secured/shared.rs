@@ -12,7 +12,7 @@ use relay_abi::{
 };
 
 use super::{
-    super::lab::{Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT},
+    super::lab::{Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, key},
     SUITES, Secured, Way, counted, packet, row,
 };
 use crate::{offload::Datapath as _, srtp::StreamKey};
@@ -64,6 +64,15 @@ fn of_equal_packets_on_many_cpus_one_leaves() {
     }
 }
 
+/// Ends the other thread's loop when it is dropped.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// While its row is wiped, given to another key and given back all the time, a flow's packet leaves
 /// as its own key makes it or not at all.
 #[test]
@@ -74,19 +83,26 @@ fn a_row_in_change_never_sends_with_another_key() {
     let input = flow.sent(&plain).octets();
     let expected = flow.relayed(&plain).octets();
     let own = flow.entry.protect;
-    let stranger = row(own.row(), own.generation() + 1);
+    let (entry, flow_key) = (flow.entry, key(super::LOCALS[0]));
     let keys = [&flow.key_out, &flow.key_in].map(|key| StreamKey::new(key).expect("a key"));
     let done = AtomicBool::new(false);
     let (offload, mut datapath) = lab.into_kernel();
     let program = offload.relay_program().expect("loaded");
     let (mut left, mut not) = (0_u32, 0_u32);
     thread::scope(|scope| {
+        // Also when an assertion fails, for the scope waits.
+        let end = Done(&done);
         let datapath = &mut datapath;
         let changing = scope.spawn(|| {
             let mut round = 0_u32;
             while !done.load(Ordering::Relaxed) {
                 round += 1;
-                for (row, key) in [(stranger, &keys[1]), (own, &keys[0])] {
+                // A generation comes again only after thousands, as in a row's real life.
+                let next = |step| row(own.row(), 1 + (2 * round + step) % 4094);
+                let mut entry = entry;
+                entry.protect = next(1);
+                for (row, key) in [(next(0), &keys[1]), (next(1), &keys[0])] {
+                    datapath.install(&flow_key, &entry).expect("installed");
                     datapath.write_key(row, key).expect("written");
                     // Where both threads are on one CPU, the other one has to have its turn while
                     // the row is open.
@@ -121,7 +137,7 @@ fn a_row_in_change_never_sends_with_another_key() {
                 thread::yield_now();
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         changing.join().expect("no panic");
     });
     let seen: Vec<_> = datapath
