@@ -112,6 +112,7 @@ impl<M: MediaPlane> Core<M> {
         while let Some((id, due)) = self.timers.take(now) {
             self.with_call(now, id, |core, call| match due {
                 Due::NoAnswer => core.no_answer(now, call),
+                Due::Silent => core.silent(now, call),
                 Due::Unacknowledged(side) => core.accepted_due(now, call, side),
                 Due::Retry => core.retry_reinvite(now, call),
                 Due::Reoffer(side) => {

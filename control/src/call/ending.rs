@@ -74,6 +74,7 @@ impl<M: MediaPlane> Core<M> {
         };
         setup.cancelled = true;
         self.timers.clear(setup.no_answer.take());
+        self.timers.clear(setup.silent.take());
         let waits = setup
             .client
             .is_some_and(|client| self.transactions.cancel(now, client, reason).is_ok());

@@ -254,6 +254,7 @@ impl<M: MediaPlane> Core<M> {
                 cancelled: false,
                 forks: Vec::new(),
                 no_answer: None,
+                silent: None,
             })),
             exchange: None,
             transfer: None,
@@ -420,6 +421,13 @@ impl<M: MediaPlane> Core<M> {
         let to = target.to_string();
         setup.client = self.send(now, &trunk, target, request, client);
         if setup.client.is_some() {
+            self.timers.clear(setup.silent.take());
+            if setup.destination + 1 < trunk.destinations.len() {
+                setup.silent = trunk
+                    .sip
+                    .answer_within()
+                    .map(|within| self.timers.set(now + within, call.id, Due::Silent));
+            }
             self.event(call, Change::Sent { to });
         } else {
             let refusal = Refusal::new(503, "too many transactions").retry_after(RETRY_FULL);

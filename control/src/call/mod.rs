@@ -11,6 +11,7 @@ mod departing;
 mod dialog;
 mod ending;
 mod event;
+mod failover;
 mod headers;
 mod identity;
 mod invite;

@@ -134,6 +134,8 @@ pub(super) struct Setup {
     pub(super) cancelled: bool,
     pub(super) forks: Vec<Fork>,
     pub(super) no_answer: Option<TimerKey>,
+    /// Until the address that is being tried must have said more than 100.
+    pub(super) silent: Option<TimerKey>,
 }
 
 /// An early dialog with the callee, and the one with the caller that stands for it.

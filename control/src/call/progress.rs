@@ -13,7 +13,7 @@ use super::{
     invite::Refusal,
     model::{Call, EARLY_DIALOGS, Fork, Setup},
     routing::inside_dialog,
-    status::{towards_caller, tries_next},
+    status::towards_caller,
     wire::{Client, Failure},
 };
 use crate::{
@@ -380,7 +380,6 @@ impl<M: MediaPlane> Core<M> {
         status: u16,
         response: Option<&Response>,
     ) {
-        let trunk = Arc::clone(&call.leg(Side::B).trunk);
         let Some(setup) = &mut call.setup else {
             return;
         };
@@ -391,25 +390,19 @@ impl<M: MediaPlane> Core<M> {
         if let Some(least) = least {
             setup.least_session = least;
         }
-        if least.is_some()
-            || tries_next(status)
-                && !setup.progressed
-                && setup.destination + 1 < trunk.destinations.len()
-        {
-            setup.destination += usize::from(least.is_none());
-            setup.client = None;
-            let tag = setup
-                .outgoing
-                .as_ref()
-                .and_then(|request| request.headers.from().ok()?.tag())
-                .unwrap_or_default();
-            // A new Call-ID keeps the attempts apart where two addresses are one host.
-            call.leg_mut(Side::B).call_id = self.new_sip_call_id();
+        if least.is_some() {
             let why = format!("{status} from {}", call.leg(Side::B).remote).into();
             self.event(call, Change::Failover { why });
-            self.invite_callee(now, call, &tag);
+            self.invite_again(now, call);
             return;
         }
+        if Self::may_try_next(call, status) {
+            self.try_next(now, call, &status.to_string());
+            return;
+        }
+        let Some(setup) = &mut call.setup else {
+            return;
+        };
         setup.client = None;
         let why = match response {
             Some(_) => "the callee's side refused",
@@ -434,6 +427,7 @@ impl<M: MediaPlane> Core<M> {
     /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
     pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&str>) {
         self.timers.clear(setup.no_answer);
+        self.timers.clear(setup.silent);
         let reliable = setup.reliable.as_ref();
         self.timers
             .clear(reliable.and_then(|reliable| reliable.timer()));

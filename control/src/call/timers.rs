@@ -11,6 +11,8 @@ use super::Side;
 pub(super) enum Due {
     /// The callee has rung long enough.
     NoAnswer,
+    /// An address of the callee's trunk has said nothing but 100 for too long.
+    Silent,
     /// Our 2xx to the side has not been acknowledged.
     Unacknowledged(Side),
     /// The pause after a 491 is over.

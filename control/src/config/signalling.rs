@@ -1,5 +1,7 @@
 //! How a trunk's signalling differs from another's: `[trunk.sip]`.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,10 @@ pub struct Signalling {
     /// The Q.850 cause that a 486 of the trunk gets where it says 34. Left out: 34 stays;
     /// `teams`: 17.
     pub busy_cause: Option<u8>,
+    /// How long an address of the trunk has to say more than 100 to the INVITE of a call, in
+    /// seconds, before the next one has its turn; the last one has `limits.ring_seconds`. 0: until
+    /// the INVITE's transaction times out, after 32 s. Left out: 0; `teams`: 10.
+    pub answer_seconds: Option<u16>,
     /// Whether refusals and BYEs to the trunk that bear no Reason get one, a Q.850 cause made of
     /// the status code.
     pub make_reason: bool,
@@ -174,6 +180,15 @@ impl Signalling {
         } else {
             Forwarding::Off
         })
+    }
+
+    /// How long an address has to say more than 100, unless it is the last one.
+    #[must_use]
+    pub fn answer_within(&self) -> Option<Duration> {
+        let seconds = self
+            .answer_seconds
+            .unwrap_or(if self.is_teams() { 10 } else { 0 });
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 
     /// The Q.850 cause for a 486 that says 34.

@@ -205,6 +205,9 @@ impl<M: MediaPlane> Daemon<M> {
             TransportEvent::Failed(target) => {
                 self.core.transport_failed(Instant::now(), &target);
             }
+            TransportEvent::Closed(flow) => {
+                self.core.connection_closed(Instant::now(), &flow);
+            }
         }
         self.flush();
     }

@@ -232,6 +232,7 @@ where
     let activity = Activity::new();
     let (pong_sender, pong_receiver) = mpsc::channel(1);
     let flow = opened.flow.clone();
+    let is_ours = matches!(side, Side::Us);
     let mut unsent = None;
     let end = {
         let reading = read(reader, &flow, side, shared, &activity, pong_sender);
@@ -264,6 +265,10 @@ where
         }
     }
     fail(opened, shared, unsent).await;
+    if is_ours {
+        // Without anybody who listens we are shutting down.
+        let _ = shared.events.send(TransportEvent::Closed(flow)).await;
+    }
 }
 
 /// When something last went over a connection.

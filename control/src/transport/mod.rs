@@ -54,6 +54,9 @@ pub enum TransportEvent {
     Message { flow: Flow, octets: Bytes },
     /// What was sent there did not arrive: the connection could not be opened, or broke.
     Failed(Target),
+    /// A connection that we opened was closed, by whomever: what waits for an answer over it may
+    /// wait in vain.
+    Closed(Flow),
 }
 
 /// Every socket of signalling. Dropping it closes them.

@@ -5,6 +5,7 @@ mod bench;
 mod conformance;
 mod damaged;
 mod ending;
+mod failover;
 mod forking;
 mod identity;
 mod media_scenarios;

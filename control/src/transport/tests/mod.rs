@@ -254,6 +254,10 @@ async fn one_connection_serves_all_requests_to_a_peer() {
     while transports.connections() > 0 {
         tokio::task::yield_now().await;
     }
+    match events.recv().await.unwrap() {
+        TransportEvent::Closed(closed) => assert_eq!(closed, flow),
+        other => panic!("{other:?}"),
+    }
     transports
         .send(&target, Bytes::from_static(OPTIONS))
         .unwrap();

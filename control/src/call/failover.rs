@@ -1,0 +1,109 @@
+//! From one address of a trunk to the next, while nothing but 100 has come.
+
+use std::time::Instant;
+
+use relay_user::media::{CallId, MediaPlane};
+
+use super::{
+    Change, Core, Side,
+    model::Call,
+    status::tries_next,
+    wire::{Client, Failure},
+};
+use crate::sip::{Flow, TransactionId};
+
+/// The call of an INVITE that was given up for the next address: none has this number. What still
+/// comes of it belongs to nobody, and a 2xx is acknowledged and ended.
+const NO_CALL: CallId = CallId(0);
+
+impl<M: MediaPlane> Core<M> {
+    /// A connection of ours to a peer was closed. What a peer has not answered with more than 100
+    /// goes to the next address; without one it is waited for, since the answer may come over
+    /// another connection.
+    pub fn connection_closed(&mut self, now: Instant, flow: &Flow) {
+        let mut waiting: Vec<CallId> = self
+            .calls
+            .values()
+            .filter(|call| {
+                let leg = call.leg(Side::B);
+                call.setup.is_some()
+                    && leg.remote == flow.remote
+                    && leg.trunk.listen.ip() == flow.local.ip()
+                    && leg.trunk.speaks(flow.transport)
+            })
+            .map(|call| call.id)
+            .collect();
+        waiting.sort_unstable();
+        for id in waiting {
+            self.with_call(now, id, |core, call| {
+                core.leave_address(now, call, Failure::Transport);
+            });
+        }
+        self.drain_transactions(now);
+    }
+
+    /// An address has said nothing but 100 for as long as it may.
+    pub(super) fn silent(&mut self, now: Instant, call: &mut Call) {
+        if let Some(setup) = &mut call.setup {
+            setup.silent = None;
+        }
+        self.leave_address(now, call, Failure::Timeout);
+    }
+
+    /// Gives up the INVITE that waits and sends one to the next address, if there is one.
+    fn leave_address(&mut self, now: Instant, call: &mut Call, failure: Failure) {
+        let Some(setup) = &call.setup else { return };
+        let Some(client) = setup.client else { return };
+        if setup.cancelled || !Self::may_try_next(call, failure.status()) {
+            return;
+        }
+        self.abandon(now, client);
+        let why = match failure {
+            Failure::Timeout => "no answer",
+            Failure::Transport => "a broken connection",
+        };
+        self.try_next(now, call, why);
+    }
+
+    /// Whether a failure with that status lets the next address be tried.
+    pub(super) fn may_try_next(call: &Call, status: u16) -> bool {
+        let destinations = call.leg(Side::B).trunk.destinations.len();
+        call.setup.as_ref().is_some_and(|setup| {
+            tries_next(status) && !setup.progressed && setup.destination + 1 < destinations
+        })
+    }
+
+    /// Sends the INVITE to the next address.
+    pub(super) fn try_next(&mut self, now: Instant, call: &mut Call, why: &str) {
+        if let Some(setup) = &mut call.setup {
+            setup.destination += 1;
+            let why = format!("{why} from {}", call.leg(Side::B).remote).into();
+            self.event(call, Change::Failover { why });
+            self.invite_again(now, call);
+        }
+    }
+
+    /// Sends the INVITE once more, to the address whose turn it is.
+    pub(super) fn invite_again(&mut self, now: Instant, call: &mut Call) {
+        let Some(setup) = &mut call.setup else { return };
+        setup.client = None;
+        let tag = setup
+            .outgoing
+            .as_ref()
+            .and_then(|request| request.headers.from().ok()?.tag())
+            .unwrap_or_default();
+        // A new Call-ID keeps the attempts apart where two addresses are one host.
+        call.leg_mut(Side::B).call_id = self.new_sip_call_id();
+        self.invite_callee(now, call, &tag);
+    }
+
+    /// Cancels an INVITE that has been given up, and takes it off its call.
+    fn abandon(&mut self, now: Instant, client: TransactionId) {
+        if let Some(Client::Setup { call, trunk, .. }) = self.clients.get_mut(&client) {
+            tracing::debug!(trunk = &*trunk.name, call = call.0, "an INVITE is given up");
+            *call = NO_CALL;
+        }
+        // One that has ended meanwhile has nothing to cancel.
+        let _ = self.transactions.cancel(now, client, None);
+    }
+}
