@@ -40,7 +40,7 @@ pub fn rates(quick: bool, mut take: impl FnMut(Row)) -> Result<(), Failure> {
     let plan = |first| RatePlan {
         first,
         seconds: if quick { 2 } else { 3 },
-        near: if quick { 1.15 } else { 1.08 },
+        near: if quick { STEP + 0.01 } else { 1.15 },
     };
     // The tool alone is not what ends the others' search: it does more than twice as much.
     let direct = run(&Stage::direct()?, Media::None, 15_000, 2)?;
