@@ -221,8 +221,7 @@ fn the_second_state_is_another_stream() {
     let mut entry = flow.entry;
     entry.ssrc_in = U32::new(0x7777_8888);
     entry.flags = U16::new(entry.flags.get() | FlowEntry::UNPROTECT_SECOND);
-    lab.install(&super::super::lab::key(super::LOCALS[0]), &entry)
-        .expect("a flow");
+    lab.install(&key(super::LOCALS[0]), &entry).expect("a flow");
     let plain = super::rtp(0x80, 0, 9, 1, 0x7777_8888, &[4; 30]);
     let input = flow.sent(&plain).octets();
     let expected = flow.relayed(&plain).octets();
