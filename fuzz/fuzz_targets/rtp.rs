@@ -61,6 +61,7 @@ fn tables(choice: u8) -> MemoryDatapath {
         interfaces: Vec::new(),
         flows: 2,
         next_hops: 1,
+        srtp_streams: 0,
         media_ports: 20000..=20003,
         workers: 0,
     });

@@ -13,6 +13,8 @@ use super::{
 
 /// How long transactions that are over are remembered (RFC 3261, 64 times T1), and some.
 const SETTLE: Duration = Duration::from_secs(34);
+/// How long the allocator keeps pages that are free, and some.
+const DECAY: Duration = Duration::from_secs(12);
 /// How fast calls are set up, each second.
 const RATE: u32 = 3_000;
 /// How often it is looked whether all are up.
@@ -44,6 +46,8 @@ pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
         ..StageSettings::of(Media::Offloaded)
     })?;
     let daemon = stage.daemon.as_ref().ok_or("there is no Trunkline")?;
+    // What starting took and gave back is not counted for the calls.
+    thread::sleep(DECAY);
     let before = daemon.resident()?;
     let (_caller, _callee) = Load {
         rate: RATE,
@@ -68,11 +72,11 @@ pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
     if up < calls {
         return Err(format!("of {calls} calls {up} are still up").into());
     }
-    let resident = daemon.resident()?.saturating_sub(before);
+    let resident = daemon.resident()? as f64;
     let maps = stage.metric("trunkline_map_memory_octets", &[])?;
     Ok(Held {
         calls: up,
-        resident_per_call: resident as f64 / f64::from(up),
+        resident_per_call: (resident - before as f64) / f64::from(up),
         map_per_call: maps / f64::from(calls),
         descriptors: daemon.descriptors()?,
     })

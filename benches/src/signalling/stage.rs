@@ -19,6 +19,8 @@ const PARTIES: [Party; 2] = [Party::Carrier, Party::ContactCentre];
 const PORTS: &str = "10000-63999";
 /// How many media addresses each side has beside its first.
 const MORE_ADDRESSES: u8 = 1;
+/// Room for SRTP, which none of these calls has.
+const SRTP_STREAMS: u32 = 1_000;
 
 /// What Trunkline is started with.
 #[derive(Clone, Copy, Debug)]
@@ -148,9 +150,9 @@ fn more_addresses(party: Party) -> Vec<IpAddr> {
 
 fn configuration(lab: &Lab, settings: &StageSettings) -> String {
     let mut text = format!(
-        "[media]\nports = \"{PORTS}\"\nxdp = \"{}\"\nflows = {}\n\n[admin]\nmetrics = \
-         \"{METRICS}\"\nsocket = \"{}\"\n\n[log]\nlevel = \"warn\"\n\n[limits]\ndrain_seconds = 1\n\
-         calls = {}\n\n",
+        "[media]\nports = \"{PORTS}\"\nxdp = \"{}\"\nflows = {}\n\
+         srtp_streams = {SRTP_STREAMS}\n\n[admin]\nmetrics = \"{METRICS}\"\nsocket = \"{}\"\n\n\
+         [log]\nlevel = \"warn\"\n\n[limits]\ndrain_seconds = 1\ncalls = {}\n\n",
         settings.xdp,
         settings.calls * 2,
         lab.directory().join("admin.sock").display(),
