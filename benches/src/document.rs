@@ -116,7 +116,8 @@ FILE` writes every row, ratio and figure. The program behind it is `target/relea
 fast,slow` measures parts of it. `cargo bench -p benches` times what sits inside (parsing, \
 rewriting, checksums, SRTP, SDP, SIP, the flow table). `trunkline bench` measures a \
 machine without the sources: the bare redirect, the fast path with and without SRTP, the slow path \
-and the programs' cost; `trunkline bench --help` tells how.
+and the programs' cost; with `--between eth0,eth1` the first two between interfaces of its own \
+that a cable joins. `trunkline bench --help` tells how.
 ";
 
 const HOW: &str = "\

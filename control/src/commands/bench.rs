@@ -1,5 +1,5 @@
 //! `trunkline bench`: what this machine relays, measured between network namespaces that it makes
-//! and takes away again.
+//! and takes away again, or between two interfaces.
 
 use std::time::Duration;
 
@@ -29,6 +29,17 @@ pub(super) struct Arguments {
     /// Rounds, of which each line is the best.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
+    /// Measure the fast path between two interfaces that a cable joins: packets leave by LOAD, and
+    /// the relay on RELAY sends them back. Whatever else they carry is lost meanwhile.
+    #[arg(long, value_name = "LOAD,RELAY", value_parser = pair, conflicts_with = "only")]
+    between: Option<(String, String)>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (load, relay) = text
+        .split_once(',')
+        .ok_or("two interfaces, as in eth0,eth1")?;
+    Ok((load.to_owned(), relay.to_owned()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,30 +65,18 @@ pub(super) fn bench(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some((load, relay)) = &arguments.between {
+        return fast(arguments, &Topology::between(load, relay)?);
+    }
     let topology = Topology::new()?;
     let asked = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let payload = usize::from(arguments.payload);
-    let best = |run: &mut dyn FnMut() -> Result<f64, Failure>| {
-        (0..arguments.rounds).try_fold(0.0, |best, _| run().map(|rate| f64::max(best, rate)))
-    };
     if asked(Part::Fast) {
-        for flows in &arguments.flows {
-            let rate = |relay| {
-                best(&mut || {
-                    let family = Family::V4;
-                    let mut chain = Chain::new(&topology, relay, family, *flows, payload, false)?;
-                    chain.run(&topology, PACKETS / 8)?;
-                    Ok(chain.run(&topology, PACKETS)?.rate())
-                })
-            };
-            let (limit, fast) = (rate(Relay::Limit)?, rate(Relay::Trunkline)?);
-            tell(&format!("bare redirect, {flows} flows"), limit, "packets/s")?;
-            tell(&format!("fast path, {flows} flows"), fast, "packets/s")?;
-        }
+        fast(arguments, &topology)?;
     }
     if asked(Part::Srtp) {
         for kind in [Kind::Protect, Kind::Unprotect] {
-            let rate = best(&mut || {
+            let rate = best(arguments, || {
                 let mut chain = CallChain::new(&topology, kind, false, payload)?;
                 chain.run(&topology, PACKETS / 16)?;
                 Ok(chain.run(&topology, PACKETS)?.rate())
@@ -102,6 +101,32 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The bare redirect and the fast path, for each number of flows.
+fn fast(arguments: &Arguments, topology: &Topology) -> Result<(), Failure> {
+    let payload = usize::from(arguments.payload);
+    for flows in &arguments.flows {
+        let rate = |relay| {
+            best(arguments, || {
+                let mut chain = Chain::new(topology, relay, Family::V4, *flows, payload, false)?;
+                chain.run(topology, PACKETS / 8)?;
+                Ok(chain.run(topology, PACKETS)?.rate())
+            })
+        };
+        let (limit, fast) = (rate(Relay::Limit)?, rate(Relay::Trunkline)?);
+        tell(&format!("bare redirect, {flows} flows"), limit, "packets/s")?;
+        tell(&format!("fast path, {flows} flows"), fast, "packets/s")?;
+    }
+    Ok(())
+}
+
+/// The best of all rounds.
+fn best(
+    arguments: &Arguments,
+    mut run: impl FnMut() -> Result<f64, Failure>,
+) -> Result<f64, Failure> {
+    (0..arguments.rounds).try_fold(0.0, |best, _| run().map(|rate| f64::max(best, rate)))
 }
 
 /// The highest rate of one worker.

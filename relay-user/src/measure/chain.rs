@@ -11,9 +11,8 @@ use relay_abi::{
 };
 
 use super::{
-    Addresses as _, Arrived, CALLS, EGRESS, EGRESS_MAC, Failure, GENERATOR, GENERATOR_CPU,
-    GENERATOR_MAC, Generator, INGRESS, INGRESS_MAC, Kind, Latencies, LoadDescription, Measure,
-    SINK, SINK_MAC, Served, Service, Source, Stamp, Topology, callers_key,
+    Addresses as _, Arrived, CALLS, Ends, Failure, GENERATOR_CPU, Generator, Kind, Latencies,
+    LoadDescription, Measure, Served, Service, Source, Stamp, Topology, callers_key,
     calls::{Listener, called, rtp},
     expect,
     judge::judge,
@@ -71,13 +70,13 @@ pub struct Chain {
     _offload: Option<Offload>,
 }
 
-fn load(family: Family, flows: u32, payload: usize, timed: bool) -> LoadDescription {
+fn load(ends: &Ends, family: Family, flows: u32, payload: usize, timed: bool) -> LoadDescription {
     LoadDescription {
         source: Source {
-            mac: GENERATOR_MAC,
+            mac: ends.generator.mac,
             address: SocketAddr::new(family.caller(), CALLER_PORT),
         },
-        destination_mac: INGRESS_MAC,
+        destination_mac: ends.ingress.mac,
         destination: SocketAddr::new(family.ours_to_caller(), FIRST_PORT),
         flows,
         pairs: PAIRS,
@@ -87,6 +86,9 @@ fn load(family: Family, flows: u32, payload: usize, timed: bool) -> LoadDescript
         timed,
     }
 }
+
+/// How long no packet arrives when none is under way between two interfaces any more.
+const UNDER_WAY: Duration = Duration::from_millis(50);
 
 /// Sends packets through as fast as one CPU does it, and takes the samples.
 fn run(
@@ -99,7 +101,14 @@ fn run(
         pin(0, GENERATOR_CPU)?;
         measure.reset_sink()?;
         let took = measure.generate(generator, packets)?;
-        let arrived = measure.sink_counts()?.packets;
+        let mut arrived = measure.sink_counts()?.packets;
+        while !topology.at_once() {
+            thread::sleep(UNDER_WAY);
+            let before = std::mem::replace(&mut arrived, measure.sink_counts()?.packets);
+            if arrived == before {
+                break;
+            }
+        }
         let run = Run {
             sent: u64::from(packets),
             arrived,
@@ -125,23 +134,26 @@ impl Chain {
     ) -> Result<Self, Failure> {
         topology.spread(false)?;
         topology.moderate_sink(false)?;
-        let load = load(family, flows, payload, timed);
+        let ends = &topology.ends;
+        let load = load(ends, family, flows, payload, timed);
         let measure = topology.load.enter(|| {
             let mut measure = Measure::load()?;
             measure.set_load(&load)?;
-            measure.send_by(GENERATOR)?;
-            measure.attach_sink(SINK)?;
-            measure.keep_generator_ready(Generator::Headers)?;
+            measure.send_by(&ends.generator.name)?;
+            measure.attach_sink(&ends.sink.name)?;
+            if topology.at_once() {
+                measure.keep_generator_ready(Generator::Headers)?;
+            }
             Ok::<_, Failure>(measure)
         })??;
         let (limit, offload) = topology.relay.enter(|| match relay {
             Relay::Limit => {
                 let mut limit = Measure::load()?;
-                limit.send_by(EGRESS)?;
-                limit.attach_limit(INGRESS)?;
+                limit.send_by(&ends.egress.name)?;
+                limit.attach_limit(&ends.ingress.name)?;
                 Ok::<_, Failure>((Some(limit), None))
             }
-            Relay::Trunkline => Ok((None, Some(trunkline(family, &load)?))),
+            Relay::Trunkline => Ok((None, Some(trunkline(ends, family, &load)?))),
         })??;
         Ok(Self {
             measure,
@@ -161,7 +173,7 @@ impl Chain {
         let (run, samples) = run(&mut self.measure, topology, Generator::Headers, packets)?;
         // The bare redirect rewrites nothing that could be wrong.
         if self.relay == Relay::Trunkline {
-            judge(&samples, |arrived| self.judge(arrived))?;
+            judge(&samples, &topology.ends, |arrived| self.judge(arrived))?;
         }
         Ok(run)
     }
@@ -227,19 +239,27 @@ impl Chain {
     }
 }
 
-/// Trunkline's program on both interfaces of the relay's namespace, which the caller is in, with
+/// Trunkline's program on the interfaces of the relay's namespace, which the caller is in, with
 /// `flows`.
 ///
 /// # Errors
 /// What the kernel refused.
 fn offload(
+    Ends {
+        ingress,
+        egress,
+        sink,
+        ..
+    }: &Ends,
     count: u32,
     flows: impl Iterator<Item = (SocketAddr, FlowEntry)>,
 ) -> Result<Offload, Failure> {
+    let mut interfaces = vec![ingress.name.clone(), egress.name.clone()];
+    interfaces.dedup();
     let mut offload = Offload::load(&OffloadConfig {
         mode: XdpMode::Native,
         forced: true,
-        interfaces: vec![INGRESS.to_owned(), EGRESS.to_owned()],
+        interfaces,
         flows: count,
         next_hops: 4,
         srtp_streams: 0,
@@ -249,16 +269,16 @@ fn offload(
     let mut datapath = offload
         .take_datapath()
         .ok_or_else(|| offload.steps().join("; "))?;
-    let egress = interface_index(EGRESS).ok_or("the relay has no interface to send by")?;
-    datapath.set_device(0, egress)?;
+    let index = interface_index(&egress.name).ok_or("the relay has no interface to send by")?;
+    datapath.set_device(0, index)?;
     datapath.set_next_hop(
         0,
         &NextHop {
-            interface: U32::new(egress),
+            interface: U32::new(index),
             device: U32::new(0),
             mtu: U16::new(1500),
-            source: EGRESS_MAC,
-            destination: SINK_MAC,
+            source: egress.mac,
+            destination: sink.mac,
             resolved: 1,
             ..NextHop::default()
         },
@@ -269,7 +289,7 @@ fn offload(
     Ok(offload)
 }
 
-fn trunkline(family: Family, load: &LoadDescription) -> Result<Offload, Failure> {
+fn trunkline(ends: &Ends, family: Family, load: &LoadDescription) -> Result<Offload, Failure> {
     let mut payload_types = [PayloadTypePair::default(); 8];
     payload_types[0] = PayloadTypePair {
         incoming: 0,
@@ -297,7 +317,7 @@ fn trunkline(family: Family, load: &LoadDescription) -> Result<Offload, Failure>
         };
         (local, entry)
     });
-    offload(load.flows, flows)
+    offload(ends, load.flows, flows)
 }
 
 /// The calls with SRTP on one leg, through the whole media plane and the XDP program, with
@@ -330,19 +350,19 @@ impl CallChain {
     ) -> Result<Self, Failure> {
         topology.spread(false)?;
         topology.moderate_sink(false)?;
-        let family = Family::V4;
+        let (family, ends) = (Family::V4, &topology.ends);
         let load = LoadDescription {
             destination: SocketAddr::new(family.ours_to_caller(), FIRST_CALLS_PORT),
             pairs: u32::from(CALLS),
-            ..load(family, u32::from(CALLS), payload, false)
+            ..load(ends, family, u32::from(CALLS), payload, false)
         };
         let packets = prepared(kind, &load)?;
         let measure = topology.load.enter(|| {
             let mut measure = Measure::load()?;
             measure.set_load(&load)?;
             measure.set_prepared(&packets)?;
-            measure.send_by(GENERATOR)?;
-            measure.attach_sink(SINK)?;
+            measure.send_by(&ends.generator.name)?;
+            measure.attach_sink(&ends.sink.name)?;
             measure.keep_generator_ready(Generator::Prepared)?;
             Ok::<_, Failure>(measure)
         })??;
@@ -357,8 +377,8 @@ impl CallChain {
         if limit {
             let limit = topology.relay.enter(|| {
                 let mut limit = Measure::load()?;
-                limit.send_by(EGRESS)?;
-                limit.attach_limit(INGRESS)?;
+                limit.send_by(&ends.egress.name)?;
+                limit.attach_limit(&ends.ingress.name)?;
                 Ok::<_, Failure>(limit)
             })??;
             chain._limit = Some(limit);
@@ -393,7 +413,7 @@ impl CallChain {
         let (run, samples) = run(&mut self.measure, topology, Generator::Prepared, packets)?;
         if !self.listeners.is_empty() && (!samples.is_empty() || packets > 100_000) {
             let (listeners, payload) = (&mut self.listeners, self.payload);
-            judge(&samples, |arrived| {
+            judge(&samples, &topology.ends, |arrived| {
                 let number = called(arrived.to);
                 let listener = listeners.get_mut(usize::from(number));
                 let listener = listener.ok_or("nobody listens there")?;
@@ -457,4 +477,34 @@ fn prepared(kind: Kind, load: &LoadDescription) -> Result<Vec<Vec<u8>>, Failure>
         frames.push(frame);
     }
     Ok(frames)
+}
+
+#[cfg(test)]
+mod rooted {
+    use super::{super::Place, *};
+
+    /// The packets come back rewritten, which each sample is judged for, by the relay and as they
+    /// were by the redirect; what is attached is off again for the next one.
+    #[test]
+    fn two_interfaces_that_are_there_are_measured_between() {
+        let place = Place::new().expect("a namespace");
+        let cable = ["link", "add", "near", "type", "veth", "peer", "name", "far"];
+        place.run("ip", &cable).expect("a cable");
+        for end in ["near", "far"] {
+            place.run("ip", &["link", "set", end, "up"]).expect("up");
+            let gro = ["-K", end, "gro", "on"];
+            place.run("ethtool", &gro).expect("an end that polls");
+        }
+        let topology = place.enter(|| Topology::between("near", "far"));
+        let topology = topology.expect("entered").expect("two ends");
+        for relay in [Relay::Limit, Relay::Trunkline, Relay::Limit] {
+            let chain = Chain::new(&topology, relay, Family::V4, 8, 160, false);
+            let run = chain.expect("a chain").run(&topology, 1 << 14);
+            let run = run.expect("packets that came as they should");
+            assert!(run.arrived > 0 && run.arrived <= run.sent, "{run:?}");
+        }
+        let none = place.enter(|| Topology::between("near", "elsewhere").err());
+        let why = none.expect("entered").expect("no such interface");
+        assert!(why.to_string().contains("elsewhere"), "{why}");
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 
-use super::{EGRESS_MAC, Failure, SINK_MAC};
+use super::{Ends, Failure};
 
 /// A sampled frame, taken apart.
 pub struct Arrived<'a> {
@@ -25,11 +25,11 @@ pub struct Arrived<'a> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(frame: &[u8]) -> Result<Arrived<'_>, Failure> {
+pub fn parse<'a>(frame: &'a [u8], ends: &Ends) -> Result<Arrived<'a>, Failure> {
     let headers = PacketHeaders::from_ethernet_slice(frame)?;
     let link = headers.link.and_then(|link| link.ethernet2());
     let link = link.ok_or("it is not Ethernet")?;
-    if (link.source, link.destination) != (EGRESS_MAC, SINK_MAC) {
+    if (link.source, link.destination) != (ends.egress.mac, ends.sink.mac) {
         return Err("its Ethernet addresses are not those of the next hop".into());
     }
     let Some(TransportHeader::Udp(udp)) = headers.transport else {
@@ -91,13 +91,14 @@ pub fn parse(frame: &[u8]) -> Result<Arrived<'_>, Failure> {
 /// What is wrong with the first wrong one, and its octets.
 pub fn judge(
     samples: &[Vec<u8>],
+    ends: &Ends,
     mut judge: impl FnMut(&Arrived<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     if samples.is_empty() {
         return Err("the sink has no samples to judge".into());
     }
     for sample in samples {
-        parse(sample)
+        parse(sample, ends)
             .and_then(|arrived| judge(&arrived))
             .map_err(|why| format!("a relayed packet is wrong: {why}: {sample:02x?}"))?;
     }
@@ -124,11 +125,24 @@ pub fn expect<T: PartialEq + std::fmt::Debug>(
 mod tests {
     use etherparse::PacketBuilder;
 
-    use super::*;
+    use super::{super::End, *};
+
+    fn ends() -> Ends {
+        let end = |last| End {
+            name: String::new(),
+            mac: [2, 0, 0, 0, 0, last],
+        };
+        Ends {
+            generator: end(1),
+            ingress: end(2),
+            egress: end(3),
+            sink: end(4),
+        }
+    }
 
     fn frame() -> Vec<u8> {
         let mut frame = Vec::new();
-        PacketBuilder::ethernet2(EGRESS_MAC, SINK_MAC)
+        PacketBuilder::ethernet2(ends().egress.mac, ends().sink.mac)
             .ipv4([203, 0, 113, 1], [203, 0, 113, 2], 63)
             .udp(1, 2)
             .write(&mut frame, &[0x80, 8, 0, 1, 0, 0, 0, 160, 0, 0, 0, 7, 42])
@@ -139,19 +153,19 @@ mod tests {
     #[test]
     fn a_changed_octet_shows() {
         let whole = frame();
-        let arrived = parse(&whole).expect("whole");
+        let arrived = parse(&whole, &ends()).expect("whole");
         assert_eq!((arrived.payload_type, arrived.ssrc), (8, 7));
         for index in 0..whole.len() {
             let mut changed = whole.clone();
             changed[index] ^= 1;
-            assert!(parse(&changed).is_err(), "{index}");
+            assert!(parse(&changed, &ends()).is_err(), "{index}");
         }
     }
 
     #[test]
     fn no_samples_are_no_proof() {
-        assert!(judge(&[], |_| Ok(())).is_err());
-        assert!(judge(&[frame()], |_| Ok(())).is_ok());
-        assert!(judge(&[frame()], |_| Err("no".into())).is_err());
+        assert!(judge(&[], &ends(), |_| Ok(())).is_err());
+        assert!(judge(&[frame()], &ends(), |_| Ok(())).is_ok());
+        assert!(judge(&[frame()], &ends(), |_| Err("no".into())).is_err());
     }
 }

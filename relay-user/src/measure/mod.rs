@@ -42,8 +42,8 @@ pub use served::{Process, Served, State};
 pub use serving::{SERVE, Service, serve};
 pub use sink::{Latencies, SinkCounts};
 pub use topology::{
-    Addresses, EGRESS, EGRESS_MAC, GENERATOR, GENERATOR_CPU, GENERATOR_MAC, INGRESS, INGRESS_MAC,
-    Machine, RELAY_CPU, SINK, SINK_CPU, SINK_MAC, Topology,
+    Addresses, EGRESS, EGRESS_MAC, End, Ends, GENERATOR, GENERATOR_CPU, GENERATOR_MAC, INGRESS,
+    INGRESS_MAC, Machine, RELAY_CPU, SINK, SINK_CPU, SINK_MAC, Topology,
 };
 pub use trial::{Bench, Recovery, Scene, Search, TROUBLE, Trial};
 

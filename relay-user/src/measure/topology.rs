@@ -1,5 +1,6 @@
 //! Two namespaces joined by two veth pairs: the load's, with the generator's and the sink's ends,
-//! and the relay's, with the ends between which it forwards.
+//! and the relay's, with the ends between which it forwards. Or two interfaces that are there
+//! already, joined by a cable.
 
 use std::{
     fs,
@@ -73,10 +74,29 @@ fn address(family: Family, network: u8, host: u8) -> IpAddr {
     }
 }
 
-/// The namespaces; dropping it removes them.
+/// An interface and its Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub name: String,
+    pub mac: [u8; 6],
+}
+
+/// The ends of the wires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ends {
+    pub generator: End,
+    pub ingress: End,
+    pub egress: End,
+    pub sink: End,
+}
+
+/// Where everything is; dropping it removes the namespaces that it made.
 pub struct Topology {
     pub load: Place,
     pub relay: Place,
+    pub ends: Ends,
+    /// Whether the namespaces and interfaces were made for the measurement.
+    made: bool,
 }
 
 impl Topology {
@@ -94,9 +114,54 @@ impl Topology {
             (INGRESS, INGRESS_MAC),
         )?;
         join(&load, (SINK, SINK_MAC), &relay, (EGRESS, EGRESS_MAC))?;
-        let topology = Self { load, relay };
+        let end = |name: &str, mac| End {
+            name: name.to_owned(),
+            mac,
+        };
+        let topology = Self {
+            load,
+            relay,
+            ends: Ends {
+                generator: end(GENERATOR, GENERATOR_MAC),
+                ingress: end(INGRESS, INGRESS_MAC),
+                egress: end(EGRESS, EGRESS_MAC),
+                sink: end(SINK, SINK_MAC),
+            },
+            made: true,
+        };
         topology.address()?;
         Ok(topology)
+    }
+
+    /// Two interfaces of the calling thread's namespace that a cable joins: packets leave by `load`,
+    /// and the relay is on `relay` and sends them back. Nothing of their settings is changed; what
+    /// else they carry is lost while something is measured.
+    ///
+    /// # Errors
+    /// When one of them is not there or is down, or both are one.
+    pub fn between(load: &str, relay: &str) -> Result<Self, Failure> {
+        if load == relay {
+            return Err(format!("{load} cannot be both ends of a cable").into());
+        }
+        let here = Place::here()?;
+        let (load, relay) = (end(&here, load)?, end(&here, relay)?);
+        Ok(Self {
+            load: here,
+            relay: Place::here()?,
+            ends: Ends {
+                generator: load.clone(),
+                ingress: relay.clone(),
+                egress: relay,
+                sink: load,
+            },
+            made: false,
+        })
+    }
+
+    /// Whether a packet is counted when the call that made it is back: one CPU carries it through.
+    #[must_use]
+    pub fn at_once(&self) -> bool {
+        self.made
     }
 
     /// Gives the relay's side addresses and neighbours that need no discovery.
@@ -145,11 +210,14 @@ impl Topology {
 
     /// Leaves the receive processing of every interface to the CPU that sends to it, so that a
     /// chain is one CPU's, or takes it to the CPU of the relay in userspace and the sink's to a
-    /// third.
+    /// third. Interfaces that were there before stay as they are.
     ///
     /// # Errors
     /// When the kernel has no receive packet steering or no threaded NAPI.
     pub fn spread(&self, spread: bool) -> Result<(), Failure> {
+        if !self.made {
+            return Ok(());
+        }
         let mask = if spread { 1 << RELAY_CPU } else { 0 };
         self.relay.run_with_devices(&format!(
             "echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"
@@ -161,11 +229,15 @@ impl Topology {
     }
 
     /// Lets the sink look for packets every 20 µs, as a NIC with moderated interrupts does, or at
-    /// once. Waking it for each packet costs whoever sends, and is no part of relaying.
+    /// once. Waking it for each packet costs whoever sends, and is no part of relaying. An interface
+    /// that was there before stays as it is.
     ///
     /// # Errors
     /// When the kernel cannot.
     pub fn moderate_sink(&self, moderate: bool) -> Result<(), Failure> {
+        if !self.made {
+            return Ok(());
+        }
         let (defer, timeout) = if moderate { (1, 20_000) } else { (0, 0) };
         self.load.run_with_devices(&format!(
             "echo {defer} > /sys/class/net/{SINK}/napi_defer_hard_irqs && \
@@ -255,6 +327,24 @@ fn join(
         namespace.run("ethtool", &["-K", interface, "tx", "off"])?;
     }
     Ok(())
+}
+
+/// An interface of `place` as it is.
+fn end(place: &Place, name: &str) -> Result<End, Failure> {
+    let told = place.run("ip", &["-oneline", "link", "show", "dev", name, "up"])?;
+    let mac = told.split_once("link/ether ").and_then(|(_, rest)| {
+        let mut octets = [0; 6];
+        let mut texts = rest.split_whitespace().next()?.split(':');
+        for octet in &mut octets {
+            *octet = u8::from_str_radix(texts.next()?, 16).ok()?;
+        }
+        Some(octets)
+    });
+    let mac = mac.ok_or_else(|| format!("{name} is no Ethernet interface that is up"))?;
+    Ok(End {
+        name: name.to_owned(),
+        mac,
+    })
 }
 
 fn text(mac: [u8; 6]) -> String {

@@ -189,7 +189,8 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let talkers = &mut self.talkers;
-        judge(&samples, |arrived| talkers.judge(arrived))
+        let ends = &self.topology.ends;
+        judge(&samples, ends, |arrived| talkers.judge(arrived))
     }
 
     /// How long packets took at `rate`.
