@@ -8,6 +8,7 @@ pub mod offload;
 pub mod rtcp;
 pub mod slow;
 pub mod srtp;
+pub mod stun;
 
 #[cfg(test)]
 mod namespace;

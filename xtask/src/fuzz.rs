@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::shell;
 
 /// The fuzz targets, each a program in `fuzz/fuzz_targets` with a corpus in `fuzz/corpus`.
-const TARGETS: [&str; 6] = ["sip", "call", "sdp", "rtp", "srtp", "rtcp"];
+const TARGETS: [&str; 7] = ["sip", "call", "sdp", "rtp", "srtp", "rtcp", "stun"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
