@@ -14,7 +14,7 @@ mod wanted;
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
 use clap::Parser;
-use relay_user::measure::{self, Failure, Machine, SERVE, Topology};
+use relay_user::measure::{self, Failure, Kind, Machine, SERVE, Topology};
 use report::Report;
 
 /// Measures packets per second, latency, recovery and calls, beside the bare redirect and
@@ -33,9 +33,18 @@ struct Arguments {
     /// Measure these parts alone.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Of the slow path beside rtpengine, measure calls of this kind alone.
+    #[arg(long, value_parser = kind)]
+    kind: Option<Kind>,
     /// Octets of RTP payload in each packet; 160 is 20 ms of G.711.
     #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u16).range(16..=440))]
     payload: u16,
+}
+
+/// A kind of calls by its name.
+fn kind(name: &str) -> Result<Kind, String> {
+    let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| format!("one of {}", Kind::ALL.map(Kind::name).join(", ")))
 }
 
 /// What can be measured by itself.
@@ -65,6 +74,8 @@ pub struct Plan {
     rounds: usize,
     /// Of the searches, which take longest.
     searches: usize,
+    /// Of calls on the slow path; all without one.
+    kind: Option<Kind>,
     latencies: usize,
     packets: u32,
     payload: usize,
@@ -99,6 +110,7 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
         quick: arguments.quick,
         rounds: 5,
         searches: if arguments.quick { 1 } else { 5 },
+        kind: arguments.kind,
         latencies: if arguments.quick { 1 } else { 3 },
         packets: if arguments.quick { 1 << 19 } else { 1 << 20 },
         payload: usize::from(arguments.payload),

@@ -96,6 +96,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, Failure> {
         topology.spread(!scene.fast)?;
         topology.moderate_sink(!scene.fast && scene.stamp == Stamp::None)?;
+        topology.moderate_ingress(!scene.fast)?;
         let (sender, sink) = topology.load.enter(|| {
             let mut sink = Measure::load()?;
             sink.expect_time(scene.stamp.offset())?;
