@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use rand::Rng;
+
 use super::{
     agent::{Agent, Arrival, SOON, lock},
     dialog::Dialog,
@@ -17,8 +19,7 @@ use super::{
 };
 use crate::lab::{LabError, Result};
 
-/// How long an offer that crossed another waits, and how often it comes again.
-const GLARE: Duration = Duration::from_millis(400);
+/// How often an offer that crossed another comes again.
 const AGAIN: usize = 4;
 
 /// A call that is up. Dropping it hangs up.
@@ -137,12 +138,30 @@ impl Call {
             if response.status() != Some(491) {
                 break;
             }
-            // Another offer is under way: RFC 3261, section 14.1, has one wait up to two seconds.
-            thread::sleep(GLARE);
+            thread::sleep(self.glare());
             response = self.request("INVITE", headers, Some(("application/sdp", &text)))?;
         }
         self.settle(&response)?;
         Ok(response)
+    }
+
+    /// Refreshes the session (RFC 4028, section 10): offers once more what was offered last.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn refresh(&self, headers: &[(&str, &str)]) -> Result<Message> {
+        self.reinvite(headers, |description| description.version -= 1)
+    }
+
+    /// How long an offer that crossed another waits (RFC 3261, section 14.1): by who made the
+    /// Call-ID, so that the two do not cross again.
+    fn glare(&self) -> Duration {
+        let steps = if lock(&self.dialog).owns_call_id {
+            rand::rng().random_range(210..=400)
+        } else {
+            rand::rng().random_range(0..=200)
+        };
+        Duration::from_millis(10 * steps)
     }
 
     /// Sends a re-INVITE without an offer, and an answer in the ACK.

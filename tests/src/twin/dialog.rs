@@ -15,6 +15,8 @@ use super::{
 pub(super) struct Dialog {
     pub(super) manner: Manner,
     pub(super) call_id: String,
+    /// Whether we made the Call-ID.
+    pub(super) owns_call_id: bool,
     /// Our From or To, with its tag.
     pub(super) local: String,
     pub(super) remote: String,

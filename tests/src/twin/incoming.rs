@@ -119,6 +119,7 @@ impl Incoming {
         Dialog {
             manner: self.agent.shared.manner,
             call_id: invite.call_id().to_owned(),
+            owns_call_id: false,
             local: format!("{};tag={tag}", invite.header("To").unwrap_or_default()),
             remote: invite.header("From").unwrap_or_default().to_owned(),
             target: uri_of(invite),

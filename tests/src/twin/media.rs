@@ -194,6 +194,12 @@ impl Media {
         self.state().format
     }
 
+    /// The sequence number of the next packet.
+    #[must_use]
+    pub fn sequence(&self) -> u16 {
+        self.state().sequence
+    }
+
     /// Goes on with a sequence number, such as one that soon wraps.
     pub fn set_sequence(&self, sequence: u16) {
         self.state().sequence = sequence;
@@ -203,6 +209,12 @@ impl Media {
     #[must_use]
     pub fn cycles(&self) -> u32 {
         self.state().outbound.as_ref().map_or(0, Outbound::cycles)
+    }
+
+    /// The same of what comes.
+    #[must_use]
+    pub fn cycles_received(&self) -> u32 {
+        self.state().inbound.as_ref().map_or(0, Inbound::cycles)
     }
 
     fn send_next(&self) {

@@ -264,6 +264,7 @@ impl Outgoing {
         Dialog {
             manner: self.agent.shared.manner,
             call_id: self.request.call_id().to_owned(),
+            owns_call_id: true,
             local: self.request.header("From").unwrap_or_default().to_owned(),
             remote: response.header("To").unwrap_or_default().to_owned(),
             target: uri_of(response),

@@ -168,6 +168,8 @@ impl Outbound {
 pub(super) struct Inbound {
     key: Key,
     session: Session,
+    /// The ROC after the last packet.
+    cycles: u32,
 }
 
 impl Inbound {
@@ -175,6 +177,7 @@ impl Inbound {
         Some(Self {
             session: Session::with_inbound_template(key.policy()).ok()?,
             key: key.clone(),
+            cycles: 0,
         })
     }
 
@@ -182,9 +185,15 @@ impl Inbound {
         self.key == *key
     }
 
+    pub(super) const fn cycles(&self) -> u32 {
+        self.cycles
+    }
+
     pub(super) fn unprotect(&mut self, octets: &[u8]) -> Option<Vec<u8>> {
         let mut packet = self.key.without_mki(octets, self.key.tag())?;
         self.session.unprotect(&mut packet).ok()?;
+        let ssrc = packet.get(8..12)?.try_into().ok().map(u32::from_be_bytes)?;
+        self.cycles = self.session.get_stream_roc(ssrc).unwrap_or(0);
         Some(packet)
     }
 

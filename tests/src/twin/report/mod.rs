@@ -5,6 +5,8 @@ mod rows;
 mod stage;
 mod table;
 
+pub use observe::heard;
+pub use stage::{Stage, StageSettings, connect_with};
 pub use table::{json, table};
 
 use std::{
@@ -17,7 +19,6 @@ use std::{
 
 use super::agent::lock;
 use crate::lab::{LabError, Result};
-use stage::{Stage, StageSettings};
 
 /// Stages that are up at one time.
 const AT_ONCE: usize = 4;

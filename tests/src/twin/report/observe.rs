@@ -58,8 +58,11 @@ pub(super) fn sbc_key(sdp: &Sdp) -> Result<String> {
     key.ok_or_else(|| LabError::new("the SDP holds no key"))
 }
 
-/// Each side of a call hears the other.
-pub(super) fn heard(left: &Call, right: &Call) -> Result<()> {
+/// Each side of a call hears the other, from now on.
+///
+/// # Errors
+/// When one does not within three seconds.
+pub fn heard(left: &Call, right: &Call) -> Result<()> {
     crate::twin::media::both_hear(
         (left.agent.name(), &left.media),
         (right.agent.name(), &right.media),

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use rcgen::ExtendedKeyUsagePurpose;
 
 use crate::{
-    daemon::{Daemon, METRICS, SIP_PORT, TLS_PORT},
+    daemon::{CallView, Daemon, METRICS, SIP_PORT, TLS_PORT},
     lab::{Lab, LabError, Party, Result, Side, wait_until},
     twin::{
         agent::{SOON, lock},
@@ -41,21 +41,21 @@ pub(super) const CUSTOMERS: [&str; 2] = ["one.sbc.example.com", "two.sbc.example
 
 /// How the SBC is set up.
 #[derive(Clone, Debug)]
-pub(super) struct StageSettings {
+pub struct StageSettings {
     /// The names in the SBC's certificate.
-    pub(super) names: Vec<&'static str>,
+    pub names: Vec<&'static str>,
     /// The names that the SBC's trunks to Teams go by, one trunk each.
-    pub(super) tenants: Vec<&'static str>,
+    pub tenants: Vec<&'static str>,
     /// All of those listen on one port.
-    pub(super) one_port: bool,
+    pub one_port: bool,
     /// Demands a certificate of those that connect.
-    pub(super) mutual: bool,
+    pub mutual: bool,
     /// Lines for each trunk to Teams.
-    pub(super) teams: String,
+    pub teams: String,
     /// Lines for the carrier's trunk.
-    pub(super) carrier: String,
+    pub carrier: String,
     /// Lines for the whole file.
-    pub(super) top: String,
+    pub top: String,
 }
 
 impl Default for StageSettings {
@@ -73,7 +73,7 @@ impl Default for StageSettings {
 }
 
 /// Everything that a row may use.
-pub(super) struct Stage {
+pub struct Stage {
     pub(super) twin: Twin,
     pub(super) carrier: Plain,
     pub(super) centre: Plain,
@@ -100,7 +100,11 @@ fn teams_address(index: u8) -> Ipv4Addr {
 }
 
 impl Stage {
-    pub(super) fn new(settings: &StageSettings) -> Result<Self> {
+    /// Brings it up.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub fn new(settings: &StageSettings) -> Result<Self> {
         let lab = Lab::new()?;
         let teams = lab.peer(Party::Teams);
         for index in [1, 2, 8] {
@@ -236,7 +240,10 @@ impl Stage {
     }
 
     /// A Teams user calls over the carrier.
-    pub(super) fn teams_calls_carrier(
+    ///
+    /// # Errors
+    /// When the call does not reach the carrier.
+    pub fn teams_calls_carrier(
         &self,
         change: impl FnOnce(&mut Invite),
     ) -> Result<(Outgoing, Incoming)> {
@@ -313,13 +320,24 @@ impl Stage {
         lock(&self.daemon).is_running()
     }
 
+    /// The calls that the SBC knows.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn calls(&self) -> Result<Vec<CallView>> {
+        lock(&self.daemon).calls()
+    }
+
     /// What the SBC has logged.
     pub(super) fn log(&self) -> String {
         lock(&self.daemon).log()
     }
 
     /// Waits until a plain party's next call reaches Teams: after a start, or once all is back.
-    pub(super) fn wait_ready(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When none does for ten seconds.
+    pub fn wait_ready(&self) -> Result<()> {
         let mut last = None;
         let ready = wait_until(Duration::from_secs(10), || {
             match self.carrier_to_teams() {
@@ -349,13 +367,20 @@ impl Stage {
     }
 }
 
-/// The answer and its ACK at one end, what comes of it at the other.
-pub(super) fn connect(outgoing: Outgoing, incoming: Incoming) -> Result<(Call, Call)> {
+/// The answer and its ACK at one end, what comes of it at the other: the caller's side of the call,
+/// then the callee's.
+///
+/// # Errors
+/// When one of them does not get through.
+pub fn connect(outgoing: Outgoing, incoming: Incoming) -> Result<(Call, Call)> {
     connect_with(outgoing, move || incoming.answer())
 }
 
 /// As [`connect`], the callee's part as told.
-pub(super) fn connect_with(
+///
+/// # Errors
+/// As there.
+pub fn connect_with(
     outgoing: Outgoing,
     answer: impl FnOnce() -> Result<Call> + Send,
 ) -> Result<(Call, Call)> {
