@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tests::{
     daemon::{CallView, DaemonSettings},
     lab::{Party, Side, wait_until},
-    peers::{Ffmpeg, SECURED_KEY, SECURED_PORT, Scenario},
+    peers::{Ffmpeg, SECURED_KEY, SECURED_PORT, Scenario, Sipp},
     scene::{LIMIT, Part, Scene},
     sound::{Melody, compare},
     wire::Sighting,
@@ -19,6 +19,32 @@ fn secured() -> Scene {
         centre_srtp: "require",
         ..DaemonSettings::default()
     })
+}
+
+/// The carrier calls the contact centre, which answers with ffmpeg's address and key.
+fn call(scene: &Scene, talk: Duration, melody: Option<&Melody>) -> (Sipp, Sipp) {
+    let called = scene.sipp_called(
+        Party::ContactCentre,
+        Party::ipv4,
+        false,
+        Part {
+            scenario: Scenario::AnswerSecured,
+            talk: Duration::ZERO,
+            melody: None,
+        },
+    );
+    let calling = scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+15551000",
+        Part {
+            scenario: Scenario::Call,
+            talk,
+            melody,
+        },
+    );
+    (calling, called)
 }
 
 /// Trunkline's offer to the contact centre, when it has come.
@@ -59,27 +85,7 @@ fn carried_enough(call: &CallView, direction: usize) -> bool {
 fn ffmpeg_hears_what_the_kernel_protects() {
     let scene = secured();
     let caller = Melody::new(1, 60);
-    let mut called = scene.sipp_called(
-        Party::ContactCentre,
-        Party::ipv4,
-        false,
-        Part {
-            scenario: Scenario::AnswerSecured,
-            talk: Duration::ZERO,
-            melody: None,
-        },
-    );
-    let mut calling = scene.sipp_calls(
-        Party::Carrier,
-        Party::ipv4,
-        5_070,
-        "+15551000",
-        Part {
-            scenario: Scenario::Call,
-            talk: Duration::from_secs(16),
-            melody: Some(&caller),
-        },
-    );
+    let (mut calling, mut called) = call(&scene, Duration::from_secs(16), Some(&caller));
     let offer = offer(&scene);
     let key = offer.key().expect("a key of Trunkline's");
     let length = Duration::from_secs(8);
@@ -100,27 +106,7 @@ fn ffmpeg_hears_what_the_kernel_protects() {
 fn what_ffmpeg_plays_is_heard_through_the_kernel() {
     let scene = secured();
     let callee = Melody::new(2, 14);
-    let mut called = scene.sipp_called(
-        Party::ContactCentre,
-        Party::ipv4,
-        false,
-        Part {
-            scenario: Scenario::AnswerSecured,
-            talk: Duration::ZERO,
-            melody: None,
-        },
-    );
-    let mut calling = scene.sipp_calls(
-        Party::Carrier,
-        Party::ipv4,
-        5_070,
-        "+15551000",
-        Part {
-            scenario: Scenario::Call,
-            talk: Duration::from_secs(18),
-            melody: None,
-        },
-    );
+    let (mut calling, mut called) = call(&scene, Duration::from_secs(18), None);
     let remote = offer(&scene).audio().expect("a port of Trunkline's");
     let _ = scene.wait_call("an answer", |call| call.streams.len() == 2);
     let centre = Party::ContactCentre;
