@@ -140,7 +140,7 @@ impl<M: MediaPlane> Core<M> {
             return;
         }
         if let Some(dialog) = &mut leg.dialog {
-            dialog.flow = flow.clone();
+            dialog.flow = flow.into();
         }
         let Some(accepted) = self.clear_accepted(call, side) else {
             return;

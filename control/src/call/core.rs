@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Settings,
     sdp::Direction,
-    sip::{Target, Text, TransactionId, TransactionLayer, TransactionSettings},
+    sip::{Awaited, Target, Text, TransactionId, TransactionLayer, TransactionSettings},
 };
 
 /// What the core wants done.
@@ -155,6 +155,19 @@ impl<M: MediaPlane> Core<M> {
             self.with_call(now, id, |core, call| core.hang_up_call(now, call));
         }
         self.drain_transactions(now);
+    }
+
+    /// The connections over which something is awaited.
+    #[must_use]
+    pub fn awaited(&self) -> Awaited {
+        let mut awaited = self.transactions.awaited();
+        let legs = self.calls.values().flat_map(|call| &call.legs);
+        // The ACK of our 2xx, which has no transaction.
+        for leg in legs.filter(|leg| leg.accepted.is_some()) {
+            let connection = leg.dialog.as_ref().and_then(|it| it.flow.connection);
+            connection.into_iter().for_each(|id| awaited.add(id));
+        }
+        awaited
     }
 
     /// How many calls there are.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::headers::MAX_FORWARDS;
 use crate::sip::{
-    CSeq, FieldValue, Flow, HeaderName, Headers, Method, NameAddress, Request, Response, SipError,
-    SipUri, Text, Uri,
+    CSeq, FieldValue, Flow, HeaderName, Headers, Method, NameAddress, PeerWay, Request, Response,
+    SipError, SipUri, Text, Uri,
 };
 
 /// The longest route set that is taken.
@@ -21,10 +21,10 @@ pub(super) struct Dialog {
     /// The number of the peer's last request; `None` before the first.
     pub(super) remote_sequence: Option<u32>,
     /// The way that the peer's last message came.
-    pub(super) flow: Flow,
+    pub(super) flow: PeerWay,
 }
 
-const _: () = assert!(size_of::<Dialog>() <= 176);
+const _: () = assert!(size_of::<Dialog>() <= 128);
 
 /// What [`Texts`] are of.
 #[derive(Clone, Copy)]
@@ -128,7 +128,7 @@ impl Dialog {
             ]),
             local_sequence: 0,
             remote_sequence: Some(headers.cseq()?.number),
-            flow: flow.clone(),
+            flow: flow.into(),
         })
     }
 
@@ -163,7 +163,7 @@ impl Dialog {
             ]),
             local_sequence: request.headers.cseq()?.number,
             remote_sequence: None,
-            flow: flow.clone(),
+            flow: flow.into(),
         })
     }
 
@@ -185,7 +185,7 @@ impl Dialog {
                 self.texts.replace(Piece::RemoteTarget, target.as_bytes());
             }
         }
-        self.flow = flow.clone();
+        self.flow = flow.into();
     }
 
     /// Whether a request of the peer belongs to it (RFC 3261 §12.2.2).

@@ -28,6 +28,7 @@ mod session;
 mod snapshot;
 mod statistics;
 mod status;
+mod tenant;
 mod timers;
 mod transfer;
 mod trunk;

@@ -29,7 +29,7 @@ impl<M: MediaPlane> Core<M> {
         request: Request,
         flow: &Flow,
     ) {
-        let Some(trunk) = self.trunk_for(flow, &request.headers) else {
+        let Ok(trunk) = self.trunk_for(flow, &request) else {
             return;
         };
         let (_, fresh) = self.new_tag();
@@ -149,7 +149,7 @@ impl<M: MediaPlane> Core<M> {
         if !dialog.in_order(number) {
             return Err(Refusal::new(500, "the request is out of order"));
         }
-        dialog.flow = flow.clone();
+        dialog.flow = flow.into();
         match request.method {
             Method::Bye => self.on_bye(now, call, side, server, request),
             Method::Options => {

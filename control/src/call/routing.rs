@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::trunk::Trunk;
 use crate::{
     config::Destination,
-    sip::{Flow, SipUri, Target, Uri},
+    sip::{PeerWay, SipUri, Target, Uri},
 };
 
 /// The way of an INVITE to one of the trunk's addresses.
@@ -16,6 +16,7 @@ pub(super) fn to_destination(trunk: &Trunk, destination: &Destination) -> Target
         remote: destination.address,
         connection: None,
         server_name: destination.server_name.as_deref().map(Arc::from),
+        own_name: trunk.own_name.clone(),
     }
 }
 
@@ -41,7 +42,7 @@ pub(super) fn called_host(trunk: &Trunk, destination: &Destination) -> SipUri {
 /// An address in the URI is taken as it is. A name cannot be looked up here: it is one of the
 /// trunk's own, or the way that the peer's last message came is taken. Over TCP and TLS that
 /// message's connection is used as long as it is open.
-pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &Flow) -> Target {
+pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &PeerWay) -> Target {
     let remote = hop
         .as_sip()
         .and_then(|uri| address_of(trunk, uri))
@@ -64,6 +65,7 @@ pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &Flow) -> Target {
             .connection
             .filter(|_| flow.transport == trunk.transport),
         server_name,
+        own_name: trunk.own_name.clone(),
     }
 }
 

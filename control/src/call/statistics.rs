@@ -48,6 +48,8 @@ pub enum Discard {
     Malformed(&'static str),
     /// A request from a host that no trunk admits.
     UnknownSource,
+    /// A request that names none of the trunks that share its address, answered with 404.
+    UnknownTenant,
     /// A response to nothing that we asked, or too late.
     StrayResponse,
     /// An ACK that acknowledges nothing.
@@ -65,6 +67,7 @@ impl Discard {
         match self {
             Self::Malformed(fault) => fault,
             Self::UnknownSource => "unknown-source",
+            Self::UnknownTenant => "unknown-tenant",
             Self::StrayResponse => "stray-response",
             Self::StrayAck => "stray-ack",
             Self::StrayCancel => "stray-cancel",

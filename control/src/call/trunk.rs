@@ -17,6 +17,8 @@ pub(super) struct Trunk {
     /// Our host in Contact, From and Via.
     pub(super) host: Text,
     pub(super) transport: Transport,
+    /// The name that we go by over TLS.
+    pub(super) own_name: Option<Arc<str>>,
     /// Our Via.
     pub(super) sent_by: SentBy,
     /// The codecs that it lets through, shared by its calls.
@@ -53,6 +55,7 @@ impl Trunk {
             name: trunk.name.as_str().into(),
             host: contact.host.clone(),
             transport,
+            own_name: trunk.own_name().map(Arc::from),
             sent_by: SentBy {
                 host: contact.host.clone(),
                 port: contact.port,

@@ -12,12 +12,12 @@ use relay_user::media::{CallId, MediaPlane};
 use super::{
     Core, Discard, Output, Side,
     cause::ELSEWHERE,
-    core::parse_tag,
     dialog::Dialog,
     invite::FIRST_SEQUENCE,
     model::{Acknowledged, Call, EARLY_DIALOGS},
     routing::inside_dialog,
     statistics::Direction,
+    tenant::Stranger,
     trunk::Trunk,
 };
 use crate::room::give_back;
@@ -130,16 +130,20 @@ impl<M: MediaPlane> Core<M> {
                 self.statistics
                     .discard(Discard::Malformed(rejection.error.name()));
                 if let Some(response) = rejection.response
-                    && let Some(trunk) = self.trunk_of(flow)
+                    && let Some(trunk) = self.some_trunk_of(flow)
                 {
                     self.statistics
                         .response(&trunk.name, Direction::Sent, response.status);
                     self.transactions.respond_statelessly(flow, *response);
                 }
             }
-            Ok(Message::Request(request)) if self.trunk_for(flow, &request.headers).is_none() => {
-                self.statistics.discard(Discard::UnknownSource);
-            }
+            Ok(Message::Request(request)) => match self.trunk_for(flow, &request) {
+                Ok(_) => self
+                    .transactions
+                    .receive(now, flow, Message::Request(request)),
+                Err(Stranger::Source) => self.statistics.discard(Discard::UnknownSource),
+                Err(Stranger::Tenant) => self.refuse_tenant(flow, &request),
+            },
             // A response finds its transaction by a branch that nobody can guess, so it may come
             // from an address that is no longer configured.
             Ok(message) => self.transactions.receive(now, flow, message),
@@ -289,28 +293,6 @@ impl<M: MediaPlane> Core<M> {
             let leg = call.leg_mut(side);
             leg.acknowledged.take_if(|ack| ack.sequence == number);
         }
-    }
-
-    /// The trunk that the settings of now see behind a way.
-    pub(super) fn trunk_of(&self, flow: &Flow) -> Option<Arc<Trunk>> {
-        let source = flow.remote.ip();
-        self.trunks
-            .iter()
-            .find(|trunk| {
-                trunk.speaks(flow.transport) && trunk.listen == flow.local && trunk.admits(source)
-            })
-            .cloned()
-    }
-
-    /// The trunk that a request came from. Inside a dialog, the trunk that the call began with
-    /// may still admit a source that the settings of now do not.
-    pub(super) fn trunk_for(&self, flow: &Flow, headers: &Headers) -> Option<Arc<Trunk>> {
-        self.trunk_of(flow).or_else(|| {
-            let tag = headers.to().ok()?.tag()?;
-            let (id, side) = self.tags.get(&parse_tag(&tag)?)?;
-            let trunk = &self.calls.get(id)?.leg(*side).trunk;
-            trunk.admits(flow.remote.ip()).then(|| Arc::clone(trunk))
-        })
     }
 
     /// Sends a request in a transaction. `None` when there are too many.

@@ -19,7 +19,7 @@ pub use settings::{
     Settings, Srtp, Tls, Trunk, XdpMode,
 };
 pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};
-pub(crate) use tls::{TlsFiles, tls_provider};
+pub(crate) use tls::{Authorities, TlsFiles, tls_provider};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
 use std::path::Path;

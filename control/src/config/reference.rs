@@ -14,7 +14,8 @@ const INTRODUCTION: &str = "\
 One file in [TOML](https://toml.io). `trunkline check FILE` says what is wrong with it, by line,
 and what it amounts to; a key that means nothing is an error. On SIGHUP the daemon reads the file
 anew, certificates included, and keeps the old configuration when the new one is wrong. Calls that
-are up go on as they began.
+are up go on as they began. A TLS connection whose certificate was replaced is closed once nothing is
+awaited over it.
 
 A carrier on one interface, a contact centre and Microsoft Teams on another:
 

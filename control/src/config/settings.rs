@@ -67,19 +67,6 @@ impl Settings {
         settings
     }
 
-    /// The trunk that a request belongs to which came to `local` from `source`.
-    #[must_use]
-    pub fn trunk_of(
-        &self,
-        transport: Transport,
-        local: SocketAddr,
-        source: IpAddr,
-    ) -> Option<&Trunk> {
-        self.trunks
-            .iter()
-            .find(|trunk| trunk.speaks(transport) && trunk.listen == local && trunk.admits(source))
-    }
-
     /// The trunk that takes a call from trunk `from` to `number`: that of the first route that
     /// matches.
     #[must_use]
@@ -256,7 +243,8 @@ pub struct Trunk {
     /// `udp`, `tcp` or `tls`.
     pub transport: Transport,
     /// Our address and port for its signalling. Trunks may share one; then `allowed_sources` tells
-    /// them apart.
+    /// them apart, or `domain`: the name that a request is for, in its Request-URI or in To, or
+    /// that TLS was opened for (SNI).
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Where calls to this trunk go, in order: the next is tried when one does not answer. A name
@@ -295,8 +283,8 @@ pub struct Trunk {
     /// forwarding. Left out: as it came in.
     #[serde(default)]
     pub dscp: Option<u8>,
-    /// Our name in Contact, From and Via. Left out: the address in `listen`. Teams insists on a
-    /// name.
+    /// Our name in Contact, From and Via, and the one that this trunk is known by where several
+    /// share an address. Left out: the address in `listen`. Teams insists on a name.
     #[serde(default)]
     pub domain: Option<HostName>,
     /// How to speak SIP with the trunk. What is left out is as `profile` has it.
@@ -329,6 +317,13 @@ impl Trunk {
                 && self.sip.large_by_tcp
     }
 
+    /// The name that it goes by over TLS, if any.
+    #[must_use]
+    pub fn own_name(&self) -> Option<&str> {
+        let domain = self.domain.as_ref().map(HostName::as_str);
+        domain.filter(|_| self.transport == Transport::Tls)
+    }
+
     /// Whether a host may signal as this trunk.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
@@ -353,6 +348,32 @@ impl Trunk {
                 (None, Host::Address(ip)) => Arc::from(ip.to_string()),
             })
             .collect()
+    }
+
+    /// The names of which the certificate of those who connect must hold one; empty: any will do.
+    pub(crate) fn peer_names(&self) -> Vec<Arc<str>> {
+        let Some(tls) = &self.tls else {
+            return Vec::new();
+        };
+        let mut names: Vec<Arc<str>> = if !tls.peer_names.is_empty() {
+            tls.peer_names
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect()
+        } else if let Some(name) = &tls.server_name {
+            vec![name.as_str().into()]
+        } else {
+            let hosts = self.addresses.iter().map(|address| &address.host);
+            hosts
+                .filter_map(|host| match host {
+                    Host::Name(name) => Some(name.as_str().into()),
+                    Host::Address(_) => None,
+                })
+                .collect()
+        };
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Where calls go, given what a name is known to resolve to.
@@ -437,10 +458,15 @@ pub struct Tls {
     /// `addresses`.
     #[serde(default)]
     pub server_name: Option<HostName>,
-    /// Whether those who connect must show a certificate signed by one of `roots`. Teams' no
-    /// longer serve for that.
+    /// Whether those who connect must show a certificate signed by one of `roots`, with one of
+    /// `peer_names` in its subjectAltName. Its extended key usage may be that of a server, as
+    /// Teams' is.
     #[serde(default)]
     pub require_client_certificate: bool,
+    /// The names of which the certificate of those who connect must hold one, if it is required.
+    /// Left out: `server_name`, or else the names in `addresses`; with none of those, any name.
+    #[serde(default)]
+    pub peer_names: Vec<HostName>,
 }
 
 /// What Debian and Ubuntu install as the authorities to trust.

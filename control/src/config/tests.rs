@@ -52,8 +52,10 @@ fn a_good_file_is_read_into_types() {
     );
     let listen = "198.51.100.1:5060".parse().unwrap();
     let trunk_of = |transport, source: &str| {
-        settings
-            .trunk_of(transport, listen, source.parse().unwrap())
+        let source = source.parse().unwrap();
+        let mut trunks = settings.trunks.iter();
+        trunks
+            .find(|trunk| trunk.speaks(transport) && trunk.listen == listen && trunk.admits(source))
             .map(|trunk| trunk.name.as_str())
     };
     assert_eq!(trunk_of(Transport::Udp, "198.51.100.77"), Some("carrier"));
@@ -170,7 +172,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "transport = \"tcp\"\nlisten = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.3\"]",
         "transport = \"udp\"\nlisten = \"198.51.100.1:5060\"\naddresses = [\"198.51.100.3\"]",
-        "test.toml:16: trunks \"carrier\" and \"contact-centre\" listen on 198.51.100.1:5060 and both admit hosts of 198.51.100.0/24 and 198.51.100.3/32: nobody could tell whose call it is: make the ranges disjoint, or let one trunk listen on another port",
+        "test.toml:16: trunks \"carrier\" and \"contact-centre\" listen on 198.51.100.1:5060 and both admit hosts of 198.51.100.0/24 and 198.51.100.3/32: nobody could tell whose call it is: give each a domain of its own, make the ranges disjoint, or let one trunk listen on another port",
     ),
     (
         "trunk = \"contact-centre\"",
@@ -263,7 +265,11 @@ fn certificates_are_read_and_must_fit() {
         )
     };
     let good = read(&text("sbc.pem", "sbc.key")).unwrap();
-    let files = TlsFiles::read(good.trunks[1].tls.as_ref().unwrap()).unwrap();
+    let files = TlsFiles::read(
+        good.trunks[1].tls.as_ref().unwrap(),
+        &mut Authorities::new(),
+    )
+    .unwrap();
     assert_eq!(
         format!("{files:?}"),
         "TlsFiles { certificates: 1, roots: 1, .. }"
@@ -285,6 +291,59 @@ fn certificates_are_read_and_must_fit() {
     assert!(said("sbc.pem", "other.key").starts_with(
         "test.toml:24: the key in /other.key does not serve with the certificate in /sbc.pem"
     ));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn trunks_share_an_address_when_their_names_tell_them_apart() {
+    let folder = std::env::temp_dir().join(format!("trunkline-tenants-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["one", "two"] {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        fs::write(
+            folder.join(format!("{name}.key")),
+            made.signing_key.serialize_pem(),
+        )
+        .unwrap();
+    }
+    let begin = GOOD.find("[[trunk]]").unwrap();
+    let tenant = |name: &str, domain: &str, tls: &str| {
+        let folder = folder.display();
+        format!(
+            "[[trunk]]\nname = \"{name}\"\ninterface = \"carrier0\"\ntransport = \"tls\"\n\
+             listen = \"198.51.100.1:5061\"\naddresses = [\"sip.example.net\"]\n\
+             allowed_sources = [\"198.51.100.0/24\"]\n{domain}\n[trunk.tls]\n\
+             certificate = \"{folder}/{name}.pem\"\nkey = \"{folder}/{name}.key\"\n\
+             roots = \"{folder}/one.pem\"\n{tls}\n"
+        )
+    };
+    let said = |one: [&str; 2], two: [&str; 2]| {
+        let text = format!(
+            "{}{}{}[[route]]\ntrunk = \"one\"\n",
+            &GOOD[..begin],
+            tenant("one", one[0], one[1]),
+            tenant("two", two[0], two[1])
+        );
+        read(&text).map_or_else(|error| error.to_string(), |_| String::new())
+    };
+    let (one, two) = (
+        "domain = \"one.example.com\"",
+        "domain = \"two.example.com\"",
+    );
+    let mutual = "require_client_certificate = true";
+    assert_eq!(said([one, ""], [two, ""]), "");
+    assert_eq!(said([one, mutual], [two, mutual]), "");
+    assert!(said([one, ""], [one, ""]).contains("with different certificates: give each a domain"));
+    assert!(said([one, ""], ["", ""]).contains("nobody could tell whose call it is"));
+    let other_names = format!("{mutual}\npeer_names = [\"peer.example.com\"]");
+    for other in ["", &other_names] {
+        assert!(
+            said([one, mutual], [two, other])
+                .contains("demand different certificates of those who connect: use the same"),
+            "{other}"
+        );
+    }
     fs::remove_dir_all(&folder).unwrap();
 }
 

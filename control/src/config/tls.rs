@@ -1,7 +1,12 @@
 //! The certificates that a trunk names, read and checked. Keys never leave this type's inside but
 //! to rustls.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio_rustls::rustls::{
@@ -53,12 +58,15 @@ pub(crate) fn tls_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
+/// Authorities that were read, by their file: many trunks name the same.
+pub(crate) type Authorities = HashMap<PathBuf, Arc<RootCertStore>>;
+
 impl TlsFiles {
-    /// Reads the files.
+    /// Reads the files, of the authorities only those that `known` has not.
     ///
     /// # Errors
     /// The first file that is missing, is not PEM, or does not fit the others.
-    pub(crate) fn read(tls: &Tls) -> Result<Self, TlsProblem> {
+    pub(crate) fn read(tls: &Tls, known: &mut Authorities) -> Result<Self, TlsProblem> {
         let certificates = read_certificates(&tls.certificate, "certificate")?;
         let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| TlsProblem {
             key: "key",
@@ -77,22 +85,34 @@ impl TlsFiles {
                     tls.certificate.display()
                 ),
             })?;
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(read_certificates(&tls.roots, "roots")?);
-        if added == 0 {
-            return Err(TlsProblem {
-                key: "roots",
-                text: format!(
-                    "no usable authority in {}{REMEDY}name a PEM file with the authorities' certificates",
-                    tls.roots.display()
-                ),
-            });
-        }
+        let roots = match known.get(&tls.roots) {
+            Some(roots) => Arc::clone(roots),
+            None => {
+                let roots = Arc::new(read_roots(&tls.roots)?);
+                known.insert(tls.roots.clone(), Arc::clone(&roots));
+                roots
+            }
+        };
         Ok(Self {
             identity: ClientIdentity(Arc::new(identity)),
-            roots: Arc::new(roots),
+            roots,
         })
     }
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, TlsProblem> {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(read_certificates(path, "roots")?);
+    if added == 0 {
+        return Err(TlsProblem {
+            key: "roots",
+            text: format!(
+                "no usable authority in {}{REMEDY}name a PEM file with the authorities' certificates",
+                path.display()
+            ),
+        });
+    }
+    Ok(roots)
 }
 
 fn read_certificates(

@@ -37,6 +37,13 @@ use reload::Reloaded;
 const REFRESH: Duration = Duration::from_secs(60);
 /// How long the messages that hang calls up may take when draining took too long.
 const FAREWELL: Duration = Duration::from_secs(4);
+/// How often connections with certificates that were replaced are looked after.
+const RETIREMENT: Duration = Duration::from_secs(1);
+/// How long after a ringing call's last moment such a connection may stay open: what its last
+/// messages may take.
+const LEAVE: Duration = Duration::from_secs(32);
+/// How long a handshake that began before a reload may take, and some.
+const HANDSHAKE: Duration = Duration::from_secs(15);
 /// How many questions may wait.
 const QUERIES: usize = 64;
 /// How many messages are taken at once before timers and signals get their turn.
@@ -76,6 +83,18 @@ pub struct Daemon<M> {
     /// SIGHUP came again while a reload was under way.
     reload_again: bool,
     drain: Option<Drain>,
+    retirement: Option<Retirement>,
+}
+
+/// The end of connections whose certificates a reload has replaced.
+#[derive(Clone, Copy)]
+struct Retirement {
+    /// When they are looked after next.
+    next: tokio::time::Instant,
+    /// Until when connections that begin with the old certificates may turn up.
+    least: tokio::time::Instant,
+    /// When they are closed, whatever they wait for.
+    most: tokio::time::Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -131,6 +150,7 @@ impl<M: MediaPlane> Daemon<M> {
             reload: None,
             reload_again: false,
             drain: None,
+            retirement: None,
         };
         Ok((daemon, handle))
     }
@@ -167,6 +187,7 @@ impl<M: MediaPlane> Daemon<M> {
                     None => break,
                 },
                 () = at(drain) => self.drained(),
+                () = at(self.retirement.map(|it| it.next)) => self.retire(),
                 () = at(timeout) => self.core.timeout(Instant::now()),
                 lookups = joined(&mut self.refresh) => {
                     if let Some(lookups) = lookups {
@@ -333,6 +354,13 @@ impl<M: MediaPlane> Daemon<M> {
             tracing::error!(%error, "the old configuration stays in use");
             return;
         }
+        let now = tokio::time::Instant::now();
+        let ring = Duration::from_secs(self.settings.limits.ring_seconds);
+        self.retirement = Some(Retirement {
+            next: now,
+            least: now + HANDSHAKE,
+            most: now + ring + LEAVE,
+        });
         if settings.log != self.settings.log {
             (self.set_log_level)(&settings.log.level);
         }
@@ -349,6 +377,28 @@ impl<M: MediaPlane> Daemon<M> {
             );
         }
         tracing::info!("the new configuration is in use");
+    }
+
+    /// Closes connections with certificates that were replaced, once nothing is awaited over them:
+    /// new ones have taken their place.
+    fn retire(&mut self) {
+        let Some(mut retirement) = self.retirement.take() else {
+            return;
+        };
+        let now = tokio::time::Instant::now();
+        let left = if now >= retirement.most {
+            self.transports.retire(|_| false)
+        } else if self.events.is_empty() {
+            let awaited = self.core.awaited();
+            self.transports.retire(|flow| awaited.is_over(flow))
+        } else {
+            // What came over one of them has to be read first.
+            1
+        };
+        if left > 0 || now < retirement.least {
+            retirement.next = now + RETIREMENT;
+            self.retirement = Some(retirement);
+        }
     }
 
     /// True when it is time to end at once.

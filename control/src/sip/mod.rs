@@ -43,11 +43,12 @@ pub(crate) use parse::torture_cases;
 pub use parse::{Rejection, parse, parse_shared};
 pub use sequence::CSeq;
 pub use status::reason_phrase;
-pub use target::{ConnectionId, Flow, Target, Transport};
+pub use target::{ConnectionId, Flow, PeerWay, Target, Transport};
 pub use text::Text;
 pub use transaction::{
-    SentBy, SuccessRetransmission, SuccessStep, Timer, TransactionCounters, TransactionError,
-    TransactionEvent, TransactionId, TransactionLayer, TransactionOutput, TransactionSettings,
+    Awaited, SentBy, SuccessRetransmission, SuccessStep, Timer, TransactionCounters,
+    TransactionError, TransactionEvent, TransactionId, TransactionLayer, TransactionOutput,
+    TransactionSettings,
 };
 pub use uri::{SipUri, TelUri, Uri};
 pub use via::Via;

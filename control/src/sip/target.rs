@@ -84,10 +84,32 @@ pub struct Target {
     pub connection: Option<ConnectionId>,
     /// The name that the peer's certificate must hold, for TLS connections that we open.
     pub server_name: Option<Arc<str>>,
+    /// The name that we go by over TLS, if any: whose certificate we show on a connection that we
+    /// open, or whom a peer that connects has asked for.
+    pub own_name: Option<Arc<str>>,
 }
 
 /// The way that a received message came.
 pub type Flow = Target;
+
+/// What a dialog keeps of the way that the peer's last message came; the rest is its trunk's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerWay {
+    pub transport: Transport,
+    pub remote: SocketAddr,
+    /// The connection, to be used as long as it is open.
+    pub connection: Option<ConnectionId>,
+}
+
+impl From<&Flow> for PeerWay {
+    fn from(flow: &Flow) -> Self {
+        Self {
+            transport: flow.transport,
+            remote: flow.remote,
+            connection: flow.connection,
+        }
+    }
+}
 
 impl Target {
     /// Over UDP.
@@ -99,6 +121,7 @@ impl Target {
             remote,
             connection: None,
             server_name: None,
+            own_name: None,
         }
     }
 }

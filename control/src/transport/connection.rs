@@ -23,6 +23,8 @@ use tokio::{
 use super::{
     Discard, SendError, Shared, TransportEvent,
     table::{Handle, Route},
+    tls::Ends,
+    verifier,
 };
 use crate::sip::{ConnectionId, Flow, Frame, SipError, StreamFramer, Target, Transport};
 
@@ -64,6 +66,14 @@ pub(super) struct Opened {
     close: Arc<Notify>,
 }
 
+impl Opened {
+    /// Says which certificates it begins with, and what the peer has asked for.
+    pub(super) fn identify(&mut self, ends: Arc<Ends>, own_name: Option<&str>) {
+        self.flow.own_name = own_name.map(Arc::from);
+        self.shared.table().identify(self.id, ends);
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
         self.shared.table().remove(self.id);
@@ -71,13 +81,7 @@ impl Drop for Opened {
 }
 
 /// Enters a connection into the table. `route` is where it leads when we open it.
-pub(super) fn register(
-    shared: &Arc<Shared>,
-    transport: Transport,
-    local: SocketAddr,
-    remote: SocketAddr,
-    route: Option<&Target>,
-) -> Opened {
+pub(super) fn register(shared: &Arc<Shared>, mut flow: Flow, route: Option<Route>) -> Opened {
     let (sender, queue) = mpsc::unbounded_channel();
     let handle = Handle {
         queue: sender,
@@ -86,17 +90,11 @@ pub(super) fn register(
     };
     let queued = Arc::clone(&handle.queued);
     let close = Arc::clone(&handle.close);
-    let id = shared.table().insert(handle, local, route.map(Route::to));
+    let id = shared.table().insert(handle, &mut flow, route);
     Opened {
         shared: Arc::clone(shared),
         id,
-        flow: Target {
-            transport,
-            local,
-            remote,
-            connection: Some(id),
-            server_name: route.and_then(|target| target.server_name.clone()),
-        },
+        flow,
         queue,
         queued,
         close,
@@ -107,7 +105,9 @@ pub(super) fn register(
 pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendError> {
     let view = shared.view();
     let limit = view.limits().write_octets;
-    let pushed = shared.table().push(outgoing, limit);
+    let ends = view.ends_to(&outgoing.target);
+    let route = Route::to(&outgoing.target, ends.as_ref());
+    let pushed = shared.table().push(outgoing, &route, limit);
     let outgoing = match pushed {
         Ok(None) => return Ok(()),
         Ok(Some(outgoing)) => outgoing,
@@ -119,16 +119,12 @@ pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendE
     let target = outgoing.target.clone();
     let tls = match target.transport {
         Transport::Tls => {
-            let name = target
-                .server_name
-                .as_ref()
-                .ok_or(SendError::NoCertificates)?;
-            let connector = view
-                .connector(target.local, name)
-                .ok_or(SendError::NoCertificates)?;
+            let (Some(ends), Some(name)) = (ends, &target.server_name) else {
+                return Err(SendError::NoCertificates);
+            };
             let name =
                 ServerName::try_from(name.to_string()).map_err(|_| SendError::NoCertificates)?;
-            Some((connector, name))
+            Some((ends, name))
         }
         _ => None,
     };
@@ -138,15 +134,12 @@ pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendE
             shared.discards.count(Discard::Connections);
             SendError::Connections
         })?;
-    let opened = register(
-        shared,
-        target.transport,
-        target.local,
-        target.remote,
-        Some(&target),
-    );
+    let opened = register(shared, target.clone(), Some(route.clone()));
+    if let Some((ends, _)) = &tls {
+        shared.table().identify(opened.id, Arc::clone(ends));
+    }
     // The queue is new and as long as its limit.
-    let _ = shared.table().push(outgoing, usize::MAX);
+    let _ = shared.table().push(outgoing, &route, usize::MAX);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let _place = place;
@@ -154,7 +147,8 @@ pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendE
             let stream = connect(target.local, target.remote).await?;
             match tls {
                 None => Ok((Some(stream), None)),
-                Some((connector, name)) => connector
+                Some((ends, name)) => ends
+                    .connector
                     .connect(name, stream)
                     .await
                     .map(|stream| (None, Some(stream))),
@@ -174,6 +168,10 @@ pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendE
                     remote = %target.remote, transport = %target.transport, %error,
                     "a connection could not be opened"
                 );
+                match verifier::reason(&error) {
+                    Discard::HandshakeFailed => {}
+                    reason => shared.discards.count(reason),
+                }
                 fail(opened, &shared, None).await;
             }
         }
@@ -217,6 +215,8 @@ async fn fail(mut opened: Opened, shared: &Shared, first: Option<Target>) {
 enum End {
     /// The peer, or we, had nothing more to say.
     Closed,
+    /// We closed it, and nothing waits for it.
+    Finished,
     /// It was silent for too long.
     Idle,
     Discarded(Discard, &'static str),
@@ -232,7 +232,7 @@ where
     let activity = Activity::new();
     let (pong_sender, pong_receiver) = mpsc::channel(1);
     let flow = opened.flow.clone();
-    let is_ours = matches!(side, Side::Us);
+    let mut tells = matches!(side, Side::Us);
     let mut unsent = None;
     let end = {
         let reading = read(reader, &flow, side, shared, &activity, pong_sender);
@@ -252,6 +252,10 @@ where
     };
     match end {
         End::Closed => tracing::debug!(remote = %flow.remote, "a connection was closed"),
+        End::Finished => {
+            tells = false;
+            tracing::debug!(remote = %flow.remote, "a connection was closed by us");
+        }
         End::Idle => tracing::debug!(remote = %flow.remote, "an idle connection was closed"),
         End::Broken(error) => {
             tracing::info!(remote = %flow.remote, transport = %flow.transport, %error, "a connection broke");
@@ -265,7 +269,7 @@ where
         }
     }
     fail(opened, shared, unsent).await;
-    if is_ours {
+    if tells {
         // Without anybody who listens we are shutting down.
         let _ = shared.events.send(TransportEvent::Closed(flow)).await;
     }
@@ -398,7 +402,7 @@ async fn write<W: AsyncWrite>(
                 // The table has forgotten this connection.
                 None => {
                     let _ = timeout(WRITE, writer.shutdown()).await;
-                    return End::Closed;
+                    return End::Finished;
                 }
             },
             Some(()) = pong.recv() => (None, Bytes::from_static(b"\r\n")),

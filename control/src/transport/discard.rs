@@ -37,6 +37,13 @@ discards! {
     Handshakes = "handshakes";
     /// A TLS handshake that failed or took too long.
     HandshakeFailed = "handshake-failed";
+    /// A TLS handshake in which the peer showed no certificate although one is demanded.
+    CertificateMissing = "certificate-missing";
+    /// A TLS handshake with a certificate that no trusted authority has signed, or whose time is
+    /// over.
+    CertificateUntrusted = "certificate-untrusted";
+    /// A TLS handshake with a certificate that does not hold the peer's name.
+    CertificateName = "certificate-name";
     /// A connection on which a message did not come to its end, in time or at all.
     Unfinished = "unfinished";
     /// A connection closed because its peer did not read what was sent to it.

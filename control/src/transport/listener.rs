@@ -6,13 +6,18 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+use tokio_rustls::{LazyConfigAcceptor, rustls::server::Acceptor, server::TlsStream};
 
 use super::{
     Discard, Listener, Shared, TransportError,
-    connection::{self, HANDSHAKE, Side},
+    connection::{self, HANDSHAKE, Opened, Side},
     udp::UdpEdge,
+    verifier,
 };
-use crate::{config::Settings, sip::Transport};
+use crate::{
+    config::Settings,
+    sip::{Flow, Transport},
+};
 
 /// How long no connection is accepted after the system had no descriptor left for one.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -111,27 +116,47 @@ fn admit(
         return;
     };
     let side = Side::Peer { handshake };
-    let opened = connection::register(shared, transport, local, remote, None);
+    let flow = Flow {
+        transport,
+        ..Flow::udp(local, remote)
+    };
+    let mut opened = connection::register(shared, flow, None);
     let shared = Arc::clone(shared);
-    let acceptor = view.acceptor(local);
     tokio::spawn(async move {
         let _place = place;
-        match (transport, acceptor) {
-            (Transport::Tls, Some(acceptor)) => {
-                match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection::run(stream, opened, side, &shared).await,
-                    Ok(Err(error)) => {
-                        shared.discards.count(Discard::HandshakeFailed);
-                        tracing::info!(%local, %remote, %error, "a TLS handshake failed");
-                    }
-                    Err(_) => {
-                        shared.discards.count(Discard::HandshakeFailed);
-                        tracing::info!(%local, %remote, "a TLS handshake took too long");
-                    }
-                }
+        if transport != Transport::Tls {
+            connection::run(stream, opened, side, &shared).await;
+            return;
+        }
+        match timeout(HANDSHAKE, shake_hands(stream, &mut opened, local, &shared)).await {
+            Ok(Ok(stream)) => connection::run(stream, opened, side, &shared).await,
+            Ok(Err(error)) => {
+                let reason = verifier::reason(&error);
+                shared.discards.count(reason);
+                tracing::info!(%local, %remote, reason = reason.name(), %error, "a TLS handshake failed");
             }
-            (Transport::Tls, None) => shared.discards.count(Discard::HandshakeFailed),
-            _ => connection::run(stream, opened, side, &shared).await,
+            Err(_) => {
+                shared.discards.count(Discard::HandshakeFailed);
+                tracing::info!(%local, %remote, "a TLS handshake took too long");
+            }
         }
     });
+}
+
+/// Shows the certificate of whom the peer asks for.
+async fn shake_hands(
+    stream: TcpStream,
+    opened: &mut Opened,
+    local: SocketAddr,
+    shared: &Shared,
+) -> io::Result<TlsStream<TcpStream>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let hello = start.client_hello();
+    let name = hello.server_name();
+    let ends = shared
+        .view()
+        .ends_for(local, name)
+        .ok_or_else(|| io::Error::other("the listener has no certificates any more"))?;
+    opened.identify(Arc::clone(&ends), name);
+    start.into_stream(Arc::clone(&ends.server)).await
 }

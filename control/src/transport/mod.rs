@@ -13,6 +13,7 @@ mod table;
 mod tests;
 mod tls;
 mod udp;
+mod verifier;
 mod view;
 
 pub use discard::{Discard, Discards};
@@ -110,7 +111,7 @@ impl Transports {
         events: mpsc::Sender<TransportEvent>,
     ) -> Result<Self, TransportError> {
         let shared = Arc::new(Shared {
-            view: RwLock::new(Arc::new(View::new(settings)?)),
+            view: RwLock::new(Arc::new(View::new(settings, None)?)),
             discards: Arc::new(Discards::default()),
             events,
             table: Mutex::new(Table::default()),
@@ -127,29 +128,32 @@ impl Transports {
     }
 
     /// Goes over to another configuration: opens the listeners that are new, closes those that
-    /// are gone, and reads the certificates anew. Open connections stay; those of a changed
-    /// certificate take no new requests. The limits of connections and handshakes stay as they
-    /// were at the start.
+    /// are gone, and reads the certificates anew. Connections of a certificate that has changed
+    /// take no new requests: see [`Transports::retire`]. The limits of connections and handshakes
+    /// stay as they were at the start.
     ///
     /// # Errors
     /// As [`Transports::start`]; then everything is as it was.
     pub fn reload(&self, settings: &Arc<Settings>) -> Result<(), TransportError> {
-        let view = Arc::new(View::new(settings)?);
+        let view = Arc::new(View::new(settings, Some(&self.shared.view()))?);
         self.open(settings)?;
-        let old = {
-            let mut current = self
-                .shared
-                .view
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, Arc::clone(&view))
-        };
-        self.shared
-            .table()
-            .retire(|local| old.identity(local) != view.identity(local));
+        *self
+            .shared
+            .view
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = view;
+        self.retire(|_| true);
         let wanted = listener::wanted(settings);
         self.listeners().retain(|listen, _| wanted.contains(listen));
         Ok(())
+    }
+
+    /// Closes connections that began with certificates, or rules for them, that are no longer in
+    /// use; those that are `busy` only stop to take new requests. How many of them are left.
+    pub fn retire(&self, busy: impl Fn(&Target) -> bool) -> usize {
+        let view = self.shared.view();
+        let overtaken = |local, ends: &Arc<_>| view.has_overtaken(local, ends);
+        self.shared.table().retire(overtaken, busy)
     }
 
     /// Takes over destinations that were looked up anew, and nothing else.

@@ -1,7 +1,7 @@
 //! The connections that are open or being opened.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -11,25 +11,29 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{SendError, connection::Outgoing};
+use super::{SendError, connection::Outgoing, tls::Ends};
 use crate::sip::{ConnectionId, Target, Transport};
 
-/// What a connection that we opened can be used for again: the same peer under the same name.
+/// What a connection can be used for again: the same peer under the same name, to whom we show the
+/// same certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Route {
     transport: Transport,
     local: IpAddr,
     remote: SocketAddr,
     server_name: Option<Arc<str>>,
+    /// Which [`Ends`], with TLS.
+    ends: Option<u64>,
 }
 
 impl Route {
-    pub(super) fn to(target: &Target) -> Self {
+    pub(super) fn to(target: &Target, ends: Option<&Arc<Ends>>) -> Self {
         Self {
             transport: target.transport,
             local: target.local.ip(),
             remote: target.remote,
             server_name: target.server_name.clone(),
+            ends: ends.map(|ends| ends.number),
         }
     }
 }
@@ -38,15 +42,18 @@ impl Route {
 pub(super) struct Table {
     next: u64,
     entries: HashMap<ConnectionId, Entry>,
-    /// Those that we opened. One that a peer opened carries only what names it, since its
-    /// certificate was not checked against a name.
+    /// Those that we opened. One that a peer opened carries only what names it.
     routes: HashMap<Route, ConnectionId>,
 }
 
 struct Entry {
     handle: Handle,
+    transport: Transport,
     local: SocketAddr,
+    remote: SocketAddr,
     route: Option<Route>,
+    /// The certificates that it began with, once that is known.
+    ends: Option<Arc<Ends>>,
 }
 
 /// How to reach the task of a connection.
@@ -82,26 +89,37 @@ impl Table {
         self.entries.len()
     }
 
+    /// Enters the connection that `flow` is to be, whose number it gets. `route` is where it leads
+    /// when we open it.
     pub(super) fn insert(
         &mut self,
         handle: Handle,
-        local: SocketAddr,
+        flow: &mut Target,
         route: Option<Route>,
     ) -> ConnectionId {
         self.next += 1;
         let id = ConnectionId(self.next);
+        flow.connection = Some(id);
         if let Some(route) = &route {
             self.routes.insert(route.clone(), id);
         }
-        self.entries.insert(
-            id,
-            Entry {
-                handle,
-                local,
-                route,
-            },
-        );
+        let entry = Entry {
+            handle,
+            transport: flow.transport,
+            local: flow.local,
+            remote: flow.remote,
+            route,
+            ends: None,
+        };
+        self.entries.insert(id, entry);
         id
+    }
+
+    /// Says which certificates a connection began with.
+    pub(super) fn identify(&mut self, id: ConnectionId, ends: Arc<Ends>) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.ends = Some(ends);
+        }
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) {
@@ -114,16 +132,17 @@ impl Table {
         }
     }
 
-    /// Queues on the connection that the target names or, when that is gone, on one that we
-    /// opened to the same peer. Gives the message back when a new connection is needed.
+    /// Queues on the connection that the target names or, when that is gone, on one that leads
+    /// there. Gives the message back when a new connection is needed.
     pub(super) fn push(
         &mut self,
         outgoing: Outgoing,
+        route: &Route,
         limit: usize,
     ) -> Result<Option<Outgoing>, SendError> {
         let target = &outgoing.target;
         let named = target.connection.filter(|id| self.entries.contains_key(id));
-        let id = named.or_else(|| self.routes.get(&Route::to(target)).copied());
+        let id = named.or_else(|| self.routes.get(route).copied());
         let Some((id, entry)) = id.and_then(|id| Some((id, self.entries.get(&id)?))) else {
             return Ok(Some(outgoing));
         };
@@ -140,11 +159,40 @@ impl Table {
         }
     }
 
-    /// Lets connections from some local addresses take no more requests of ours.
-    pub(super) fn retire(&mut self, changed: impl Fn(SocketAddr) -> bool) {
-        let entries = &self.entries;
-        self.routes
-            .retain(|_, id| entries.get(id).is_some_and(|entry| !changed(entry.local)));
+    /// Lets no more requests of ours begin on connections with certificates that are `overtaken`,
+    /// and closes those of them that are not `busy`: what waits is written first. How many are left.
+    pub(super) fn retire(
+        &mut self,
+        overtaken: impl Fn(SocketAddr, &Arc<Ends>) -> bool,
+        busy: impl Fn(&Target) -> bool,
+    ) -> usize {
+        let old: HashSet<ConnectionId> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| {
+                let ends = entry.ends.as_ref();
+                ends.is_some_and(|ends| overtaken(entry.local, ends))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        self.routes.retain(|_, id| !old.contains(id));
+        let mut left = 0;
+        for id in old {
+            let Some(entry) = self.entries.get(&id) else {
+                continue;
+            };
+            let flow = Target {
+                transport: entry.transport,
+                connection: Some(id),
+                ..Target::udp(entry.local, entry.remote)
+            };
+            if busy(&flow) {
+                left += 1;
+            } else {
+                self.remove(id);
+            }
+        }
+        left
     }
 
     /// Forgets every connection: their tasks write out what waits, and end.

@@ -6,53 +6,75 @@ use std::{
     sync::Arc,
 };
 
-use rustls_pki_types::CertificateDer;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-
-use super::{error::TransportError, tls};
+use super::{
+    error::TransportError,
+    tls::{Ends, Pool},
+};
 use crate::{
     config::{Limits, Settings},
-    sip::{self, Transport},
+    sip::{self, Target, Transport},
 };
 
 #[derive(Clone)]
 pub(super) struct View {
     settings: Arc<Settings>,
-    listeners: HashMap<SocketAddr, TlsListener>,
-    /// By listener and the name that the peer's certificate must hold.
-    connectors: HashMap<(SocketAddr, Arc<str>), TlsConnector>,
+    listeners: Arc<HashMap<SocketAddr, TlsListener>>,
 }
 
-#[derive(Clone)]
+/// The trunks that listen for TLS on one address, in the order of the configuration.
+#[derive(Default)]
 struct TlsListener {
-    acceptor: TlsAcceptor,
-    certificate: Option<CertificateDer<'static>>,
+    trunks: Vec<TlsTrunk>,
+    /// Where in `trunks` the trunk of a name is.
+    names: HashMap<String, usize>,
+}
+
+struct TlsTrunk {
+    /// The names that its peers' certificates must hold.
+    server_names: Vec<Arc<str>>,
+    ends: Arc<Ends>,
+}
+
+impl TlsListener {
+    fn named(&self, name: &str) -> Option<&TlsTrunk> {
+        let place = match self.names.get(name) {
+            Some(place) => *place,
+            // Names in a configuration are in lower case.
+            None => *self.names.get(&name.to_ascii_lowercase())?,
+        };
+        self.trunks.get(place)
+    }
 }
 
 impl View {
-    pub(super) fn new(settings: &Arc<Settings>) -> Result<Self, TransportError> {
-        let mut listeners = HashMap::new();
-        let mut connectors = HashMap::new();
+    /// Reads the certificates; `before` is the view that this one follows.
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        before: Option<&Self>,
+    ) -> Result<Self, TransportError> {
+        let mut pool = before.map_or_else(Pool::default, |view| Pool::of(view.every_end()));
+        let mut listeners: HashMap<SocketAddr, TlsListener> = HashMap::new();
         for trunk in &settings.trunks {
-            let Some(certificates) = &trunk.tls else {
-                continue;
-            };
-            let ends = tls::ends(certificates).map_err(|what| TransportError::Certificates {
-                trunk: trunk.name.clone(),
-                what,
-            })?;
-            for name in trunk.server_names() {
-                connectors.insert((trunk.listen, name), ends.connector.clone());
+            let ends = pool
+                .ends(trunk)
+                .map_err(|what| TransportError::Certificates {
+                    trunk: trunk.name.clone(),
+                    what,
+                })?;
+            let Some(ends) = ends else { continue };
+            let listener = listeners.entry(trunk.listen).or_default();
+            if let Some(name) = trunk.own_name() {
+                let place = listener.trunks.len();
+                listener.names.entry(name.to_owned()).or_insert(place);
             }
-            listeners.entry(trunk.listen).or_insert(TlsListener {
-                acceptor: ends.acceptor,
-                certificate: ends.certificate,
+            listener.trunks.push(TlsTrunk {
+                server_names: trunk.server_names(),
+                ends,
             });
         }
         Ok(Self {
             settings: Arc::clone(settings),
-            listeners,
-            connectors,
+            listeners: Arc::new(listeners),
         })
     }
 
@@ -85,35 +107,55 @@ impl View {
         })
     }
 
-    pub(super) fn acceptor(&self, local: SocketAddr) -> Option<TlsAcceptor> {
-        self.listeners
-            .get(&local)
-            .map(|listener| listener.acceptor.clone())
+    fn every_end(&self) -> impl Iterator<Item = Arc<Ends>> {
+        let trunks = self.listeners.values().flat_map(|it| &it.trunks);
+        trunks.map(|trunk| Arc::clone(&trunk.ends))
     }
 
-    /// Our certificate on a listener.
-    pub(super) fn identity(&self, local: SocketAddr) -> Option<&CertificateDer<'static>> {
-        self.listeners
-            .get(&local)
-            .and_then(|listener| listener.certificate.as_ref())
+    /// What is shown to those who connect and ask for a name (RFC 6066 §3): what the trunk of that
+    /// name has, or else the listener's first.
+    pub(super) fn ends_for(&self, local: SocketAddr, name: Option<&str>) -> Option<Arc<Ends>> {
+        let listener = self.listeners.get(&local)?;
+        let trunk = name
+            .and_then(|name| listener.named(name))
+            .or_else(|| listener.trunks.first())?;
+        Some(Arc::clone(&trunk.ends))
     }
 
-    /// How to speak TLS to a peer of that name from a listener's address. The local port may be 0.
-    pub(super) fn connector(
-        &self,
-        local: SocketAddr,
-        server_name: &Arc<str>,
-    ) -> Option<TlsConnector> {
-        self.connectors
-            .get(&(local, Arc::clone(server_name)))
-            .or_else(|| {
-                self.connectors
-                    .iter()
-                    .find(|((listen, name), _)| {
-                        listen.ip() == local.ip() && name == server_name && local.port() == 0
-                    })
-                    .map(|(_, connector)| connector)
+    /// How to speak TLS with a peer from a listener's address. The local port may be 0.
+    pub(super) fn ends_to(&self, target: &Target) -> Option<Arc<Ends>> {
+        let name = target.server_name.as_deref()?;
+        let calls = |trunk: &&TlsTrunk| trunk.server_names.iter().any(|known| **known == *name);
+        let of = |listener: &TlsListener| {
+            let own = target.own_name.as_deref();
+            own.and_then(|own| listener.named(own))
+                .filter(calls)
+                .or_else(|| listener.trunks.iter().find(calls))
+                .map(|trunk| Arc::clone(&trunk.ends))
+        };
+        match self.listeners.get(&target.local) {
+            Some(listener) => of(listener),
+            None if target.local.port() == 0 => self
+                .listeners
+                .iter()
+                .filter(|(listen, _)| listen.ip() == target.local.ip())
+                .find_map(|(_, listener)| of(listener)),
+            None => None,
+        }
+    }
+
+    /// Whether connections that began with these certificates are overtaken: their listener has
+    /// others now. Those of a listener that is gone stay, since calls may still need them.
+    pub(super) fn has_overtaken(&self, local: SocketAddr, ends: &Arc<Ends>) -> bool {
+        let mut listeners = self
+            .listeners
+            .iter()
+            .filter(|(listen, _)| {
+                listen.ip() == local.ip() && [listen.port(), 0].contains(&local.port())
             })
-            .cloned()
+            .peekable();
+        listeners.peek().is_some()
+            && !listeners
+                .any(|(_, it)| it.trunks.iter().any(|trunk| Arc::ptr_eq(&trunk.ends, ends)))
     }
 }

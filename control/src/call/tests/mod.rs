@@ -16,5 +16,6 @@ mod requests;
 mod ringing;
 mod session;
 mod setup;
+mod tenants;
 mod torture;
 mod transfer;

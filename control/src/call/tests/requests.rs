@@ -406,6 +406,7 @@ fn over_tls_the_dialog_stays_on_its_connection() {
         remote: address("192.0.2.9:40001"),
         connection: Some(ConnectionId(7)),
         server_name: None,
+        own_name: None,
     };
     let mut teams = Phone::caller("192.0.2.9:5061", "+441234");
     let offer = format!(

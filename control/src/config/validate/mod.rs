@@ -11,6 +11,7 @@ use super::{
     },
     error::Problem,
     settings::Settings,
+    tls::Authorities,
 };
 
 /// The longest name of a network interface in Linux.
@@ -31,6 +32,7 @@ struct Validator<'d> {
     settings: &'d Settings,
     document: &'d Document<'d>,
     findings: Findings,
+    authorities: Authorities,
 }
 
 pub(super) fn validate(settings: &Settings, document: &Document<'_>) -> Findings {
@@ -38,6 +40,7 @@ pub(super) fn validate(settings: &Settings, document: &Document<'_>) -> Findings
         settings,
         document,
         findings: Findings::default(),
+        authorities: Authorities::new(),
     };
     validator.media();
     validator.limits();

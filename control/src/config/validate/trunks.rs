@@ -218,7 +218,7 @@ impl Validator<'_> {
                 "set transport = \"tls\" or remove [trunk.tls]",
             ),
             (Some(tls), Transport::Tls) => {
-                if let Err(problem) = TlsFiles::read(tls) {
+                if let Err(problem) = TlsFiles::read(tls, &mut self.authorities) {
                     let (what, remedy) = problem
                         .text
                         .split_once(REMEDY)
@@ -234,7 +234,8 @@ impl Validator<'_> {
         }
     }
 
-    /// Trunks that share an address must be told apart by where a message comes from.
+    /// Trunks that share an address must be told apart by where a message comes from, or by the
+    /// names that they go by.
     pub(super) fn listeners(&mut self) {
         let trunks = &self.settings.trunks;
         for (index, trunk) in trunks.iter().enumerate() {
@@ -262,20 +263,41 @@ impl Validator<'_> {
                     }
                     continue;
                 }
-                if let (Some(one), Some(other)) = (&earlier.tls, &trunk.tls)
-                    && (one.certificate != other.certificate
-                        || one.key != other.key
-                        || one.require_client_certificate != other.require_client_certificate
-                        || (one.require_client_certificate && one.roots != other.roots))
-                {
-                    self.error(
-                        &at("tls"),
-                        format!(
-                            "trunks {:?} and {:?} listen on {} with different certificates",
-                            earlier.name, trunk.name, trunk.listen
-                        ),
-                        "use one certificate for both (it may hold several names), or another port",
-                    );
+                let named_apart = match (&earlier.domain, &trunk.domain) {
+                    (Some(one), Some(other)) => one != other,
+                    _ => false,
+                };
+                if let (Some(one), Some(other)) = (&earlier.tls, &trunk.tls) {
+                    if !named_apart
+                        && (one.certificate != other.certificate || one.key != other.key)
+                    {
+                        self.error(
+                            &at("tls"),
+                            format!(
+                                "trunks {:?} and {:?} listen on {} with different certificates",
+                                earlier.name, trunk.name, trunk.listen
+                            ),
+                            "give each a domain of its own, use one certificate for both (it may hold several names), or another port",
+                        );
+                    }
+                    // A certificate that was good for one trunk is then good for the other.
+                    if one.require_client_certificate != other.require_client_certificate
+                        || one.require_client_certificate
+                            && (one.roots != other.roots
+                                || earlier.peer_names() != trunk.peer_names())
+                    {
+                        self.error(
+                            &at("tls"),
+                            format!(
+                                "trunks {:?} and {:?} listen on {} and demand different certificates of those who connect",
+                                earlier.name, trunk.name, trunk.listen
+                            ),
+                            "use the same require_client_certificate, roots and peer_names for both, or another port",
+                        );
+                    }
+                }
+                if named_apart {
+                    continue;
                 }
                 if let Some((one, other)) = overlap(earlier, trunk) {
                     self.error(
@@ -284,7 +306,7 @@ impl Validator<'_> {
                             "trunks {:?} and {:?} listen on {} and both admit hosts of {one} and {other}: nobody could tell whose call it is",
                             earlier.name, trunk.name, trunk.listen
                         ),
-                        "make the ranges disjoint, or let one trunk listen on another port",
+                        "give each a domain of its own, make the ranges disjoint, or let one trunk listen on another port",
                     );
                 }
             }

@@ -5,6 +5,7 @@
 //! answers an INVITE with 100 and a CANCEL by itself, and acknowledges refusals. What it holds is
 //! bounded by [`TransactionSettings::transactions`].
 
+mod awaited;
 mod client;
 mod event;
 mod server;
@@ -28,6 +29,7 @@ use self::{
 use super::{Flow, HeaderName, Message, Response, Target, Text, Via};
 use crate::room::give_back;
 
+pub use awaited::Awaited;
 pub use event::{
     TransactionCounters, TransactionError, TransactionEvent, TransactionId, TransactionOutput,
 };

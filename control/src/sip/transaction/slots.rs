@@ -270,6 +270,13 @@ impl Slots {
         Some(id)
     }
 
+    /// Every transaction.
+    pub fn iter(&self) -> impl Iterator<Item = &Transaction> {
+        self.slots
+            .iter()
+            .filter_map(|slot| slot.transaction.as_deref())
+    }
+
     /// The names of those that `wanted` picks.
     pub fn find(&self, wanted: impl Fn(&Transaction) -> bool) -> Vec<TransactionId> {
         self.slots

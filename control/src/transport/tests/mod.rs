@@ -233,6 +233,7 @@ async fn one_connection_serves_all_requests_to_a_peer() {
         remote,
         connection: None,
         server_name: None,
+        own_name: None,
     };
     for _ in 0..3 {
         transports
@@ -283,6 +284,7 @@ async fn a_peer_that_does_not_read_is_closed_and_counted() {
         remote,
         connection: None,
         server_name: None,
+        own_name: None,
     };
     transports
         .send(&target, Bytes::from_static(b"first"))

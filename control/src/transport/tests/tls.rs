@@ -1,21 +1,34 @@
 //! TLS, and noise on every transport.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{io::AsyncWriteExt, net::UdpSocket};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore},
+};
 
 use super::{OPTIONS, closed, connect_from, free, message, settings, start, trunk};
 use crate::{
+    config::tls_provider,
     sip::{Target, Transport},
     transport::{Discard, SendError, TransportEvent},
 };
 
-struct Certificates(PathBuf);
+struct Certificates {
+    folder: PathBuf,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
 
 impl Drop for Certificates {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -33,20 +46,50 @@ impl Certificates {
         )
         .unwrap();
         let issuer = rcgen::Issuer::new(authority, key);
+        let certificates = Self { folder, issuer };
         for name in names {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let certificate = rcgen::CertificateParams::new(vec![(*name).to_owned()])
-                .unwrap()
-                .signed_by(&key, &issuer)
-                .unwrap();
-            fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-            fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+            certificates.issue(name, name, &[]);
         }
-        Self(folder)
+        certificates
+    }
+
+    /// A certificate for a name, in `FILE.pem` and `FILE.key`.
+    fn issue(&self, file: &str, name: &str, usages: &[rcgen::ExtendedKeyUsagePurpose]) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.extended_key_usages = usages.to_vec();
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
+        fs::write(self.folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    }
+
+    fn read(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.folder.join(format!("{name}.pem"))).unwrap()
+    }
+
+    /// A client that trusts the authority and shows a certificate, if any.
+    fn client(&self, shown: Option<&str>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.read("roots")).unwrap();
+        let builder = ClientConfig::builder_with_provider(tls_provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(name) => {
+                let key = self.folder.join(format!("{name}.key"));
+                let key = PrivateKeyDer::from_pem_file(key).unwrap();
+                builder
+                    .with_client_auth_cert(vec![self.read(name)], key)
+                    .unwrap()
+            }
+        };
+        TlsConnector::from(Arc::new(config))
     }
 
     fn tls(&self, name: &str, more: &str) -> String {
-        let folder = self.0.display();
+        let folder = self.folder.display();
         format!(
             "[trunk.tls]\ncertificate = \"{folder}/{name}.pem\"\nkey = \"{folder}/{name}.key\"\n\
              roots = \"{folder}/roots.pem\"\n{more}\n"
@@ -61,6 +104,7 @@ fn tls_target(local: SocketAddr, remote: SocketAddr, name: &str) -> Target {
         remote,
         connection: None,
         server_name: Some(name.into()),
+        own_name: None,
     }
 }
 
@@ -128,9 +172,137 @@ async fn tls_checks_both_certificates() {
         TransportEvent::Failed(failed) => assert_eq!(failed, target),
         event => panic!("{event:?}"),
     }
+    assert_eq!(other.discards().get(Discard::CertificateName), 1);
     while peer.discards().get(Discard::HandshakeFailed) == 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Opens a connection and sends a request over it.
+async fn open(
+    client: &TlsConnector,
+    to: SocketAddr,
+    name: &str,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = connect_from("127.0.0.2", to).await;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut stream = client.connect(name, stream).await?;
+    stream.write_all(OPTIONS).await?;
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn who_connects_must_show_a_name_by_a_trusted_root_and_need_not_be_a_client() {
+    let certificates = Certificates::new("peers", &["sbc.example.com", "other.example.com"]);
+    let strangers = Certificates::new("strangers", &["peer.example.com"]);
+    let (server, client) = (
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
+        rcgen::ExtendedKeyUsagePurpose::ClientAuth,
+    );
+    certificates.issue("server", "peer.example.com", &[server]);
+    certificates.issue("client", "peer.example.com", &[client]);
+    certificates.issue("wildcard", "*.example.com", &[]);
+    certificates.issue(
+        "code",
+        "peer.example.com",
+        &[rcgen::ExtendedKeyUsagePurpose::CodeSigning],
+    );
+    let listen = free("127.0.0.1");
+    let (transports, mut events) = start(&settings(
+        "",
+        &trunk(
+            "a",
+            "tls",
+            listen,
+            "127.0.0.2",
+            &certificates.tls(
+                "sbc.example.com",
+                "require_client_certificate = true
+\
+                 peer_names = [\"unused.example.org\", \"peer.example.com\"]",
+            ),
+        ),
+    ));
+    for shown in ["server", "client", "wildcard"] {
+        let connector = certificates.client(Some(shown));
+        let _stream = open(&connector, listen, "sbc.example.com").await.unwrap();
+        assert_eq!(message(&mut events).await.1, OPTIONS, "{shown}");
+    }
+    for ending in ["pem", "key"] {
+        fs::copy(
+            strangers.folder.join(format!("peer.example.com.{ending}")),
+            certificates.folder.join(format!("stranger.{ending}")),
+        )
+        .unwrap();
+    }
+    let discards = transports.discards();
+    for (shown, reason) in [
+        (None, Discard::CertificateMissing),
+        (Some("other.example.com"), Discard::CertificateName),
+        (Some("code"), Discard::CertificateUntrusted),
+        (Some("stranger"), Discard::CertificateUntrusted),
+    ] {
+        let before = discards.get(reason);
+        // With TLS 1.3 the refusal comes after the client's own part is done.
+        if let Ok(mut stream) = open(&certificates.client(shown), listen, "sbc.example.com").await {
+            let mut octets = [0; 1];
+            assert!(stream.read(&mut octets).await.is_err(), "{shown:?}");
+        }
+        while discards.get(reason) == before {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(events.try_recv().is_err(), "nothing was served");
+}
+
+#[tokio::test]
+async fn each_name_on_a_listener_has_its_certificate_and_shows_it() {
+    let names = ["one.example.com", "two.example.com"];
+    let certificates = Certificates::new("tenants", &names);
+    certificates.issue("peer", "peer.example.com", &[]);
+    let (listen, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let tenants: String = names
+        .map(|name| {
+            let tls = certificates.tls(name, "server_name = \"peer.example.com\"");
+            trunk(name, "tls", listen, &theirs.to_string(), &tls)
+                .replace("[trunk.tls]", &format!("domain = \"{name}\"\n[trunk.tls]"))
+        })
+        .concat();
+    let (transports, mut events) = start(&settings("", &tenants));
+    let connector = certificates.client(None);
+    for (asked, shown) in [
+        ("two.example.com", "two.example.com"),
+        ("one.example.com", "one.example.com"),
+        ("TWO.example.com", "two.example.com"),
+    ] {
+        let stream = open(&connector, listen, asked).await.unwrap();
+        let (flow, _) = message(&mut events).await;
+        assert_eq!(
+            flow.own_name
+                .as_deref()
+                .map(str::to_ascii_lowercase)
+                .as_deref(),
+            Some(shown)
+        );
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        assert_eq!(chain[0], certificates.read(shown), "{asked}");
+    }
+
+    let peer = certificates.tls("peer", "");
+    let peer =
+        trunk("b", "tls", theirs, "127.0.0.1", &peer).replace("127.0.0.2/32", "127.0.0.1/32");
+    let (_peer, mut peer_events) = start(&settings("", &peer));
+    let mut target = tls_target(listen, theirs, "peer.example.com");
+    let mut connections = Vec::new();
+    for name in ["one.example.com", "two.example.com", "one.example.com"] {
+        target.own_name = Some(name.into());
+        transports
+            .send(&target, Bytes::from_static(OPTIONS))
+            .unwrap();
+        connections.push(message(&mut peer_events).await.0.connection);
+    }
+    assert_eq!(connections[0], connections[2], "one for each certificate");
+    assert_ne!(connections[0], connections[1]);
 }
 
 #[tokio::test]
@@ -148,7 +320,7 @@ async fn a_renewed_certificate_is_shown_on_new_connections() {
             &certificates.tls("sbc.example.com", name),
         ),
     );
-    let (transports, _events) = start(&us);
+    let (transports, mut events) = start(&us);
     let (_peer, mut peer_events) = start(&settings(
         "",
         &trunk(
@@ -173,13 +345,26 @@ async fn a_renewed_certificate_is_shown_on_new_connections() {
     // Any other certificate of the same authority serves as the renewed one.
     for ending in ["pem", "key"] {
         fs::copy(
-            certificates.0.join(format!("peer.example.com.{ending}")),
-            certificates.0.join(format!("sbc.example.com.{ending}")),
+            certificates
+                .folder
+                .join(format!("peer.example.com.{ending}")),
+            certificates
+                .folder
+                .join(format!("sbc.example.com.{ending}")),
         )
         .unwrap();
     }
     transports.reload(&us).unwrap();
-    assert_ne!(connection().await, first);
+    let second = connection().await;
+    assert_ne!(second, first);
+    assert_eq!(transports.connections(), 2, "the old one is busy");
+    assert_eq!(transports.retire(|_| true), 1);
+    assert_eq!(transports.retire(|_| false), 0);
+    while transports.connections() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connection().await, second, "the new one stays");
+    assert!(events.try_recv().is_err(), "nobody waits for the old one");
 }
 
 #[tokio::test]

@@ -182,6 +182,7 @@ impl Scenario {
             remote: agent.address,
             connection: None,
             server_name: None,
+            own_name: None,
         };
         self.core
             .receive(self.now, &flow, &Bytes::from(text.to_owned()));

@@ -16,7 +16,7 @@ use super::{
     Group, Row, demand, group,
     observe::heard,
     row,
-    stage::{CUSTOMERS, SBC, Stage, StageSettings},
+    stage::{CUSTOMERS, SBC, Stage, StageSettings, connect},
     untestable,
 };
 use crate::{
@@ -211,6 +211,37 @@ fn rows() -> Vec<Row> {
                 demand(closed, || {
                     "the connection with the old certificate is still open after 5 s".to_owned()
                 })
+            },
+        ),
+        row(
+            "tls/renewal-ringing",
+            "a call that rings over an old connection is not lost by a renewal",
+            |stage| {
+                let (outgoing, mut incoming) = stage.teams_calls_carrier(|_| {})?;
+                incoming.respond(180, "Ringing", None, &[])?;
+                outgoing.wait_status(180..200, SOON)?;
+                let old = stage.teams_link()?;
+                let fresh = stage.renew_certificate()?;
+                let renewed = wait_until(SOON, || {
+                    let link = stage.twin.connect(0, stage.sbc_tls, SBC);
+                    link.is_ok_and(|link| {
+                        link.connection().is_some_and(|it| it.certificate == fresh)
+                    })
+                });
+                demand(renewed, || {
+                    "new connections see the old certificate".to_owned()
+                })?;
+                let (caller, callee) = connect(outgoing, incoming)?;
+                heard(&caller, &callee)?;
+                let closed = wait_until(Duration::from_secs(5), || {
+                    old.connection().is_some_and(|it| it.is_closed())
+                });
+                demand(closed, || {
+                    "the connection with the old certificate is still open 5 s later".to_owned()
+                })?;
+                caller.go_over(&stage.twin.connect(0, stage.sbc_tls, SBC)?);
+                caller.bye()?;
+                callee.wait_bye(SOON).map(|_| ())
             },
         ),
     ]
