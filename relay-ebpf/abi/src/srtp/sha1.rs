@@ -14,7 +14,7 @@ pub const INITIAL: [u32; 5] = [
 /// The words of a message block.
 pub const BLOCK: usize = 16;
 
-/// The message schedule: 80 words, two in each, the even one in the lower half.
+/// The message schedule: 80 words, two in each, the even one in the upper half.
 pub type Schedule = [u64; 40];
 
 /// Takes a block of the message, in words as they lie in memory, into `state`. `schedule` is
@@ -25,46 +25,57 @@ pub fn compress(state: &mut [u32; 5], block: &[u32; BLOCK], schedule: &mut Sched
     rounds(state, schedule);
 }
 
-/// Two words as the rounds find them in memory.
-#[inline(always)]
-const fn in_memory(pair: u64) -> u64 {
-    if cfg!(target_endian = "big") {
-        pair.rotate_left(32)
-    } else {
-        pair
-    }
-}
-
-/// Makes the schedule of a block, two words at a time: no word depends on the one before it.
+/// Makes the schedule of a block, two words at a time.
 // By itself, as `rounds`: as one function the compiler keeps the whole schedule on the stack, for
 // which the kernel's has no room.
 #[inline(never)]
 fn expand(block: &[u32; BLOCK], schedule: &mut Schedule) {
-    let (mut before, mut last) = (0, 0);
+    let pairs: &[[u8; 8]; BLOCK / 2] = transmute_ref!(block);
     let mut index = 0;
-    while index < 8 {
-        let even = u32::from_be(block[2 * index]) as u64;
-        let odd = u32::from_be(block[2 * index + 1]) as u64;
-        before = last;
-        last = even | (odd << 32);
-        schedule[index] = in_memory(last);
+    while index < BLOCK / 2 {
+        schedule[index] = u64::from_be_bytes(pairs[index]);
         index += 1;
     }
+    let (mut before, mut last) = (schedule[6], schedule[7]);
     macro_rules! next {
         ($($ahead:literal)*) => {$(
-            let mixed = in_memory(schedule[index + $ahead - 8])
-                ^ in_memory(schedule[index + $ahead - 7])
-                ^ in_memory(schedule[index + $ahead - 4])
-                ^ ((before >> 32) | (last << 32));
+            let mixed = schedule[index + $ahead - 8]
+                ^ schedule[index + $ahead - 7]
+                ^ schedule[index + $ahead - 4]
+                ^ ((before << 32) | (last >> 32));
             before = last;
             last = ((mixed << 1) & 0xffff_fffe_ffff_fffe) | ((mixed >> 31) & 0x0000_0001_0000_0001);
-            schedule[index + $ahead] = in_memory(last);
+            schedule[index + $ahead] = last;
+        )*};
+    }
+    while index < 16 {
+        next!(0 1 2 3);
+        index += 4;
+    }
+    // From the second turn on: the recurrence put into itself, squared. Its distances are even, so
+    // no pair is taken apart, and a pair waits for the third one before it, not for the last.
+    macro_rules! next {
+        ($($ahead:literal)*) => {$(
+            let mixed = schedule[index + $ahead - 16]
+                ^ schedule[index + $ahead - 14]
+                ^ schedule[index + $ahead - 8]
+                ^ schedule[index + $ahead - 3];
+            schedule[index + $ahead] =
+                ((mixed << 2) & 0xffff_fffc_ffff_fffc) | ((mixed >> 30) & 0x0000_0003_0000_0003);
         )*};
     }
     while index < 40 {
-        // Four at once, of which none needs another from memory.
         next!(0 1 2 3);
         index += 4;
+    }
+}
+
+/// Where the schedule has a word, as its halves lie in memory.
+const fn place(word: usize) -> usize {
+    if cfg!(target_endian = "big") {
+        word
+    } else {
+        word ^ 1
     }
 }
 
@@ -75,7 +86,7 @@ fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     macro_rules! round {
         ($function:expr, $constant:literal, $a:ident $b:ident $e:ident, $index:expr) => {
             $e = $e
-                .wrapping_add(words[$index])
+                .wrapping_add(words[place($index)])
                 .wrapping_add($constant)
                 .wrapping_add($function)
                 .wrapping_add($a.rotate_left(5));
