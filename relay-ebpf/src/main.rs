@@ -10,9 +10,11 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod bpf;
 mod maps;
 mod opaque;
 mod packet;
+mod sha1;
 mod shared_row;
 mod shared_word;
 mod steer;

@@ -16,6 +16,7 @@ use relay_abi::{
 };
 
 use crate::{
+    bpf::Bpf,
     maps::{
         BUCKETS, DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, KEYS, NEXT_HOPS, PROCESSORS,
         SETTINGS, STATES, WORK, last_bucket,
@@ -116,6 +117,7 @@ impl Tables for Maps<'_> {
 
 impl SecuredTables for Maps<'_> {
     type Word = Word;
+    type Machine = Bpf;
 
     #[inline(always)]
     fn key(&self, row: u32) -> Option<&PreparedKey> {

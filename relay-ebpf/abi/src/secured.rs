@@ -26,6 +26,7 @@ use crate::{
     srtp::{
         index::{IndexError, SharedWord},
         key::PreparedKey,
+        machine::Machine,
         packet::{CryptError, LONGEST, Work, fold},
         stream::{RowReference, StreamState},
     },
@@ -51,6 +52,7 @@ pub trait SecuredFrame: Frame {
 /// The tables that SRTP needs besides.
 pub trait SecuredTables: Tables {
     type Word: SharedWord;
+    type Machine: Machine;
 
     /// The key in a row, whatever its generation.
     fn key(&self, row: u32) -> Option<&PreparedKey>;
@@ -290,7 +292,10 @@ pub fn unprotect<T: SecuredTables>(
     }
     let Side { row, key, stream } = side(tables, entry.unprotect).or(Err(Reason::KeyChanged))?;
     let index = stream.index(entry.has(FlowEntry::UNPROTECT_SECOND));
-    let length = match secured.work.unprotect(key, index, length) {
+    let length = match secured
+        .work
+        .unprotect_by::<T::Machine, _>(key, index, length)
+    {
         Ok(length) => length,
         Err(error) => {
             stream.refuse();
@@ -329,7 +334,7 @@ pub fn protect<T: SecuredTables>(
     let index = stream.index(entry.has(FlowEntry::PROTECT_SECOND));
     let length = secured
         .work
-        .protect(key, index, secured.length as usize)
+        .protect_by::<T::Machine, _>(key, index, secured.length as usize)
         .map_err(outgoing)?;
     if !stream.is_still(row) {
         return Err(Reason::KeyChanged);

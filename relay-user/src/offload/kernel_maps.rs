@@ -27,7 +27,7 @@ use super::{
 
 type CounterWords = [u64; 8];
 type ProcessorWords = [u64; size_of::<Processor>() / 8];
-type KeyWords = [u32; 92];
+type KeyWords = [u64; 70];
 
 /// The [`Datapath`] that the XDP program works by.
 pub struct XdpDatapath {

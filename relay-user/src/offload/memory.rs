@@ -15,6 +15,7 @@ use relay_abi::{
     secured::{self, SecuredScratch, SecuredTables},
     srtp::{
         key::PreparedKey,
+        machine::Plain,
         stream::{RowReference, StreamState},
     },
     tables::{Scratch, Tables},
@@ -191,6 +192,7 @@ impl Tables for MemoryDatapath {
 
 impl SecuredTables for MemoryDatapath {
     type Word = AtomicU64;
+    type Machine = Plain;
 
     fn key(&self, row: u32) -> Option<&PreparedKey> {
         self.keys.get(row as usize)?.as_deref()

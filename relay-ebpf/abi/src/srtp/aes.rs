@@ -1,15 +1,42 @@
 //! AES-128 in counter mode (RFC 3711, section 4.1.1), by tables.
 //!
-//! A column of the state is a word whose lowest octet is the column's first one.
+//! A column of the state is spread: each of its octets has sixteen bits, the first one the lowest,
+//! and stands there eight times itself, as an offset into a table of entries of eight octets. The
+//! tables and the round keys are spread too. So an octet's entry is found without a shift or a mask.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The words of an expanded key: one block for each of ten rounds, and one before them.
-pub const ROUND_KEY_WORDS: usize = 44;
+use super::machine::{Machine, State};
+
+/// The columns of an expanded key: one block for each of ten rounds, and one before them.
+pub const ROUND_KEY_COLUMNS: usize = 44;
+
+/// A column, spread.
+pub type Column = u64;
+
+/// An expanded key.
+pub type RoundKeys = [Column; ROUND_KEY_COLUMNS];
 
 const SUBSTITUTIONS: [u8; 256] = substitutions();
-/// What an octet of each row contributes to its column: substitution and column mix in one.
-static TABLES: [[u32; 256]; 4] = tables();
+
+/// What octets are looked up in.
+#[repr(C)]
+pub struct Tables {
+    /// What an octet of each row contributes to its column: substitution and column mix in one.
+    pub terms: [[Column; 256]; 4],
+    /// An octet's substitution, in the fourth of its octets.
+    pub substitutions: [[u8; 8]; 256],
+}
+
+pub const TABLES: Tables = tables();
+
+/// A column whose lowest octet is the first one, spread.
+#[inline(always)]
+#[must_use]
+pub const fn spread(column: u32) -> Column {
+    let halves = (column as u64 | (column as u64) << 16) & 0x0000_ffff_0000_ffff;
+    ((halves | halves << 8) & 0x00ff_00ff_00ff_00ff) << 3
+}
 
 /// Multiplication by x in AES's field.
 const fn double(octet: u8) -> u8 {
@@ -41,17 +68,21 @@ const fn substitutions() -> [u8; 256] {
     table
 }
 
-const fn tables() -> [[u32; 256]; 4] {
-    let mut tables = [[0; 256]; 4];
+const fn tables() -> Tables {
+    let mut tables = Tables {
+        terms: [[0; 256]; 4],
+        substitutions: [[0; 8]; 256],
+    };
     let mut octet = 0;
     while octet < 256 {
         let one = SUBSTITUTIONS[octet];
         let two = double(one);
-        let word = u32::from_le_bytes([two, one, one, two ^ one]);
-        tables[0][octet] = word;
-        tables[1][octet] = word.rotate_left(8);
-        tables[2][octet] = word.rotate_left(16);
-        tables[3][octet] = word.rotate_left(24);
+        let column = spread(u32::from_le_bytes([two, one, one, two ^ one]));
+        tables.terms[0][octet] = column;
+        tables.terms[1][octet] = column.rotate_left(16);
+        tables.terms[2][octet] = column.rotate_left(32);
+        tables.terms[3][octet] = column.rotate_left(48);
+        tables.substitutions[octet][3] = one;
         octet += 1;
     }
     tables
@@ -59,13 +90,13 @@ const fn tables() -> [[u32; 256]; 4] {
 
 /// Expands a key (FIPS 197, section 5.2).
 #[must_use]
-pub fn expand(key: &[u8; 16]) -> [u32; ROUND_KEY_WORDS] {
-    let mut words = [0; ROUND_KEY_WORDS];
+pub fn expand(key: &[u8; 16]) -> RoundKeys {
+    let mut words = [0; ROUND_KEY_COLUMNS];
     for (word, octets) in words.iter_mut().zip(key.as_chunks::<4>().0) {
         *word = u32::from_le_bytes(*octets);
     }
     let mut constant = 1u8;
-    for index in 4..ROUND_KEY_WORDS {
+    for index in 4..ROUND_KEY_COLUMNS {
         let mut word = words[index - 1];
         if index % 4 == 0 {
             let octets = word.rotate_right(8).to_le_bytes();
@@ -75,7 +106,16 @@ pub fn expand(key: &[u8; 16]) -> [u32; ROUND_KEY_WORDS] {
         }
         words[index] = words[index - 4] ^ word;
     }
-    words
+    // The last round gives octets as they are.
+    let mut index = 0;
+    words.map(|word| {
+        index += 1;
+        if index > ROUND_KEY_COLUMNS - 4 {
+            Column::from(word)
+        } else {
+            spread(word)
+        }
+    })
 }
 
 /// What the keystream blocks of one packet have in common: their counters differ in the last octet
@@ -85,86 +125,141 @@ pub fn expand(key: &[u8; 16]) -> [u32; ROUND_KEY_WORDS] {
 #[repr(C)]
 pub struct Shared {
     /// The first column after the first round, without the last octet's term.
-    first: u32,
-    /// The last octet before the first round, without the counter.
-    last: u32,
+    first: Column,
+    /// The last column before the first round, without the counter.
+    last: Column,
     /// The columns after the second round, without the first column's terms.
-    second: [u32; 4],
-}
-
-/// Columns are worked on in 64-bit registers, of which the upper half stays zero: the compiler then
-/// needs one instruction less to find a place in a table.
-type Column = u64;
-
-#[inline(always)]
-fn look<const ROW: usize>(table: usize, column: Column) -> Column {
-    TABLES[table][(column >> (8 * ROW)) as usize & 0xff] as Column
-}
-
-#[inline(always)]
-fn term<const ROW: usize>(column: Column) -> Column {
-    look::<ROW>(ROW, column)
-}
-
-#[inline(always)]
-fn column(a: Column, b: Column, c: Column, d: Column, key: u32) -> Column {
-    term::<0>(a) ^ term::<1>(b) ^ term::<2>(c) ^ term::<3>(d) ^ key as Column
-}
-
-/// A column of the last round, which does not mix: in each row, one of the tables holds the bare
-/// substitution.
-#[inline(always)]
-fn last(a: Column, b: Column, c: Column, d: Column, key: u32) -> u32 {
-    let a = look::<0>(2, a) & 0x0000_00ff;
-    let b = look::<1>(3, b) & 0x0000_ff00;
-    let c = look::<2>(0, c) & 0x00ff_0000;
-    let d = look::<3>(1, d) & 0xff00_0000;
-    (a ^ b ^ c ^ d ^ key as Column) as u32
+    second: [Column; 4],
 }
 
 impl Shared {
     /// Begins the keystream whose first counter block is `counter`, whose last octet is zero.
     #[inline(never)]
-    pub fn begin(&mut self, keys: &[u32; ROUND_KEY_WORDS], counter: &[u32; 4]) {
-        let a = (counter[0] ^ keys[0]) as Column;
-        let b = (counter[1] ^ keys[1]) as Column;
-        let c = (counter[2] ^ keys[2]) as Column;
-        let d = (counter[3] ^ keys[3]) as Column;
-        self.first = (term::<0>(a) ^ term::<1>(b) ^ term::<2>(c)) as u32 ^ keys[4];
-        self.last = (d >> 24) as u32;
-        let f = column(b, c, d, a, keys[5]);
-        let g = column(c, d, a, b, keys[6]);
-        let h = column(d, a, b, c, keys[7]);
+    pub fn begin<M: Machine>(&mut self, keys: &RoundKeys, counter: &[Column; 4]) {
+        let mut state = M::State::new();
+        state.put::<0>(counter[0] ^ keys[0]);
+        state.put::<1>(counter[1] ^ keys[1]);
+        state.put::<2>(counter[2] ^ keys[2]);
+        self.last = counter[3] ^ keys[3];
+        state.put::<3>(self.last);
+        self.first = keys[4] ^ state.term::<0, 0>() ^ state.term::<1, 1>() ^ state.term::<2, 2>();
+        macro_rules! column {
+            ($to:literal: $a:literal $b:literal $c:literal $d:literal) => {
+                state.put::<$to>(
+                    keys[$to]
+                        ^ state.term::<$a, 0>()
+                        ^ state.term::<$b, 1>()
+                        ^ state.term::<$c, 2>()
+                        ^ state.term::<$d, 3>(),
+                );
+            };
+        }
+        column!(5: 1 2 3 0);
+        column!(6: 2 3 0 1);
+        column!(7: 3 0 1 2);
         self.second = [
-            (term::<1>(f) ^ term::<2>(g) ^ term::<3>(h)) as u32 ^ keys[8],
-            (term::<0>(f) ^ term::<1>(g) ^ term::<2>(h)) as u32 ^ keys[9],
-            (term::<0>(g) ^ term::<1>(h) ^ term::<3>(f)) as u32 ^ keys[10],
-            (term::<0>(h) ^ term::<2>(f) ^ term::<3>(g)) as u32 ^ keys[11],
+            keys[8] ^ state.term::<5, 1>() ^ state.term::<6, 2>() ^ state.term::<7, 3>(),
+            keys[9] ^ state.term::<5, 0>() ^ state.term::<6, 1>() ^ state.term::<7, 2>(),
+            keys[10] ^ state.term::<6, 0>() ^ state.term::<7, 1>() ^ state.term::<5, 3>(),
+            keys[11] ^ state.term::<7, 0>() ^ state.term::<5, 2>() ^ state.term::<6, 3>(),
         ];
     }
 
-    /// Adds the keystream's block number `number`, below 256, to four words as they lie in memory.
+    /// Adds one or two of the keystream's blocks, from number `number` on, which is below 256, to as
+    /// many times four words as they lie in memory. Two at once are quicker than one after the
+    /// other: while the one waits for its tables, the other goes on.
     // By itself, because inlined into a loop the compiler keeps the whole key on the stack.
     #[inline(never)]
-    pub fn apply(&self, keys: &[u32; ROUND_KEY_WORDS], number: u32, words: &mut [u32; 4]) {
-        let first = self.first as Column ^ look::<0>(3, (self.last ^ number) as Column);
-        let mut a = self.second[0] as Column ^ term::<0>(first);
-        let mut b = self.second[1] as Column ^ term::<3>(first);
-        let mut c = self.second[2] as Column ^ term::<2>(first);
-        let mut d = self.second[3] as Column ^ term::<1>(first);
-        macro_rules! round {
-            ($($round:literal)*) => {$(
-                let e = column(a, b, c, d, keys[4 * $round]);
-                let f = column(b, c, d, a, keys[4 * $round + 1]);
-                let g = column(c, d, a, b, keys[4 * $round + 2]);
-                let h = column(d, a, b, c, keys[4 * $round + 3]);
-                (a, b, c, d) = (e, f, g, h);
-            )*};
+    pub fn apply<M: Machine, const BLOCKS: usize>(
+        &self,
+        keys: &RoundKeys,
+        number: u32,
+        words: &mut [[u32; 4]; BLOCKS],
+    ) {
+        const { assert!(BLOCKS == 1 || BLOCKS == 2) };
+        let mut state = M::State::new();
+        macro_rules! begin {
+            ($number:expr; $a:literal $b:literal $c:literal $d:literal $e:literal) => {
+                state.put::<$d>(self.last ^ ($number as Column) << 51);
+                state.put::<$e>(self.first ^ state.term::<$d, 3>());
+                state.put::<$a>(self.second[0] ^ state.term::<$e, 0>());
+                state.put::<$b>(self.second[1] ^ state.term::<$e, 3>());
+                state.put::<$c>(self.second[2] ^ state.term::<$e, 2>());
+                state.put::<$d>(self.second[3] ^ state.term::<$e, 1>());
+            };
         }
-        round!(3 4 5 6 7 8 9);
-        words[0] ^= last(a, b, c, d, keys[40]).to_le();
-        words[1] ^= last(b, c, d, a, keys[41]).to_le();
-        words[2] ^= last(c, d, a, b, keys[42]).to_le();
-        words[3] ^= last(d, a, b, c, keys[43]).to_le();
+        begin!(number; 0 1 2 3 4);
+        if BLOCKS == 2 {
+            begin!(number + 1; 8 9 10 11 12);
+        }
+        macro_rules! column {
+            ($round:literal $column:literal;
+                $to:literal: $a:literal $b:literal $c:literal $d:literal
+                $other_to:literal: $e:literal $f:literal $g:literal $h:literal) => {
+                let key = keys[4 * $round + $column];
+                state.put::<$to>(column::<_, $a, $b, $c, $d>(&state, key));
+                if BLOCKS == 2 {
+                    state.put::<$other_to>(column::<_, $e, $f, $g, $h>(&state, key));
+                }
+            };
+        }
+        macro_rules! there {
+            ($round:literal) => {
+                column!($round 0; 4: 0 1 2 3 12: 8 9 10 11);
+                column!($round 1; 5: 1 2 3 0 13: 9 10 11 8);
+                column!($round 2; 6: 2 3 0 1 14: 10 11 8 9);
+                column!($round 3; 7: 3 0 1 2 15: 11 8 9 10);
+            };
+        }
+        macro_rules! back {
+            ($round:literal) => {
+                column!($round 0; 0: 4 5 6 7 8: 12 13 14 15);
+                column!($round 1; 1: 5 6 7 4 9: 13 14 15 12);
+                column!($round 2; 2: 6 7 4 5 10: 14 15 12 13);
+                column!($round 3; 3: 7 4 5 6 11: 15 12 13 14);
+            };
+        }
+        there!(3);
+        back!(4);
+        there!(5);
+        back!(6);
+        there!(7);
+        back!(8);
+        there!(9);
+        macro_rules! last {
+            ($word:literal; $a:literal $b:literal $c:literal $d:literal
+                $e:literal $f:literal $g:literal $h:literal) => {
+                let key = keys[40 + $word] as u32;
+                words[0][$word] ^= last::<_, $a, $b, $c, $d>(&state, key);
+                if BLOCKS == 2 {
+                    words[1][$word] ^= last::<_, $e, $f, $g, $h>(&state, key);
+                }
+            };
+        }
+        last!(0; 4 5 6 7 12 13 14 15);
+        last!(1; 5 6 7 4 13 14 15 12);
+        last!(2; 6 7 4 5 14 15 12 13);
+        last!(3; 7 4 5 6 15 12 13 14);
     }
+}
+
+/// A column of the next round.
+#[inline(always)]
+fn column<S: State, const A: usize, const B: usize, const C: usize, const D: usize>(
+    state: &S,
+    key: Column,
+) -> Column {
+    (key ^ state.term::<A, 0>() ^ state.term::<B, 1>())
+        ^ (state.term::<C, 2>() ^ state.term::<D, 3>())
+}
+
+/// A column after the last round, which does not mix, as it lies in memory.
+#[inline(always)]
+fn last<S: State, const A: usize, const B: usize, const C: usize, const D: usize>(
+    state: &S,
+    key: u32,
+) -> u32 {
+    let word = (key ^ state.substitution::<A, 0>() ^ state.substitution::<B, 1>())
+        ^ (state.substitution::<C, 2>() ^ state.substitution::<D, 3>());
+    word.to_le()
 }

@@ -4,7 +4,14 @@
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{aes, index::IndexState, key::PreparedKey, packet::CryptError, sha1};
+use super::{
+    aes::{self, spread},
+    index::IndexState,
+    key::PreparedKey,
+    machine::Plain,
+    packet::CryptError,
+    sha1,
+};
 use crate::rtp::{self, RtpHeader};
 
 /// The octets that SHA-1 takes at a time, and those at the end of its last block that hold the
@@ -97,18 +104,18 @@ pub fn unprotect(
 /// Encrypts or decrypts what is behind `begin` (RFC 3711, section 4.1.1).
 fn crypt(key: &PreparedKey, packet: &mut [u8], begin: usize, header: &RtpHeader, index: u64) {
     let mut counter = key.salt;
-    counter[1] ^= u32::from_le_bytes(header.ssrc.to_bytes());
-    counter[2] ^= ((index >> 16) as u32).swap_bytes();
-    counter[3] ^= ((index & 0xffff) as u32).swap_bytes() >> 16;
+    counter[1] ^= spread(u32::from_le_bytes(header.ssrc.to_bytes()));
+    counter[2] ^= spread(((index >> 16) as u32).swap_bytes());
+    counter[3] ^= spread(((index & 0xffff) as u32).swap_bytes() >> 16);
     let payload = packet.get_mut(begin..).unwrap_or_default();
     for (octet, many) in (0_u32..).zip(payload.chunks_mut(NUMBERS * 16)) {
         let mut first = counter;
-        first[3] ^= (octet & 0xff) << 16;
+        first[3] ^= spread((octet & 0xff) << 16);
         let mut shared = aes::Shared::default();
-        shared.begin(&key.round_keys, &first);
+        shared.begin::<Plain>(&key.round_keys, &first);
         for (number, block) in (0..).zip(many.chunks_mut(16)) {
-            let mut words = [0_u32; 4];
-            shared.apply(&key.round_keys, number, &mut words);
+            let mut words = [[0_u32; 4]];
+            shared.apply::<Plain, _>(&key.round_keys, number, &mut words);
             for (octet, stream) in block.iter_mut().zip(words.as_bytes()) {
                 *octet ^= stream;
             }
@@ -161,5 +168,5 @@ fn tag(key: &PreparedKey, packet: &[u8], index: u64) -> [u8; 20] {
 
 fn compress(digest: &mut [u32; 5], block: &[u8; BLOCK]) {
     let words: [u32; sha1::BLOCK] = zerocopy::transmute!(*block);
-    sha1::compress(digest, &words, &mut [0; 40]);
+    sha1::compress::<Plain>(digest, &words, &mut [0; 40]);
 }

@@ -1,6 +1,9 @@
 //! Session keys from a master key (RFC 3711, section 4.3), at a key derivation rate of zero.
 
-use super::aes::{ROUND_KEY_WORDS, Shared, expand};
+use super::{
+    aes::{RoundKeys, Shared, expand, spread},
+    machine::Plain,
+};
 
 /// What a session key is for: the label of RFC 3711, section 4.3.2.
 const ENCRYPTION: u8 = 0;
@@ -32,18 +35,18 @@ impl SessionKeys {
     }
 }
 
-fn generate(keys: &[u32; ROUND_KEY_WORDS], salt: &[u8; 14], label: u8, derived: &mut [u8]) {
+fn generate(keys: &RoundKeys, salt: &[u8; 14], label: u8, derived: &mut [u8]) {
     let mut counter = counter(salt);
     // The label stands above the index, which is zero.
     counter[1] ^= u32::from_le_bytes([0, 0, 0, label]);
     let mut shared = Shared::default();
-    shared.begin(keys, &counter);
+    shared.begin::<Plain>(keys, &counter.map(spread));
     for (number, chunk) in (0..).zip(derived.chunks_mut(16)) {
-        let mut block = [0; 4];
-        shared.apply(keys, number, &mut block);
+        let mut block = [[0; 4]];
+        shared.apply::<Plain, _>(keys, number, &mut block);
         for (octet, stream) in chunk
             .iter_mut()
-            .zip(block.iter().flat_map(|word| word.to_ne_bytes()))
+            .zip(block[0].iter().flat_map(|word| word.to_ne_bytes()))
         {
             *octet = stream;
         }

@@ -22,9 +22,9 @@ pub enum Tag {
 #[derive(Clone, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct PreparedKey {
-    pub(super) round_keys: [u32; aes::ROUND_KEY_WORDS],
+    pub(super) round_keys: aes::RoundKeys,
     /// The session salt as the columns of a counter block.
-    pub(super) salt: [u32; 4],
+    pub(super) salt: [aes::Column; 4],
     /// HMAC's states after the key's blocks.
     pub(super) inner: [u32; 5],
     pub(super) outer: [u32; 5],
@@ -34,7 +34,7 @@ pub struct PreparedKey {
     pub(super) mki: [u8; LONGEST_MKI],
 }
 
-const _: () = assert!(size_of::<PreparedKey>() == 368);
+const _: () = assert!(size_of::<PreparedKey>() == 560);
 
 impl PreparedKey {
     /// Makes an SDES master key and salt ready (RFC 4568, section 6.1). `None` if the MKI is longer
@@ -47,7 +47,7 @@ impl PreparedKey {
         let [inner, outer] = sha1::prepare(&keys.authentication);
         Some(Self {
             round_keys: aes::expand(&keys.encryption),
-            salt: derivation::counter(&keys.salt),
+            salt: derivation::counter(&keys.salt).map(aes::spread),
             inner,
             outer,
             tag_length: match tag {

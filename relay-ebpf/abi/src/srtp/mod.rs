@@ -11,6 +11,7 @@ pub mod buffer;
 pub mod derivation;
 pub mod index;
 pub mod key;
+pub mod machine;
 pub mod packet;
 pub mod sha1;
 pub mod stream;

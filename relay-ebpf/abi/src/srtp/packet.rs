@@ -4,10 +4,13 @@ use core::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_mut, transmute_ref};
 
+#[cfg(not(target_arch = "bpf"))]
+use super::machine::Plain;
 use super::{
-    aes::Shared,
+    aes::{Shared, spread},
     index::{IndexError, IndexState, SharedWord},
     key::PreparedKey,
+    machine::Machine,
     sha1,
 };
 use crate::rtp::{self, RtpHeader};
@@ -21,7 +24,7 @@ const BLOCKS: usize = 8;
 /// Offsets are kept within a power of two by masks, which the verifier follows and the compiler
 /// leaves alone; they never bite. The widest view at an offset fits in behind them.
 const MASK: usize = 1023;
-const OCTETS: usize = MASK + 1 + 16;
+const OCTETS: usize = MASK + 1 + 32;
 const WORDS: usize = OCTETS / 4;
 
 /// Why a packet was not protected or unprotected.
@@ -58,7 +61,7 @@ pub struct Work {
     shared: Shared,
 }
 
-const _: () = assert!(size_of::<Work>() == 1504);
+const _: () = assert!(size_of::<Work>() == 1544);
 const _: () = assert!(LONGEST_PROTECTED <= MASK);
 
 impl Default for Work {
@@ -77,10 +80,11 @@ impl Default for Work {
     }
 }
 
-/// Four words from `at` on.
+/// Two blocks of keystream's words from `at` on.
 #[inline(always)]
-fn window(words: &mut [u32; WORDS], at: usize) -> Option<&mut [u32; 4]> {
-    words.get_mut(at & (MASK / 4)..)?.first_chunk_mut()
+fn window(words: &mut [u32; WORDS], at: usize) -> Option<&mut [[u32; 4]; 2]> {
+    let words: &mut [u32; 8] = words.get_mut(at & (MASK / 4)..)?.first_chunk_mut()?;
+    Some(transmute_mut!(words))
 }
 
 /// A sum of words as one of half words (RFC 1071).
@@ -169,16 +173,16 @@ impl Work {
         self.length = length as u32;
     }
 
-    /// Encrypts or decrypts the payload. What is behind it in its last block is spoilt.
+    /// Encrypts or decrypts the payload. What is behind it in its last two blocks is spoilt.
     #[inline(never)]
-    fn crypt(&mut self, key: &PreparedKey) {
+    fn crypt<M: Machine>(&mut self, key: &PreparedKey) {
         let (index, begin, length) = (self.index, self.begin as usize, self.length as usize);
         let mut counter = key.salt;
         // The SSRC as it lies in memory, the ROC and the sequence number most significant first.
-        counter[1] ^= u32::from_le(self.packet[2]);
-        counter[2] ^= ((index >> 16) as u32).swap_bytes();
-        counter[3] ^= ((index & 0xffff) as u32).swap_bytes() >> 16;
-        self.shared.begin(&key.round_keys, &counter);
+        counter[1] ^= spread(u32::from_le(self.packet[2]));
+        counter[2] ^= spread(((index >> 16) as u32).swap_bytes());
+        counter[3] ^= spread(((index & 0xffff) as u32).swap_bytes() >> 16);
+        self.shared.begin::<M>(&key.round_keys, &counter);
         let mut number = 0;
         while number < (BLOCKS * 4) as u32 {
             let at = begin + 4 * number as usize;
@@ -188,19 +192,19 @@ impl Work {
             let Some(words) = window(&mut self.packet, at) else {
                 break;
             };
-            self.shared.apply(&key.round_keys, number, words);
-            number += 1;
+            self.shared.apply::<M, _>(&key.round_keys, number, words);
+            number += 2;
         }
     }
 
     /// Computes the tag of the first `length` octets and the ROC. What is behind them is spoilt.
     #[inline(never)]
-    fn authenticate(&mut self, key: &PreparedKey) -> bool {
-        self.tag_of(key).is_some()
+    fn authenticate<M: Machine>(&mut self, key: &PreparedKey) -> bool {
+        self.tag_of::<M>(key).is_some()
     }
 
     #[inline(always)]
-    fn tag_of(&mut self, key: &PreparedKey) -> Option<()> {
+    fn tag_of<M: Machine>(&mut self, key: &PreparedKey) -> Option<()> {
         let (roc, length) = ((self.index >> 16) as u32, self.length as usize);
         let octets: &mut [u8; OCTETS] = transmute_mut!(&mut self.packet);
         let padding: &mut [u8; 80] = octets
@@ -220,7 +224,7 @@ impl Work {
         let mut number = 0;
         while number < BLOCKS && number < blocks {
             let block = message.get(number)?;
-            sha1::compress(&mut self.digest, block, &mut self.schedule);
+            sha1::compress::<M>(&mut self.digest, block, &mut self.schedule);
             number += 1;
         }
         let mut word = 0;
@@ -236,13 +240,27 @@ impl Work {
         }
         self.second[15] = ((64 + 20) * 8_u32).to_be();
         self.digest = key.outer;
-        sha1::compress(&mut self.digest, &self.second, &mut self.schedule);
+        sha1::compress::<M>(&mut self.digest, &self.second, &mut self.schedule);
         let mut word = 0;
         while word < 5 {
             self.tag[word] = self.digest[word].to_be();
             word += 1;
         }
         Some(())
+    }
+
+    /// [`Work::protect_by`], by this machine.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn protect<W: SharedWord>(
+        &mut self,
+        key: &PreparedKey,
+        state: &IndexState<W>,
+        length: usize,
+    ) -> Result<usize, CryptError> {
+        self.protect_by::<Plain, W>(key, state, length)
     }
 
     /// Makes an SRTP packet of the RTP packet in the first `length` octets and says how long it
@@ -252,7 +270,7 @@ impl Work {
     /// [`CryptError::TooLong`], [`CryptError::Malformed`], and [`CryptError::Index`] for a sequence
     /// number that was protected before, whose keystream must not be used again.
     #[inline(always)]
-    pub fn protect<W: SharedWord>(
+    pub fn protect_by<M: Machine, W: SharedWord>(
         &mut self,
         key: &PreparedKey,
         state: &IndexState<W>,
@@ -265,8 +283,8 @@ impl Work {
         let index = state.guess(self.sequence()).map_err(CryptError::Index)?;
         state.take(index).map_err(CryptError::Index)?;
         self.work_on(index, begin, length);
-        self.crypt(key);
-        if !self.authenticate(key) {
+        self.crypt::<M>(key);
+        if !self.authenticate::<M>(key) {
             return Err(CryptError::TooLong);
         }
         self.append(key, length).ok_or(CryptError::TooLong)
@@ -294,13 +312,27 @@ impl Work {
         Some(length + key.trailer())
     }
 
+    /// [`Work::unprotect_by`], by this machine.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn unprotect<W: SharedWord>(
+        &mut self,
+        key: &PreparedKey,
+        state: &IndexState<W>,
+        length: usize,
+    ) -> Result<usize, CryptError> {
+        self.unprotect_by::<Plain, W>(key, state, length)
+    }
+
     /// Makes an RTP packet of the SRTP packet in the first `length` octets and says how long it is.
     /// After an error the packet is undefined.
     ///
     /// # Errors
     /// Each of [`CryptError`].
     #[inline(always)]
-    pub fn unprotect<W: SharedWord>(
+    pub fn unprotect_by<M: Machine, W: SharedWord>(
         &mut self,
         key: &PreparedKey,
         state: &IndexState<W>,
@@ -317,7 +349,7 @@ impl Work {
         let index = state.guess(self.sequence()).map_err(CryptError::Index)?;
         state.check(index).map_err(CryptError::Index)?;
         self.work_on(index, begin, length);
-        if !self.authenticate(key) {
+        if !self.authenticate::<M>(key) {
             return Err(CryptError::TooLong);
         }
         // Every octet is looked at, whatever the first ones say.
@@ -331,7 +363,7 @@ impl Work {
             return Err(CryptError::Authentication);
         }
         state.take(index).map_err(CryptError::Index)?;
-        self.crypt(key);
+        self.crypt::<M>(key);
         Ok(length)
     }
 

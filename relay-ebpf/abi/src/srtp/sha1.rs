@@ -2,6 +2,8 @@
 
 use zerocopy::transmute_ref;
 
+use super::machine::{Machine, Plain};
+
 /// The state of an empty message.
 pub const INITIAL: [u32; 5] = [
     0x6745_2301,
@@ -20,9 +22,9 @@ pub type Schedule = [u64; 40];
 /// Takes a block of the message, in words as they lie in memory, into `state`. `schedule` is
 /// working memory.
 #[inline(always)]
-pub fn compress(state: &mut [u32; 5], block: &[u32; BLOCK], schedule: &mut Schedule) {
+pub fn compress<M: Machine>(state: &mut [u32; 5], block: &[u32; BLOCK], schedule: &mut Schedule) {
     expand(block, schedule);
-    rounds(state, schedule);
+    M::rounds(state, schedule);
 }
 
 /// Makes the schedule of a block, two words at a time.
@@ -71,7 +73,8 @@ fn expand(block: &[u32; BLOCK], schedule: &mut Schedule) {
 }
 
 /// Where the schedule has a word, as its halves lie in memory.
-const fn place(word: usize) -> usize {
+#[must_use]
+pub const fn place(word: usize) -> usize {
     if cfg!(target_endian = "big") {
         word
     } else {
@@ -79,8 +82,9 @@ const fn place(word: usize) -> usize {
     }
 }
 
+/// Takes a schedule into `state`, as any machine can.
 #[inline(never)]
-fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
+pub fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     let words: &[u32; 80] = transmute_ref!(schedule);
     let [mut a, mut b, mut c, mut d, mut e] = *state;
     macro_rules! round {
@@ -133,7 +137,7 @@ pub fn prepare(key: &[u8; 20]) -> [[u32; 5]; 2] {
             *word ^= u32::from_ne_bytes(*octets);
         }
         let mut state = INITIAL;
-        compress(&mut state, &block, &mut [0; 40]);
+        compress::<Plain>(&mut state, &block, &mut [0; 40]);
         state
     })
 }

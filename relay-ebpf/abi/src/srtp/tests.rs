@@ -1,10 +1,11 @@
 use std::vec::Vec;
 
 use super::{
-    aes::{Shared, expand},
+    aes::{Shared, expand, spread},
     derivation::{SessionKeys, counter},
     index::{IndexError, IndexState, WINDOW},
     key::{PreparedKey, Tag},
+    machine::Plain,
     packet::{CryptError, LONGEST, Work},
     sha1,
 };
@@ -73,10 +74,16 @@ fn the_keystream_is_that_of_the_rfc() {
         let mut first = salt;
         first[3] ^= u32::from_le_bytes([0, 0, (number >> 8) as u8, 0]);
         let mut shared = Shared::default();
-        shared.begin(&keys, &first);
-        let mut stream = [0; 4];
-        shared.apply(&keys, number & 0xff, &mut stream);
-        assert_eq!(octets(stream), hex::<16>(block), "block {number:x}");
+        shared.begin::<Plain>(&keys, &first.map(spread));
+        let mut stream = [[0; 4]];
+        shared.apply::<Plain, _>(&keys, number & 0xff, &mut stream);
+        assert_eq!(octets(stream[0]), hex::<16>(block), "block {number:x}");
+        // The same as the second of two.
+        if number & 0xff != 0 {
+            let mut streams = [[0; 4]; 2];
+            shared.apply::<Plain, _>(&keys, (number & 0xff) - 1, &mut streams);
+            assert_eq!(streams[1], stream[0], "block {number:x}");
+        }
     }
 }
 
@@ -121,7 +128,7 @@ fn sha_1_and_hmac_give_the_published_digests() {
 
 fn digest(mut state: [u32; 5], block: &[u8; 64]) -> Vec<u8> {
     let block: [u32; 16] = zerocopy::transmute!(*block);
-    sha1::compress(&mut state, &block, &mut [0; 40]);
+    sha1::compress::<Plain>(&mut state, &block, &mut [0; 40]);
     state.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
