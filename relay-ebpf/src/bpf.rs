@@ -29,8 +29,8 @@ impl Machine for Bpf {
     type State = Octets;
 
     #[inline(always)]
-    fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
-        sha1::rounds(state, schedule);
+    fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
+        sha1::compress(state, schedule);
     }
 }
 

@@ -35,4 +35,11 @@ impl SharedWord for Word {
         }
         found == seen
     }
+
+    /// This processor keeps its loads in order, and the compiler those that are volatile.
+    #[cfg(feature = "loads-in-order")]
+    #[inline(always)]
+    fn is_still(&self, value: u64) -> bool {
+        self.read() == value
+    }
 }

@@ -150,17 +150,10 @@ fn tag(key: &PreparedKey, packet: &[u8], index: u64) -> [u8; 20] {
         compress(&mut digest, block);
     }
 
-    let mut second = [0; BLOCK];
-    let ended = digest.map(u32::to_be_bytes);
-    let message = ended.as_flattened().iter().chain(&[0x80]);
-    for (octet, from) in second.iter_mut().zip(message) {
-        *octet = *from;
-    }
-    if let Some(place) = second.last_chunk_mut::<LENGTH>() {
-        *place = (8 * (BLOCK + 20) as u64).to_be_bytes();
-    }
+    let mut schedule = [0; 40];
+    sha1::begin_digest(&mut schedule, &digest, BLOCK as u32);
     digest = key.outer;
-    compress(&mut digest, &second);
+    sha1::compress(&mut digest, &mut schedule);
     let mut tag = [0; 20];
     tag.copy_from_slice(digest.map(u32::to_be_bytes).as_flattened());
     tag
@@ -168,5 +161,7 @@ fn tag(key: &PreparedKey, packet: &[u8], index: u64) -> [u8; 20] {
 
 fn compress(digest: &mut [u32; 5], block: &[u8; BLOCK]) {
     let words: [u32; sha1::BLOCK] = zerocopy::transmute!(*block);
-    sha1::compress::<Plain>(digest, &words, &mut [0; 40]);
+    let mut schedule = [0; 40];
+    sha1::begin(&mut schedule, &words);
+    sha1::compress(digest, &mut schedule);
 }

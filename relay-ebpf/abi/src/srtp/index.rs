@@ -43,6 +43,13 @@ pub trait SharedWord {
 
     /// Makes it `wanted` if it still is `seen`. Whether it was.
     fn exchange(&self, seen: u64, wanted: u64) -> bool;
+
+    /// Whether it is `value`, asked after everything that was read before: an exchange keeps that
+    /// order on every processor.
+    #[inline(always)]
+    fn is_still(&self, value: u64) -> bool {
+        self.exchange(value, value)
+    }
 }
 
 #[cfg(target_has_atomic = "64")]

@@ -10,8 +10,8 @@ use super::{
 pub trait Machine {
     type State: State;
 
-    /// SHA-1's rounds ([`sha1::rounds`]).
-    fn rounds(state: &mut [u32; 5], schedule: &Schedule);
+    /// Takes a block of SHA-1 into `state` ([`sha1::compress`]).
+    fn compress(state: &mut [u32; 5], schedule: &mut Schedule);
 }
 
 /// Sixteen places for columns of AES's state, whose octets are looked up in [`aes::TABLES`]'s forms.
@@ -40,8 +40,8 @@ impl Machine for Plain {
     type State = Columns;
 
     #[inline(always)]
-    fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
-        sha1::rounds(state, schedule);
+    fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
+        sha1::compress(state, schedule);
     }
 }
 

@@ -1,8 +1,8 @@
 //! SHA-1 (FIPS 180-4, section 6.1.2) and the prepared states of HMAC (RFC 2104).
 
-use zerocopy::transmute_ref;
+use core::hint::black_box;
 
-use super::machine::{Machine, Plain};
+use zerocopy::transmute_ref;
 
 /// The state of an empty message.
 pub const INITIAL: [u32; 5] = [
@@ -19,26 +19,49 @@ pub const BLOCK: usize = 16;
 /// The message schedule: 80 words, two in each, the even one in the upper half.
 pub type Schedule = [u64; 40];
 
-/// Takes a block of the message, in words as they lie in memory, into `state`. `schedule` is
-/// working memory.
+/// Puts a block of the message, in words as they lie in memory, where its schedule begins.
 #[inline(always)]
-pub fn compress<M: Machine>(state: &mut [u32; 5], block: &[u32; BLOCK], schedule: &mut Schedule) {
-    expand(block, schedule);
-    M::rounds(state, schedule);
-}
-
-/// Makes the schedule of a block, two words at a time.
-// By itself, as `rounds`: as one function the compiler keeps the whole schedule on the stack, for
-// which the kernel's has no room.
-#[inline(never)]
-fn expand(block: &[u32; BLOCK], schedule: &mut Schedule) {
+pub fn begin(schedule: &mut Schedule, block: &[u32; BLOCK]) {
     let pairs: &[[u8; 8]; BLOCK / 2] = transmute_ref!(block);
     let mut index = 0;
     while index < BLOCK / 2 {
         schedule[index] = u64::from_be_bytes(pairs[index]);
         index += 1;
     }
+}
+
+/// Puts a block that is nothing but a digest where its schedule begins, in a message that came in
+/// `before` octets before it.
+#[inline(always)]
+pub fn begin_digest(schedule: &mut Schedule, digest: &[u32; 5], before: u32) {
+    let pair = |even: u32, odd: u32| (even as u64) << 32 | odd as u64;
+    schedule[0] = pair(digest[0], digest[1]);
+    schedule[1] = pair(digest[2], digest[3]);
+    schedule[2] = pair(digest[4], 0x8000_0000);
+    // A zero that the compiler does not know: of several that it knows it makes a call, which
+    // writes octet by octet.
+    let zero = black_box(0);
+    schedule[3] = zero;
+    schedule[4] = zero;
+    schedule[5] = zero;
+    schedule[6] = zero;
+    schedule[7] = pair(0, 8 * (before + 20));
+}
+
+/// Takes the block where `schedule` begins into `state`, as any machine can. What is behind it is
+/// working memory.
+#[inline(always)]
+pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
+    extend(schedule);
+    rounds(state, schedule);
+}
+
+/// Makes the schedule of its first sixteen words, two words at a time.
+// By itself, as `rounds`: as one function the compiler keeps the whole schedule on the stack.
+#[inline(never)]
+fn extend(schedule: &mut Schedule) {
     let (mut before, mut last) = (schedule[6], schedule[7]);
+    let mut index = BLOCK / 2;
     macro_rules! next {
         ($($ahead:literal)*) => {$(
             let mixed = schedule[index + $ahead - 8]
@@ -82,9 +105,8 @@ pub const fn place(word: usize) -> usize {
     }
 }
 
-/// Takes a schedule into `state`, as any machine can.
 #[inline(never)]
-pub fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
+fn rounds(state: &mut [u32; 5], schedule: &Schedule) {
     let words: &[u32; 80] = transmute_ref!(schedule);
     let [mut a, mut b, mut c, mut d, mut e] = *state;
     macro_rules! round {
@@ -136,8 +158,9 @@ pub fn prepare(key: &[u8; 20]) -> [[u32; 5]; 2] {
         for (word, octets) in block.iter_mut().zip(key.as_chunks::<4>().0) {
             *word ^= u32::from_ne_bytes(*octets);
         }
-        let mut state = INITIAL;
-        compress::<Plain>(&mut state, &block, &mut [0; 40]);
+        let (mut state, mut schedule) = (INITIAL, [0; 40]);
+        begin(&mut schedule, &block);
+        compress(&mut state, &mut schedule);
         state
     })
 }

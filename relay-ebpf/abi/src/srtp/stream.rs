@@ -88,13 +88,11 @@ impl<W: SharedWord> StreamState<W> {
         generation != 0 && self.generation.read() == generation as u64
     }
 
-    /// [`StreamState::is`], and everything read before was read before this: an exchange keeps the
-    /// order on every processor.
+    /// [`StreamState::is`], and everything read before was read before this.
     #[inline(always)]
     #[must_use]
     pub fn is_still(&self, row: RowReference) -> bool {
-        let generation = row.generation() as u64;
-        self.generation.exchange(generation, generation)
+        self.generation.is_still(row.generation() as u64)
     }
 
     /// The first index state or the second.

@@ -128,7 +128,9 @@ fn sha_1_and_hmac_give_the_published_digests() {
 
 fn digest(mut state: [u32; 5], block: &[u8; 64]) -> Vec<u8> {
     let block: [u32; 16] = zerocopy::transmute!(*block);
-    sha1::compress::<Plain>(&mut state, &block, &mut [0; 40]);
+    let mut schedule = [0; 40];
+    sha1::begin(&mut schedule, &block);
+    sha1::compress(&mut state, &mut schedule);
     state.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
