@@ -91,6 +91,7 @@ fn flow(from: &str, to: &str, unprotect: bool, protect: bool) -> SlowFlow {
         protect_row: None,
         rtcp: RtcpRoute::default(),
         opposite: None,
+        ice: None,
     }
 }
 

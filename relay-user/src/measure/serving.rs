@@ -180,6 +180,7 @@ fn leg(
         },
         negotiation: 1,
         srtp,
+        ice: None,
         rtcp_mux: true,
         dscp: None,
     })

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
-use super::{MediaError, MediaPort};
+use super::{IceMedia, MediaError, MediaPort};
 
 /// Both legs of a call and what flows between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +41,29 @@ pub struct LegMedia {
     pub negotiation: u32,
     /// Keys of both directions when the leg is SRTP.
     pub srtp: Option<SrtpKeys>,
+    /// What the leg's checks are answered by, when it has ICE.
+    pub ice: Option<Box<IceMedia>>,
     /// Whether RTCP shares the RTP port (RFC 5761).
     pub rtcp_mux: bool,
     /// Differentiated services code point (0–63) of packets sent to this leg; `None` keeps what
     /// came in.
     pub dscp: Option<u8>,
+}
+
+impl LegMedia {
+    /// How the peer is pinned where ICE does not decide it.
+    pub(crate) fn latching(&self) -> Latching {
+        match self.ice {
+            Some(_) => Latching::Latch,
+            None => self.sources.latching,
+        }
+    }
+
+    /// Where packets go before the peer is known: with ICE nowhere, because nobody there has asked
+    /// for them (RFC 8445, section 12.1).
+    pub(crate) fn signalled(&self) -> Option<RemoteMedia> {
+        self.remote.filter(|_| self.ice.is_none())
+    }
 }
 
 /// A leg's address for RTP and, when not multiplexed, RTCP.

@@ -3,6 +3,7 @@
 
 mod description;
 mod error;
+mod ice;
 mod memory;
 mod path;
 mod planner;
@@ -17,6 +18,7 @@ pub use description::{
     CallMedia, Latching, LegMedia, RemoteMedia, SourcePolicy, SrtpKey, SrtpKeys, SrtpSuite, Stream,
 };
 pub use error::MediaError;
+pub use ice::{IceCredentials, IceMedia};
 pub use memory::MemoryMedia;
 pub use path::{Path, PathReason};
 use planner::is_srtp_offloadable;

@@ -20,6 +20,7 @@ pub(crate) fn call() -> CallMedia {
             },
             negotiation: 1,
             srtp: None,
+            ice: None,
             rtcp_mux: false,
             dscp: None,
         }

@@ -37,8 +37,12 @@ discards! {
     PayloadType = "payload-type";
     /// The media description lets nothing through in this direction.
     Held = "held";
-    /// STUN (RFC 7983), which nobody serves.
+    /// STUN (RFC 7983) on a leg without ICE, or none that asks for an answer.
     Stun = "stun";
+    /// A check by wrong credentials, or one that cannot be served: answered with an error.
+    StunRefused = "stun-refused";
+    /// More checks than are answered.
+    StunRate = "stun-rate";
     /// DTLS (RFC 7983), which nobody serves.
     Dtls = "dtls";
     /// The TTL or hop limit would reach zero.

@@ -18,6 +18,9 @@ pub enum SlowEvent {
     /// from now on, with peer, SSRCs, offsets and generation, [`FlowEntry::PINNED`] and
     /// [`FlowEntry::SSRC_KNOWN`]. Its `to` is the one that was installed.
     Source { key: FlowKey, entry: FlowEntry },
+    /// A flow's peer was nominated by ICE, and its SSRC is not known yet: the entry has
+    /// [`FlowEntry::PINNED`] and the peer.
+    Peer { key: FlowKey, entry: FlowEntry },
     /// The address that a leg's RTCP comes from.
     Rtcp { key: FlowKey, peer: Endpoint },
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use relay_abi::flow::{Address, Endpoint, FlowEntry, FlowKey};
 
 use crate::{
-    media::{Latching, SrtpKey},
+    media::{IceMedia, Latching, SrtpKey},
     srtp::Row,
 };
 
@@ -43,6 +43,9 @@ pub struct SlowFlow {
     /// The flow of the other direction, whose translation RTCP's reports are led back through and
     /// whose learned peer this flow's packets are sent to.
     pub opposite: Option<FlowKey>,
+    /// What checks are answered by, when the leg has ICE: then packets are taken only from where a
+    /// check came from.
+    pub ice: Option<IceMedia>,
 }
 
 /// From where a flow's packets may come.

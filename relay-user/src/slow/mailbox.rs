@@ -50,6 +50,7 @@ impl Mailbox {
                 discarded: DiscardCounters::new(),
                 rtp: Sum::default(),
                 rtcp: Sum::default(),
+                stun: Sum::default(),
                 frames: AtomicU64::new(0),
                 overflows: AtomicU64::new(0),
             },
@@ -63,7 +64,9 @@ pub(super) struct WorkerCounters {
     pub discarded: DiscardCounters,
     pub rtp: Sum,
     pub rtcp: Sum,
-    /// How many of both left as frames.
+    /// Checks that were answered.
+    pub stun: Sum,
+    /// How many of all left as frames.
     pub frames: AtomicU64,
     /// What the kernel dropped because a socket was full.
     pub overflows: AtomicU64,

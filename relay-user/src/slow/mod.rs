@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod flow;
 mod headers;
+mod ice;
 mod mailbox;
 mod ports;
 mod relaying;

@@ -16,6 +16,7 @@ use zerocopy::FromBytes;
 use super::{
     Discard, LastOutput, SlowEvents,
     headers::{self, Hop},
+    ice::Component,
     served::Served,
     shared::Translation,
 };
@@ -42,8 +43,25 @@ pub(super) struct Departure {
     pub packet: Range<usize>,
     pub from: Address,
     pub to: Address,
-    pub rtcp: bool,
+    pub content: Content,
 }
+
+/// What leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Rtp,
+    Rtcp,
+    /// The answer to a check.
+    Stun,
+    /// The answer to one that was refused.
+    StunRefusal,
+}
+
+/// The TTL or hop limit of what begins here, before the one that every packet loses.
+const OWN: Hop = Hop {
+    limit: 65,
+    service: 0,
+};
 
 /// What a flow asks of its worker.
 #[derive(Clone, Copy)]
@@ -66,11 +84,15 @@ impl Served {
         around: Surroundings<'_>,
     ) -> Result<Departure, Discard> {
         let result = self.decide(received, buffer, payload, around);
-        if let Err(discard) = result {
-            self.shared.dropped();
-            if discard.is_srtp_failure() {
-                self.shared.srtp_failed();
+        match &result {
+            Err(discard) => {
+                self.shared.dropped();
+                if discard.is_srtp_failure() {
+                    self.shared.srtp_failed();
+                }
             }
+            Ok(departure) if departure.content == Content::StunRefusal => self.shared.dropped(),
+            Ok(_) => {}
         }
         self.tell(around.events);
         result
@@ -86,7 +108,7 @@ impl Served {
         let on_rtcp_port = received.local.port.get() % 2 == 1;
         let content = buffer.get(payload.clone()).ok_or(Discard::TooLarge)?;
         match demultiplex(content) {
-            Protocol::Stun => Err(Discard::Stun),
+            Protocol::Stun => self.answer_check(received, buffer, payload, on_rtcp_port),
             Protocol::Dtls => Err(Discard::Dtls),
             Protocol::Rtcp => self.relay_rtcp(received, buffer, payload, on_rtcp_port),
             Protocol::Rtp | Protocol::Other if on_rtcp_port => Err(Discard::BadRtcp),
@@ -95,6 +117,63 @@ impl Served {
                 relay::check_source(&self.entry, &received.source)?;
                 Err(Discard::BadRtp)
             }
+        }
+    }
+
+    /// Answers a check of the leg's ICE, to where it came from.
+    fn answer_check(
+        &mut self,
+        received: &Received,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+        on_rtcp_port: bool,
+    ) -> Result<Departure, Discard> {
+        let source = received.source;
+        let ice = self.ice.as_deref_mut().ok_or(Discard::Stun)?;
+        if !self.sources.allows(&source) {
+            return Err(Discard::ForeignSource);
+        }
+        let component = match on_rtcp_port {
+            true => Component::Rtcp,
+            false => Component::Rtp,
+        };
+        let content = buffer.get(payload.clone()).ok_or(Discard::TooLarge)?;
+        let answered = ice.answer(content, &source, component, received.now)?;
+        let content = match answered.refusal {
+            Some(_) => Content::StunRefusal,
+            None => {
+                self.choose_path();
+                Content::Stun
+            }
+        };
+        let response = answered.response.octets();
+        let end = payload.start + response.len();
+        buffer
+            .get_mut(payload.start..end)
+            .ok_or(Discard::TooLarge)?
+            .copy_from_slice(response);
+        let start = headers::write(
+            buffer,
+            payload.start,
+            response.len(),
+            &received.local,
+            &source,
+            OWN,
+            &FlowEntry::default(),
+        )?;
+        Ok(Departure {
+            packet: start..end,
+            from: received.local.address,
+            to: source.address,
+            content,
+        })
+    }
+
+    /// Whether RTP, and RTCP beside it, may pin `source`.
+    fn admits(&self, source: &Endpoint) -> bool {
+        match &self.ice {
+            Some(ice) => ice.has_checked(source, Component::Rtp),
+            None => self.sources.admits_rtp(source),
         }
     }
 
@@ -120,7 +199,7 @@ impl Served {
             // A held source is unprotected all the same, or its rollover counter would be lost.
             Ok(_) | Err(Reason::Held) => {}
             Err(Reason::NotPinned) => {
-                if !self.sources.admits_rtp(&received.source) {
+                if !self.admits(&received.source) {
                     return Err(Discard::ForeignSource);
                 }
             }
@@ -195,16 +274,13 @@ impl Served {
             packet: start..payload.start + length,
             from: from.address,
             to: to.address,
-            rtcp: false,
+            content: Content::Rtp,
         })
     }
 
     /// Where RTP goes: to the other leg's learned peer, or to where its SDP says.
     fn destination(&mut self) -> Result<Endpoint, Discard> {
-        let learned = self
-            .opposite()
-            .filter(|opposite| opposite.knows(Translation::PEER))
-            .map(|opposite| opposite.peer);
+        let learned = self.opposite().and_then(Translation::destination);
         reachable(learned.unwrap_or(self.entry.to))
     }
 
@@ -213,7 +289,7 @@ impl Served {
         let multiplexed = self.rtcp.multiplexed;
         let learned = self.opposite().and_then(|opposite| {
             if multiplexed {
-                opposite.knows(Translation::PEER).then_some(opposite.peer)
+                opposite.destination()
             } else {
                 opposite.knows(Translation::RTCP).then_some(opposite.rtcp)
             }
@@ -233,8 +309,10 @@ impl Served {
             if self.entry.has(FlowEntry::PINNED) {
                 self.entry.peer == *source
             } else {
-                self.sources.admits_rtp(source)
+                self.admits(source)
             }
+        } else if let Some(ice) = &self.ice {
+            ice.has_checked(source, Component::Rtcp)
         } else if self.translation.knows(Translation::RTCP) {
             self.translation.rtcp == *source
         } else {
@@ -257,7 +335,7 @@ impl Served {
         translator
             .translate(content)
             .map_err(|_| Discard::BadRtcp)?;
-        if on_rtcp_port {
+        if on_rtcp_port && self.ice.is_none() {
             self.learn_rtcp(source);
         }
 
@@ -281,7 +359,7 @@ impl Served {
             packet: start..payload.start + length,
             from: from.address,
             to: to.address,
-            rtcp: true,
+            content: Content::Rtcp,
         })
     }
 

@@ -12,6 +12,7 @@ use relay_abi::{
 
 use super::{
     Discard, LastOutput, RtcpRoute, SlowError, SlowEvent, SlowEvents, SlowFlow, Sources,
+    ice::{Component, Ice},
     shared::{Copied, FlowShared, Translation},
     sources::ChangeLimit,
 };
@@ -25,6 +26,7 @@ pub(super) struct Prepared {
     pub unprotect: Option<Box<Inbound>>,
     pub protect: Option<Box<Outbound>>,
     pub payload_types: Option<Box<PayloadTypes>>,
+    pub ice: Option<Box<Ice>>,
     pub shared: Arc<FlowShared>,
     pub opposite: Option<Arc<FlowShared>>,
 }
@@ -76,12 +78,14 @@ impl Prepared {
             }
             table
         });
+        let ice = flow.ice.take().map(|ice| Box::new(Ice::new(ice)));
         Ok(Self {
             key,
             flow,
             unprotect,
             protect,
             payload_types,
+            ice,
             shared,
             opposite,
         })
@@ -96,6 +100,7 @@ pub(super) struct Served {
     pub entry: FlowEntry,
     payload_types: Option<Box<PayloadTypes>>,
     pub sources: Sources,
+    pub ice: Option<Box<Ice>>,
     pub unprotect: Option<Box<Inbound>>,
     pub protect: Option<Box<Outbound>>,
     pub rtcp: RtcpRoute,
@@ -112,6 +117,7 @@ pub(super) struct Served {
     restart: Option<u16>,
     /// Events for which the queue had no room yet.
     source_untold: bool,
+    peer_untold: bool,
     rtcp_untold: bool,
 }
 
@@ -127,6 +133,7 @@ impl Served {
             entry: prepared.flow.entry,
             payload_types: prepared.payload_types,
             sources: prepared.flow.sources,
+            ice: prepared.ice,
             unprotect: prepared.unprotect,
             protect: prepared.protect,
             rtcp: prepared.flow.rtcp,
@@ -139,6 +146,7 @@ impl Served {
             changes: ChangeLimit::new(),
             restart: None,
             source_untold: false,
+            peer_untold: false,
             rtcp_untold: false,
         };
         served.adopt_source();
@@ -154,7 +162,11 @@ impl Served {
         let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
         let newer = entry.generation.get().wrapping_sub(old.generation.get()) as i32 >= 0;
         let told = entry.has(known) && (newer || !old.has(FlowEntry::SSRC_KNOWN));
-        let relatch = self.sources.are_forgotten_for(&prepared.flow.sources);
+        let relatch = match (&self.ice, &prepared.ice) {
+            (None, None) => self.sources.are_forgotten_for(&prepared.flow.sources),
+            (Some(old), Some(new)) => !new.continues(old),
+            _ => true,
+        };
         if !told {
             let flags = entry.flags.get();
             if !entry.has(FlowEntry::PINNED) && old.has(FlowEntry::PINNED) && !relatch {
@@ -185,6 +197,13 @@ impl Served {
         self.entry = entry;
         self.payload_types = prepared.payload_types;
         self.sources = prepared.flow.sources;
+        self.ice = match (self.ice.take(), prepared.ice) {
+            (Some(old), Some(mut new)) => {
+                new.inherit(*old);
+                Some(new)
+            }
+            (_, new) => new,
+        };
         self.rtcp = prepared.flow.rtcp;
         self.shared = prepared.shared;
         self.opposite = prepared.opposite;
@@ -202,6 +221,26 @@ impl Served {
         }
         if told {
             self.adopt_source();
+        }
+        self.choose_path();
+        self.publish();
+    }
+
+    /// Takes the path that ICE has nominated for the peer's, if it is another one than before.
+    /// Media that has begun goes on from there.
+    pub(super) fn choose_path(&mut self) {
+        let Some(ice) = &self.ice else {
+            return;
+        };
+        if let Some(peer) = ice.nominated(Component::Rtp)
+            && !(self.entry.has(FlowEntry::PINNED) && self.entry.peer == peer)
+        {
+            self.entry.peer = peer;
+            self.entry.flags = (self.entry.flags.get() | FlowEntry::PINNED).into();
+            match self.entry.has(FlowEntry::SSRC_KNOWN) {
+                true => self.source_untold = true,
+                false => self.peer_untold = true,
+            }
         }
         self.publish();
     }
@@ -401,6 +440,18 @@ impl Served {
             known: known.into(),
             ..self.translation
         };
+        if let Some(ice) = &self.ice {
+            if !entry.has(FlowEntry::PINNED)
+                && let Some(path) = ice.best(Component::Rtp)
+            {
+                self.translation.peer = path;
+                self.translation.known = (known | Translation::PATH).into();
+            }
+            if let Some(path) = ice.best(Component::Rtcp) {
+                self.translation.rtcp = path;
+                self.translation.known = (self.translation.known.get() | Translation::RTCP).into();
+            }
+        }
         self.shared.publish(&self.translation);
     }
 
@@ -408,6 +459,12 @@ impl Served {
     pub(super) fn tell(&mut self, events: &SlowEvents) {
         if self.source_untold {
             self.source_untold = !events.tell(SlowEvent::Source {
+                key: self.key,
+                entry: self.entry,
+            });
+        }
+        if self.peer_untold {
+            self.peer_untold = !events.tell(SlowEvent::Peer {
                 key: self.key,
                 entry: self.entry,
             });

@@ -43,7 +43,8 @@ impl Sources {
         }
     }
 
-    fn allows(&self, source: &Endpoint) -> bool {
+    /// Whether the trunk lets anything in from `source`.
+    pub(super) fn allows(&self, source: &Endpoint) -> bool {
         let ip = socket_address(source).ip();
         let named = |address: Option<std::net::SocketAddr>| {
             address.is_some_and(|address| canonical(address.ip()) == ip)

@@ -24,7 +24,7 @@ use super::{
     departures::{Departures, INTERFACES},
     mailbox::{Command, Mailbox, add},
     ports::Ports,
-    relaying::{Received, Surroundings},
+    relaying::{Content, Received, Surroundings},
     sockets::{self, SocketAddress},
     table::Table,
     ways::Question,
@@ -98,7 +98,7 @@ struct Sending {
     octets: u32,
     /// When it came in, in nanoseconds of the monotonic clock.
     arrived: u64,
-    rtcp: bool,
+    content: Content,
 }
 
 const _: () = assert!(size_of::<Sending>() == 64);
@@ -175,7 +175,7 @@ impl Worker {
             length: 0,
             octets: 0,
             arrived: 0,
-            rtcp: false,
+            content: Content::Rtp,
         };
         let mut rearm: Vec<u64> = (0..start.receivers.len() as u64)
             .map(|index| RECEIVE | index)
@@ -454,7 +454,7 @@ impl State {
             length: (packet.end - start) as u32,
             octets: octets as u32,
             arrived: received.now,
-            rtcp: departure.rtcp,
+            content: departure.content,
         };
         // There is an entry for each buffer, so it never grows.
         self.outgoing.push(id);
@@ -507,8 +507,12 @@ impl State {
                 add(&counters.frames, 1);
             }
             match result {
-                0.. if sending.rtcp => counters.rtcp.count(octets),
-                0.. => counters.rtp.count(octets),
+                0.. => match sending.content {
+                    Content::Rtp => counters.rtp.count(octets),
+                    Content::Rtcp => counters.rtcp.count(octets),
+                    Content::Stun => counters.stun.count(octets),
+                    Content::StunRefusal => self.discard(Discard::StunRefused, octets),
+                },
                 _ if -result == libc::EMSGSIZE => self.discard(Discard::TooLarge, octets),
                 _ if -result == libc::EAGAIN || -result == libc::ENOBUFS => {
                     self.discard(Discard::NoSendSlot, octets);

@@ -70,7 +70,9 @@ pub struct WorkersSnapshot {
     pub rtp: ReasonCounters,
     /// RTCP packets sent on.
     pub rtcp: ReasonCounters,
-    /// How many of both left as frames to a known next hop; the others went through IP.
+    /// Checks of ICE that were answered.
+    pub stun: ReasonCounters,
+    /// How many of all left as frames to a known next hop; the others went through IP.
     pub frames: u64,
     /// What was not sent on, by reason, in the order of [`Discard::ALL`].
     pub discarded: Vec<(Discard, ReasonCounters)>,
@@ -330,6 +332,7 @@ impl Workers {
         WorkersSnapshot {
             rtp: sum(&mut counters().map(|worker| worker.rtp.read())),
             rtcp: sum(&mut counters().map(|worker| worker.rtcp.read())),
+            stun: sum(&mut counters().map(|worker| worker.stun.read())),
             discarded: Discard::ALL
                 .iter()
                 .map(|discard| {

@@ -60,6 +60,15 @@ fn handle(shared: &Shared, event: &SlowEvent) {
             };
             shared.plane().learned(&parts, key, entry);
         }
+        SlowEvent::Peer { key, entry } => {
+            let next_hops = shared.next_hops();
+            let parts = Parts {
+                tables: &shared.tables,
+                next_hops: next_hops.as_deref(),
+                slow: shared.slow.as_ref(),
+            };
+            shared.plane().nominated(&parts, key, entry);
+        }
         // Where RTCP comes from is the workers' own affair: the kernel relays none.
         SlowEvent::Rtcp { .. } => {}
     }

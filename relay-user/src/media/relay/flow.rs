@@ -149,7 +149,7 @@ impl Flow {
     /// Where only SDP says who the peer is, it is pinned from the beginning, and again when SDP
     /// names another one.
     pub(super) fn pin_strictly(&mut self, from: &LegMedia) {
-        if from.sources.latching != Latching::Strict {
+        if from.latching() != Latching::Strict {
             return;
         }
         let flags = self.entry.flags.get();
@@ -184,7 +184,7 @@ impl Flow {
             _ => [&media.legs[1], &media.legs[0]],
         };
         let mut entry = self.kernel_entry();
-        let unknown = match from.sources.latching {
+        let unknown = match from.latching() {
             Latching::Strict => FlowEntry::SSRC_KNOWN,
             Latching::Latch | Latching::RelatchOnReinvite => {
                 FlowEntry::PINNED | FlowEntry::SSRC_KNOWN
@@ -194,7 +194,7 @@ impl Flow {
         entry.next_hop = U32::new(self.token);
         // Until the other leg's peer is learned, which the worker sees for itself, its SDP decides.
         entry.to = to
-            .remote
+            .signalled()
             .map_or(Endpoint::default(), |remote| endpoint(remote.rtp));
         let payload_types = media
             .streams
@@ -213,6 +213,7 @@ impl Flow {
             protect_row: rows.protect.clone(),
             rtcp: rtcp_route(to),
             opposite: Some(flow_key(to.port.rtp)),
+            ice: from.ice.as_deref().cloned(),
         }
     }
 
@@ -224,6 +225,11 @@ impl Flow {
 
 /// Whether a new description of a leg makes its learned peer be forgotten.
 pub(super) fn forgets(earlier: &LegMedia, now: &LegMedia) -> bool {
+    match (&earlier.ice, &now.ice) {
+        (None, None) => {}
+        (Some(earlier), Some(now)) => return !now.continues(earlier),
+        _ => return true,
+    }
     let changed = earlier.sources.latching != now.sources.latching;
     match now.sources.latching {
         Latching::RelatchOnReinvite => changed || earlier.negotiation != now.negotiation,
@@ -235,7 +241,7 @@ pub(super) fn forgets(earlier: &LegMedia, now: &LegMedia) -> bool {
 
 fn sources(leg: &LegMedia) -> Sources {
     Sources {
-        latching: leg.sources.latching,
+        latching: leg.latching(),
         negotiation: leg.negotiation,
         allowed: leg.sources.allowed.clone(),
         rtp: leg.remote.map(|remote| remote.rtp),
@@ -252,7 +258,7 @@ fn rtcp_route(to: &LegMedia) -> RtcpRoute {
     };
     RtcpRoute {
         from: endpoint(from),
-        to: to.remote.map_or(Endpoint::default(), |remote| {
+        to: to.signalled().map_or(Endpoint::default(), |remote| {
             endpoint(rtcp_address(to, remote.rtp, remote.rtcp))
         }),
         multiplexed: to.rtcp_mux,

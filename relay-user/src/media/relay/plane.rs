@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     media::{
-        CallId, CallMedia, Capabilities, MediaError, Path, PathReason, StreamStatistics,
+        CallId, CallMedia, Capabilities, LegMedia, MediaError, Path, PathReason, StreamStatistics,
         is_srtp_offloadable, plan, ports::Ports,
     },
     next_hop::{NOWHERE, Watcher},
@@ -183,14 +183,32 @@ impl Plane {
         }
         let peer = flow.entry.peer;
         install_kernel(parts.tables, flow, rows);
+        lead(parts, opposite, opposite_rows, peer);
+    }
 
-        if opposite.entry.to != peer {
-            let before = *opposite;
-            opposite.entry.to = peer;
-            hold_way(parts, opposite);
-            install_kernel(parts.tables, opposite, opposite_rows);
-            release_way(parts, &before);
+    /// A leg's ICE has named its peer, whose SSRC is not known yet: the kernel takes nobody else,
+    /// and the other direction goes there. News from before is ignored.
+    pub(super) fn nominated(&mut self, parts: &Parts<'_>, key: &FlowKey, nominated: &FlowEntry) {
+        let Some((id, direction)) = self.flows.get(key).copied() else {
+            return;
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let [first, second] = &mut call.flows;
+        let [first_rows, second_rows] = &call.rows;
+        let (flow, opposite, rows, opposite_rows) = match direction {
+            0 => (first, second, first_rows, second_rows),
+            _ => (second, first, second_rows, first_rows),
+        };
+        if nominated.next_hop.get() != flow.token {
+            return;
         }
+        let peer = nominated.peer;
+        flow.entry.peer = peer;
+        flow.entry.flags = (flow.entry.flags.get() | FlowEntry::PINNED).into();
+        install_kernel(parts.tables, flow, rows);
+        lead(parts, opposite, opposite_rows, peer);
     }
 
     /// Destinations that leave by another row of the next-hop table from now on.
@@ -289,7 +307,7 @@ impl Plane {
             pinned.then_some(flow.entry.peer)
         });
         for (direction, flow) in flows.iter_mut().enumerate() {
-            let remote = media.legs.get(1 - direction).and_then(|leg| leg.remote);
+            let remote = media.legs.get(1 - direction).and_then(LegMedia::signalled);
             let learned = peers.get(1 - direction).copied().flatten();
             flow.entry.to = learned
                 .or(remote.map(|remote| endpoint(remote.rtp)))
@@ -501,6 +519,18 @@ fn install_kernel(tables: &KernelTables, flow: &mut Flow, rows: &FlowRows) {
         );
         flow.path = Path::Userspace(PathReason::Capacity);
     }
+}
+
+/// Leads a flow to where the other leg's peer is.
+fn lead(parts: &Parts<'_>, flow: &mut Flow, rows: &FlowRows, peer: Endpoint) {
+    if flow.entry.to == peer {
+        return;
+    }
+    let before = *flow;
+    flow.entry.to = peer;
+    hold_way(parts, flow);
+    install_kernel(parts.tables, flow, rows);
+    release_way(parts, &before);
 }
 
 /// Takes the next hop for a flow's destination; false when the table is full.

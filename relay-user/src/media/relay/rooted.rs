@@ -127,6 +127,7 @@ impl Bench {
             },
             negotiation: 1,
             srtp: None,
+            ice: None,
             rtcp_mux: true,
             dscp: None,
         };

@@ -1,6 +1,7 @@
 //! Relaying without sockets: two flows in one table, and what leaves as the next host reads it.
 
 mod equality;
+mod ice;
 mod learning;
 mod reports;
 mod security;
@@ -90,6 +91,7 @@ pub(in crate::slow) fn flow(
             multiplexed: false,
         },
         opposite: Some(at(from[0])),
+        ice: None,
     }
 }
 
@@ -227,7 +229,8 @@ impl Lab {
     ) -> Result<Vec<u8>, Discard> {
         let mut buffer = vec![0; LONGEST];
         buffer.extend_from_slice(payload);
-        buffer.resize(LONGEST + payload.len() + TRAILER, 0);
+        // An answer to a check may be longer than the check.
+        buffer.resize(LONGEST + payload.len() + TRAILER.max(128), 0);
         let received = Received {
             source: endpoint(address(from)),
             local: endpoint(address(to)),
