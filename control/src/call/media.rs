@@ -3,13 +3,14 @@
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
-use crate::sdp::LegPolicy;
+use crate::{config::Ice, sdp::LegPolicy};
 
 /// What SDP must know of a leg.
 pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
     let mut policy = LegPolicy::new(port);
     policy.srtp = trunk.srtp.into();
     policy.hold = trunk.hold;
+    policy.ice = trunk.ice == Ice::Lite;
     policy.codecs = trunk.codec_filter.clone();
     policy
 }

@@ -477,7 +477,11 @@ impl<M: MediaPlane> Core<M> {
         self.is_quiet(call)?;
         self.is_quiet(second)?;
         let (stays, far) = (by.other(), asker.other());
-        let joined = call.negotiation.joined(stays, &second.negotiation, far);
+        let mut joined = call.negotiation.joined(stays, &second.negotiation, far);
+        // The leg's paths are forgotten with the media of the call that it leaves.
+        let statistics = self.media.statistics(second.id);
+        let peer = statistics.and_then(|both| both.get(far.index()).and_then(|one| one.peer));
+        joined.locate(by, peer);
         if joined.media().is_none() {
             return Err(Refusal::new(488, "both sides share no codec"));
         }

@@ -15,7 +15,7 @@ pub use error::{ConfigError, Problem};
 pub use media::relay_config;
 pub use reference::reference;
 pub use settings::{
-    ADMIN_SOCKET, Admin, Destination, Hold, Interface, Latching, Limits, Log, Media, Route,
+    ADMIN_SOCKET, Admin, Destination, Hold, Ice, Interface, Latching, Limits, Log, Media, Route,
     Settings, Srtp, Tls, Trunk, XdpMode,
 };
 pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};

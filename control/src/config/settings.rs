@@ -271,6 +271,11 @@ pub struct Trunk {
     /// it) or `off`.
     #[serde(default)]
     pub srtp: Srtp,
+    /// Whether its media proves where it is by ICE (RFC 8445), as Teams' media bypass does: `lite`
+    /// (offered to it, and agreed to when it offers; we answer its checks and send none) or `off`.
+    /// Where both sides have it, it decides what `latching` does otherwise.
+    #[serde(default)]
+    pub ice: Ice,
     /// How hold is offered to it: `as-sent` (in the other side's form) or `inactive`, for peers
     /// that know no one-way direction, such as Teams.
     #[serde(default)]
@@ -429,6 +434,15 @@ impl From<Latching> for relay_user::media::Latching {
 pub enum Srtp {
     Require,
     Offer,
+    #[default]
+    Off,
+}
+
+/// Whether a trunk's media has ICE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ice {
+    Lite,
     #[default]
     Off,
 }

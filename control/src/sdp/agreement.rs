@@ -1,10 +1,10 @@
 //! What an exchange comes to: for the media plane, and for the exchanges after it.
 
 use relay_user::media::{
-    CallMedia, LegMedia, MediaPort, RemoteMedia, SourcePolicy, SrtpKeys, Stream,
+    CallMedia, IceMedia, LegMedia, MediaPort, RemoteMedia, SourcePolicy, SrtpKeys, Stream,
 };
 
-use super::{Direction, Side, codec::Codec, local::Layout, remote::Transport};
+use super::{Direction, Side, codec::Codec, ice::AgreedIce, local::Layout, remote::Transport};
 
 /// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
 const TOLERATED: usize = 8;
@@ -27,6 +27,8 @@ pub struct NegotiatedLeg {
     /// `None` when the leg has only ever named an address of zeros.
     pub remote: Option<RemoteMedia>,
     pub srtp: Option<SrtpKeys>,
+    /// When both sides have said that they have ICE.
+    pub ice: Option<Box<IceMedia>>,
     pub rtcp_mux: bool,
     /// The leg's own direction: what is left of it after offer and answer.
     pub direction: Direction,
@@ -47,6 +49,7 @@ impl NegotiatedMedia {
             sources,
             negotiation: leg.negotiation,
             srtp: leg.srtp,
+            ice: leg.ice,
             rtcp_mux: leg.rtcp_mux,
             dscp,
         };
@@ -67,11 +70,35 @@ pub(super) struct Agreement {
 pub(super) struct AgreedLeg {
     pub(super) transport: Transport,
     pub(super) remote: Option<RemoteMedia>,
-    pub(super) srtp: Option<Box<SrtpKeys>>,
+    /// Together, because a call keeps as little as it can where a leg has neither.
+    pub(super) secrets: Option<Box<Secrets>>,
     pub(super) rtcp_mux: bool,
     pub(super) direction: Direction,
     pub(super) layout: Layout,
     pub(super) negotiation: u32,
+}
+
+/// The SRTP of a leg, and its ICE.
+#[derive(Clone, Debug)]
+pub(super) struct Secrets {
+    pub(super) srtp: Option<SrtpKeys>,
+    pub(super) ice: Option<Box<AgreedIce>>,
+}
+
+impl Secrets {
+    pub(super) fn new(srtp: Option<SrtpKeys>, ice: Option<Box<AgreedIce>>) -> Option<Box<Self>> {
+        (srtp.is_some() || ice.is_some()).then(|| Box::new(Self { srtp, ice }))
+    }
+}
+
+impl AgreedLeg {
+    pub(super) fn srtp(&self) -> Option<&SrtpKeys> {
+        self.secrets.as_deref()?.srtp.as_ref()
+    }
+
+    pub(super) fn ice(&self) -> Option<&AgreedIce> {
+        self.secrets.as_deref()?.ice.as_deref()
+    }
 }
 
 /// A codec in use and its numbers, by leg.

@@ -7,6 +7,7 @@ use super::{
     Direction,
     codec::Format,
     crypto::Crypto,
+    ice::LocalIce,
     remote::{LineTitle, Transport, wipe},
 };
 
@@ -18,6 +19,7 @@ pub(super) struct LocalDescription {
     pub(super) formats: Vec<Format>,
     pub(super) direction: Direction,
     pub(super) crypto: Vec<Crypto>,
+    pub(super) ice: Option<LocalIce>,
     pub(super) rtcp_mux: bool,
     /// Says that RTCP shares the port, as an agreed `a=rtcp-mux` does (RFC 8035).
     pub(super) rtcp_shared: bool,
@@ -65,6 +67,9 @@ impl LocalDescription {
         let mut session = Session::new(Origin::with_ip_addr(session_id, version, address), "-");
         session.connection = Some(Connection::from_ip_addr(address));
         session.times = vec![Time::new(0, 0)];
+        if self.ice.is_some() {
+            session.attributes.push(Attribute::new("ice-lite"));
+        }
         let (before, after) = self.layout.refused();
         let before = before.iter().map(refused);
         session.medias = before
@@ -130,6 +135,9 @@ impl LocalDescription {
         }
         if self.rtcp_mux {
             attributes.push(Attribute::new("rtcp-mux"));
+        }
+        if let Some(ice) = &self.ice {
+            attributes.extend(ice.attributes(self.port.rtp));
         }
         attributes.push(Attribute::new(self.direction.name()));
         attributes

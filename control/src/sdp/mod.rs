@@ -16,6 +16,7 @@ mod crypto;
 mod direction;
 mod error;
 mod exchange;
+mod ice;
 mod leg;
 mod local;
 mod negotiation;

@@ -5,10 +5,13 @@ use relay_user::media::{RemoteMedia, SrtpKeys};
 
 use super::{
     Direction, SdpError,
-    agreement::{AgreedFormat, AgreedLeg, Agreement, NegotiatedLeg, NegotiatedMedia, by_side, of},
+    agreement::{
+        AgreedFormat, AgreedLeg, Agreement, NegotiatedLeg, NegotiatedMedia, Secrets, by_side, of,
+    },
     codec::Format,
     crypto::Crypto,
     exchange::{self, Taken},
+    ice::{LocalIce, OwnIce},
     leg::LegState,
     local::{Layout, LocalDescription},
     policy::{LegPolicy, Side, SrtpPolicy},
@@ -48,6 +51,8 @@ pub(super) struct Exchange {
     layout: Layout,
     /// Our `a=crypto` of the answer, and the peer's key that it belongs to.
     crypto: Option<(Crypto, Crypto)>,
+    /// Our ICE of the answer, and of the offer.
+    ice: [Option<OwnIce>; 2],
     /// What we offered the other side.
     offered: LocalDescription,
     /// The offerer's own form of each format of `offered`.
@@ -149,14 +154,15 @@ impl Negotiation {
             };
             (ours, theirs)
         });
+        let ice = self.own_ice(from, &audio, random);
         let before = self.before(to);
         let policy = &self.leg(to).policy;
         let encrypted = match before {
-            Some(leg) => leg.srtp.is_some(),
+            Some(leg) => leg.srtp().is_some(),
             None => policy.srtp != SrtpPolicy::Off,
         };
         let suites = if encrypted {
-            let in_use = before.and_then(|leg| leg.srtp.as_ref());
+            let in_use = before.and_then(AgreedLeg::srtp);
             exchange::offered_suites(policy, in_use.map(|keys| keys.protect.suite))
         } else {
             Vec::new()
@@ -174,6 +180,11 @@ impl Negotiation {
                 _ => audio.direction,
             },
             crypto: Vec::new(),
+            // Who does not multiplex needs a candidate for RTCP (RFC 5761, section 5.1.3).
+            ice: ice[1].as_ref().map(|ice| LocalIce {
+                credentials: ice.own.clone(),
+                rtcp: !before.is_some_and(|leg| leg.rtcp_mux),
+            }),
             rtcp_mux: policy.rtcp_mux,
             rtcp_shared: false,
             ptime: audio.ptime,
@@ -190,6 +201,7 @@ impl Negotiation {
             audio,
             layout,
             crypto,
+            ice,
             offered,
             origins,
             said: None,
@@ -296,7 +308,8 @@ impl Negotiation {
             NegotiatedLeg {
                 local: self.leg(side).policy.local,
                 remote: agreed.remote,
-                srtp: agreed.srtp.as_deref().cloned(),
+                srtp: agreed.srtp().cloned(),
+                ice: agreed.ice().map(|ice| Box::new(ice.media.clone())),
                 rtcp_mux: agreed.rtcp_mux,
                 direction: agreed.direction,
                 negotiation: agreed.negotiation,
@@ -310,6 +323,29 @@ impl Negotiation {
             legs: [leg(Side::A), leg(Side::B)],
             codec,
         })
+    }
+
+    /// Our ICE for the answer to `from`, whose offer is `audio`, and for the offer to the other
+    /// side. A leg that has agreed to none keeps to that.
+    fn own_ice<R: CryptoRng + ?Sized>(
+        &self,
+        from: Side,
+        audio: &Audio,
+        random: &mut R,
+    ) -> [Option<OwnIce>; 2] {
+        let agreed = |side| self.before(side).and_then(AgreedLeg::ice);
+        let offered = audio.ice.as_deref();
+        let to = from.other();
+        let offers = match self.before(to) {
+            Some(leg) => leg.ice().is_some(),
+            None => self.leg(to).policy.ice,
+        };
+        [
+            offered
+                .filter(|_| self.leg(from).policy.ice)
+                .map(|offered| OwnIce::answering(offered, agreed(from), random)),
+            offers.then(|| OwnIce::offering(agreed(to), random)),
+        ]
     }
 
     /// What a leg has agreed to before.
@@ -377,6 +413,10 @@ impl Exchange {
                 .collect(),
             direction: audio.direction.within(self.offered.direction),
             crypto: self.crypto.iter().map(|(ours, _)| ours.clone()).collect(),
+            ice: self.ice[0].as_ref().map(|ice| LocalIce {
+                credentials: ice.own.clone(),
+                rtcp: !rtcp_mux,
+            }),
             rtcp_mux,
             rtcp_shared: rtcp_mux,
             ptime: audio.ptime,
@@ -403,6 +443,13 @@ impl Exchange {
                 })
                 .or_else(|| of(&before, side).and_then(|before| before.remote))
         };
+        let ice = |own: &Option<OwnIce>, side, local: &LocalDescription, audio: &Audio| {
+            let (own, theirs) = (own.as_ref()?, audio.ice.as_deref()?);
+            let before = of(&before, side).and_then(AgreedLeg::ice);
+            let remote = audio.remote.map(|remote| remote.rtp);
+            Some(Box::new(own.agree(theirs, local.port.rtp, remote, before)))
+        };
+        let [answering, offering] = &self.ice;
         let answerer = self.offerer.other();
         let answerer_mux = self.offered.rtcp_mux && audio.rtcp_mux;
         let formats = matched
@@ -423,12 +470,13 @@ impl Exchange {
             .collect();
         let offerer_leg = AgreedLeg {
             remote: remote(self.offerer, &self.audio, answer.rtcp_mux),
-            srtp: self.crypto.as_ref().map(|(ours, theirs)| {
-                Box::new(SrtpKeys {
+            secrets: Secrets::new(
+                self.crypto.as_ref().map(|(ours, theirs)| SrtpKeys {
                     protect: ours.key.clone(),
                     unprotect: theirs.key.clone(),
-                })
-            }),
+                }),
+                ice(answering, self.offerer, answer, &self.audio),
+            ),
             rtcp_mux: answer.rtcp_mux,
             direction: self.audio.direction.within(answer.direction),
             layout: self.layout.clone(),
@@ -437,17 +485,20 @@ impl Exchange {
         };
         let answerer_leg = AgreedLeg {
             remote: remote(answerer, audio, answerer_mux),
-            srtp: answered.and_then(|theirs| {
-                let ours = self
-                    .offered
-                    .crypto
-                    .iter()
-                    .find(|ours| ours.key.suite == theirs.key.suite)?;
-                Some(Box::new(SrtpKeys {
-                    protect: ours.key.clone(),
-                    unprotect: theirs.key,
-                }))
-            }),
+            secrets: Secrets::new(
+                answered.and_then(|theirs| {
+                    let ours = self
+                        .offered
+                        .crypto
+                        .iter()
+                        .find(|ours| ours.key.suite == theirs.key.suite)?;
+                    Some(SrtpKeys {
+                        protect: ours.key.clone(),
+                        unprotect: theirs.key,
+                    })
+                }),
+                ice(offering, answerer, &self.offered, audio),
+            ),
             rtcp_mux: answerer_mux,
             direction: audio.direction.within(self.offered.direction),
             layout: self.offered.layout.clone(),

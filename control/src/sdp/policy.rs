@@ -46,6 +46,8 @@ pub struct LegPolicy {
     /// Whether RTP and RTCP may share a port (RFC 5761): offered, and agreed to when offered.
     pub rtcp_mux: bool,
     pub hold: Hold,
+    /// Whether ICE is offered, and agreed to when offered: as a lite agent.
+    pub ice: bool,
 }
 
 impl LegPolicy {
@@ -65,6 +67,7 @@ impl LegPolicy {
             codecs: CodecFilter::default(),
             rtcp_mux: true,
             hold: Hold::AsSent,
+            ice: false,
         }
     }
 }

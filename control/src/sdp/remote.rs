@@ -10,6 +10,7 @@ use super::{
     Direction, SdpError,
     codec::{self, Codec, Format},
     crypto::Crypto,
+    ice::RemoteIce,
 };
 
 /// Octets of a body.
@@ -52,6 +53,7 @@ pub(super) struct Audio {
     pub(super) direction: Direction,
     pub(super) rtcp_mux: bool,
     pub(super) crypto: Vec<Crypto>,
+    pub(super) ice: Option<Box<RemoteIce>>,
     pub(super) ptime: Option<u32>,
     pub(super) maxptime: Option<u32>,
 }
@@ -140,7 +142,9 @@ pub(super) fn wipe(session: &mut Session) {
             .iter_mut()
             .flat_map(|media| &mut media.attributes),
     );
-    for attribute in attributes.filter(|attribute| named(attribute, "crypto")) {
+    let is_secret =
+        |attribute: &&mut Attribute| named(attribute, "crypto") || named(attribute, "ice-pwd");
+    for attribute in attributes.filter(is_secret) {
         attribute.value.zeroize();
     }
 }
@@ -216,6 +220,7 @@ fn parse_audio(session: &Session, media: &Media) -> Result<Audio, SdpError> {
             .chain(values(&session.attributes, "crypto"))
             .filter_map(Crypto::parse)
             .collect(),
+        ice: RemoteIce::parse(session, media).map(Box::new),
         ptime: number("ptime"),
         maxptime: number("maxptime"),
     })

@@ -59,8 +59,7 @@ impl Negotiation {
             });
         }
         let crypto = leg
-            .srtp
-            .as_ref()
+            .srtp()
             .map(|keys| Crypto::new(1, keys.unprotect.clone()));
         let audio = Audio {
             transport: leg.transport,
@@ -69,6 +68,7 @@ impl Negotiation {
             direction: direction.unwrap_or(leg.direction),
             rtcp_mux: leg.rtcp_mux,
             crypto: crypto.iter().cloned().collect(),
+            ice: leg.ice().map(|ice| Box::new(ice.theirs.clone())),
             ptime: None,
             maxptime: None,
         };
@@ -138,6 +138,7 @@ impl Negotiation {
             direction: Direction::SendReceive,
             rtcp_mux: false,
             crypto: Vec::new(),
+            ice: None,
             ptime: None,
             maxptime: None,
         };
@@ -223,6 +224,21 @@ impl Negotiation {
             exchange: None,
             agreed,
             fresh: None,
+        }
+    }
+
+    /// Notes where the peer of a leg with ICE is that comes from another call.
+    pub fn locate(&mut self, side: Side, peer: Option<std::net::SocketAddr>) {
+        let Some(agreed) = &mut self.agreed else {
+            return;
+        };
+        let [a, b] = &mut agreed.legs;
+        let leg = match side {
+            Side::A => a,
+            Side::B => b,
+        };
+        if let Some(ice) = leg.secrets.as_mut().and_then(|one| one.ice.as_mut()) {
+            ice.media.known = peer;
         }
     }
 

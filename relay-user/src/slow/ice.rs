@@ -53,10 +53,18 @@ pub(super) struct Answered {
 impl Ice {
     pub(super) fn new(media: IceMedia) -> Self {
         let fragment = digest(media.fragment.as_bytes());
+        let mut paths = Vec::with_capacity(PATHS);
+        paths.extend(media.known.map(|known| Path {
+            source: super::endpoint(known),
+            component: Component::Rtp,
+            fragment,
+            priority: 0,
+            nominated: true,
+        }));
         Self {
             media,
             fragment,
-            paths: Vec::with_capacity(PATHS),
+            paths,
             answers: Bucket::new(100, 50),
             refusals: Bucket::new(10, 5),
         }

@@ -150,6 +150,7 @@ impl Served {
             rtcp_untold: false,
         };
         served.adopt_source();
+        served.choose_path();
         served.publish();
         served
     }

@@ -2,6 +2,7 @@ mod descriptions;
 mod exchanges;
 mod fixtures;
 mod hold;
+mod ice;
 mod keys;
 mod properties;
 mod reading;

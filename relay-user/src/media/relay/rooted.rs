@@ -1,5 +1,6 @@
 //! The media plane as it runs, between two peers in network namespaces of their own.
 
+mod ice;
 mod srtp;
 
 use std::{

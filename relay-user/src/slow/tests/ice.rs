@@ -23,6 +23,7 @@ fn ice(own: &str, theirs: &str) -> IceMedia {
         before: None,
         fragment: theirs.into(),
         chosen: None,
+        known: None,
     }
 }
 
@@ -340,6 +341,29 @@ fn what_the_sdp_says_was_chosen_counts_if_it_was_checked() {
     lab.install(1, chosen(RELAYED));
     assert_eq!(heard_at(&mut lab, 2), Ok(address(RELAYED)));
     assert_eq!(speaks(&mut lab, CALLEE, 1), Err(Discard::ForeignSource));
+}
+
+#[test]
+fn a_leg_that_comes_from_another_call_is_where_it_was() {
+    let mut lab = lab();
+    lab.table.remove(&at(OURS_CALLEE));
+    let known = IceMedia {
+        known: Some(address(RELAYED)),
+        ..ice("ours", "theirs")
+    };
+    lab.install(1, from_callee(known.clone()));
+    assert_eq!(heard_at(&mut lab, 1), Ok(address(RELAYED)));
+    assert_eq!(speaks(&mut lab, CALLEE, 1), Err(Discard::ForeignSource));
+    assert_eq!(speaks(&mut lab, RELAYED, 2), Ok(()));
+    // What is nominated since goes before it, and stays.
+    assert!(passes(
+        &mut lab,
+        CALLEE,
+        &check("ours", "theirs", 9, true),
+        "ours"
+    ));
+    lab.install(1, from_callee(known));
+    assert_eq!(heard_at(&mut lab, 2), Ok(address(CALLEE)));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     invite::{FRAGMENT, PASSWORD, bypass_offer},
     observe::{good_answer, heard},
     row,
-    stage::{Stage, connect, connect_with},
+    stage::{Stage, StageSettings, connect, connect_with},
 };
 use crate::{
     lab::{LabError, Result, wait_until},
@@ -27,7 +27,13 @@ use crate::{
 };
 
 pub(super) fn groups() -> Vec<Group> {
-    vec![group("bypass", rows())]
+    vec![Group {
+        settings: StageSettings {
+            teams: "ice = \"lite\"".to_owned(),
+            ..StageSettings::default()
+        },
+        ..group("bypass", rows())
+    }]
 }
 
 /// What the SBC says of itself for ICE.
