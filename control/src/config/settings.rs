@@ -96,7 +96,7 @@ pub struct Media {
     /// Capacity of the kernel's flow table. A call takes two entries.
     pub flows: u32,
     /// Whether the XDP program protects and unprotects SRTP of AES_CM_128_HMAC_SHA1_80 and
-    /// AES_CM_128_HMAC_SHA1_32; false leaves all SRTP to libsrtp in userspace. The program's AES is
+    /// AES_CM_128_HMAC_SHA1_32; false leaves all SRTP to userspace. The program's AES is
     /// by tables: set it to false where others whom you do not trust run on the same processor.
     pub srtp_offload: bool,
     /// Capacity of the kernel's table of SRTP keys. A leg with SRTP takes two rows.

@@ -35,7 +35,8 @@ pub struct SlowFlow {
     pub unprotect: Option<SrtpKey>,
     /// Our key towards the other leg when that is SRTP: protects RTP and RTCP.
     pub protect: Option<SrtpKey>,
-    /// The row of `unprotect`, whose indices the kernel takes too; `None` leaves all to libsrtp.
+    /// The row of `unprotect`, whose indices the kernel takes too; with `None` the worker
+    /// counts them alone.
     pub unprotect_row: Option<Arc<Row>>,
     /// The row of `protect`.
     pub protect_row: Option<Arc<Row>>,

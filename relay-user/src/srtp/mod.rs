@@ -7,6 +7,8 @@
 //!
 //! A context may share the indices of its RTP with the kernel's program ([`Row`]). Its RTP is then
 //! protected and unprotected by our own functions, those of the kernel; its RTCP by libsrtp still.
+//! A worker's contexts of the kernel's suites have such a row in any case, or one of their own,
+//! since our functions are three times as quick (docs/slow-path.md).
 
 #[cfg(test)]
 mod agreement;
@@ -59,13 +61,14 @@ impl Inbound {
         })
     }
 
-    /// A context whose RTP is unprotected by `row`, which was taken for the same key.
+    /// A context whose RTP is unprotected by `row`, which was taken for the same key, or without one by
+    /// our functions all the same where they know the suite.
     ///
     /// # Errors
     /// Those of [`Inbound::new`].
     pub fn sharing(key: &SrtpKey, row: Option<Arc<Row>>) -> Result<Self, SrtpError> {
         Ok(Self {
-            row: row.map(RowInbound::new),
+            row: row.or_else(|| Row::own(key)).map(RowInbound::new),
             ..Self::new(key)?
         })
     }
@@ -77,10 +80,15 @@ impl Inbound {
         }
     }
 
-    /// Whether the last packet's SSRC is the one of its row's second index state.
+    /// Whether the last packet's SSRC is the one of the second index state of a row that the kernel
+    /// knows of.
     #[must_use]
     pub fn is_on_second(&self) -> bool {
-        self.row.as_ref().is_some_and(RowInbound::current)
+        let shared = |row: &&RowInbound| !row.row().is_own();
+        self.row
+            .as_ref()
+            .filter(shared)
+            .is_some_and(RowInbound::current)
     }
 
     /// Whether this context is of `key`, its suite and its MKI.
@@ -144,19 +152,20 @@ impl Outbound {
         })
     }
 
-    /// A context whose RTP is protected by `row`, which was taken for the same key.
+    /// A context whose RTP is protected by `row`, which was taken for the same key, or without one by
+    /// our functions all the same where they know the suite.
     ///
     /// # Errors
     /// Those of [`Outbound::new`].
     pub fn sharing(key: &SrtpKey, row: Option<Arc<Row>>) -> Result<Self, SrtpError> {
         Ok(Self {
-            row: row.map(RowOutbound::new),
+            row: row.or_else(|| Row::own(key)).map(RowOutbound::new),
             ..Self::new(key)?
         })
     }
 
-    /// The highest index that RTP was protected with by any path, of a context that shares them;
-    /// zero before the first packet.
+    /// The highest index that RTP was protected with by any path, of a context with a row; zero
+    /// before the first packet.
     #[must_use]
     pub fn shared_highest(&self) -> Option<u64> {
         self.row.as_ref().map(RowOutbound::highest)

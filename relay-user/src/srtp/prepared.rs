@@ -1,15 +1,33 @@
 //! Keys made ready for the engine that the kernel and the workers share.
 
-use std::{fmt, ops::Deref};
+use std::{array, fmt, ops::Deref};
 
-use relay_abi::srtp::key::{LONGEST_MKI, PreparedKey, Tag};
+use aes::{
+    Aes128Enc, Block,
+    cipher::{BlockEncrypt as _, KeyInit as _},
+};
+use relay_abi::srtp::{
+    buffer::{BLOCK, Engine},
+    key::{LONGEST_MKI, PreparedKey, Tag},
+};
+use sha1::digest::generic_array::GenericArray;
 use zerocopy::IntoBytes as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::media::{SrtpKey, SrtpSuite};
 
-/// A [`PreparedKey`] that is wiped when it is dropped. Its `Debug` form shows nothing of it.
-pub struct StreamKey(Box<PreparedKey>);
+/// A [`PreparedKey`] that is wiped when it is dropped, and as an [`Engine`] uses the processor's
+/// instructions for AES and SHA-1 where there are some. Its `Debug` form shows nothing of it.
+pub struct StreamKey(Box<Ready>);
+
+struct Ready {
+    prepared: PreparedKey,
+    /// Wipes itself.
+    cipher: Aes128Enc,
+}
+
+/// Blocks of keystream that are made at once.
+const AT_ONCE: usize = 8;
 
 /// The tag of the suites that the kernel serves, `None` for the others.
 #[must_use]
@@ -39,7 +57,7 @@ impl StreamKey {
         master.copy_from_slice(key.master.get(..16)?);
         salt.copy_from_slice(key.master.get(16..)?);
         let mut prepared = PreparedKey::new(&master, &salt, tag, mki)?;
-        let boxed = Self(Box::new(prepared.clone()));
+        let boxed = Self::from(&prepared);
         prepared.as_mut_bytes().zeroize();
         Some(boxed)
     }
@@ -47,7 +65,11 @@ impl StreamKey {
 
 impl From<&PreparedKey> for StreamKey {
     fn from(key: &PreparedKey) -> Self {
-        Self(Box::new(key.clone()))
+        let encryption = Zeroizing::new(key.encryption());
+        Self(Box::new(Ready {
+            prepared: key.clone(),
+            cipher: Aes128Enc::new(GenericArray::from_slice(encryption.as_slice())),
+        }))
     }
 }
 
@@ -55,13 +77,49 @@ impl Deref for StreamKey {
     type Target = PreparedKey;
 
     fn deref(&self) -> &PreparedKey {
-        &self.0
+        &self.0.prepared
+    }
+}
+
+impl Engine for StreamKey {
+    fn key(&self) -> &PreparedKey {
+        self
+    }
+
+    fn crypt(&self, counter: &[u8; 16], octets: &mut [u8]) {
+        let [fixed @ .., _, _] = *counter;
+        for (group, octets) in (0u16..).zip(octets.chunks_mut(AT_ONCE * 16)) {
+            let first = group.wrapping_mul(AT_ONCE as u16);
+            let mut stream: [Block; AT_ONCE] = array::from_fn(|number| {
+                let [high, low] = first.wrapping_add(number as u16).to_be_bytes();
+                let mut block = Block::default();
+                let (begin, end) = block.split_at_mut(fixed.len());
+                begin.copy_from_slice(&fixed);
+                end.copy_from_slice(&[high, low]);
+                block
+            });
+            self.0.cipher.encrypt_blocks(&mut stream);
+            for (octets, stream) in octets.chunks_mut(16).zip(&stream) {
+                for (octet, stream) in octets.iter_mut().zip(stream) {
+                    *octet ^= stream;
+                }
+            }
+        }
+    }
+
+    fn compress(&self, digest: &mut [u32; 5], blocks: &[[u8; BLOCK]]) {
+        for block in blocks {
+            sha1::compress(
+                digest,
+                std::slice::from_ref(GenericArray::from_slice(block)),
+            );
+        }
     }
 }
 
 impl Drop for StreamKey {
     fn drop(&mut self) {
-        self.0.as_mut().as_mut_bytes().zeroize();
+        self.0.prepared.as_mut_bytes().zeroize();
     }
 }
 

@@ -96,7 +96,7 @@ impl Rows {
             key,
             kernel: AtomicU8::new(NONE),
             announced: AtomicU32::new(0),
-            rows: self.clone(),
+            home: Home::Shared(self.clone()),
         }))
     }
 }
@@ -125,10 +125,34 @@ pub struct Row {
     key: StreamKey,
     kernel: AtomicU8,
     announced: AtomicU32,
-    rows: Rows,
+    home: Home,
+}
+
+/// Where a row's state is.
+enum Home {
+    /// In the table that the kernel works by too.
+    Shared(Rows),
+    /// Nowhere else.
+    Own(Box<StreamState>),
 }
 
 impl Row {
+    /// A row that only the workers know of. `None` for a suite or an MKI that [`Rows::take`] has no
+    /// row for either.
+    pub(super) fn own(key: &SrtpKey) -> Option<Arc<Self>> {
+        Some(Arc::new(Self {
+            reference: RowReference::default(),
+            key: StreamKey::new(key)?,
+            kernel: AtomicU8::new(NONE),
+            announced: AtomicU32::new(0),
+            home: Home::Own(Box::default()),
+        }))
+    }
+
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.home, Home::Own(_))
+    }
+
     /// What flow entries name it by.
     #[must_use]
     pub fn reference(&self) -> RowReference {
@@ -143,7 +167,10 @@ impl Row {
     /// `None` if the table has become smaller, which it does not.
     #[must_use]
     pub fn state(&self) -> Option<&StreamState> {
-        self.rows.states.get(self.reference.row())
+        match &self.home {
+            Home::Shared(rows) => rows.states.get(self.reference.row()),
+            Home::Own(state) => Some(state),
+        }
     }
 
     /// Notes which of the index states the kernel works by, if by any: the other one alone may
@@ -186,9 +213,11 @@ impl Row {
 
 impl Drop for Row {
     fn drop(&mut self) {
-        let free = self.rows.free.lock();
-        let mut free = free.unwrap_or_else(PoisonError::into_inner);
-        free.back.push_back((self.reference, Instant::now()));
+        if let Home::Shared(rows) = &self.home {
+            let free = rows.free.lock();
+            let mut free = free.unwrap_or_else(PoisonError::into_inner);
+            free.back.push_back((self.reference, Instant::now()));
+        }
     }
 }
 
@@ -306,10 +335,10 @@ impl RowOutbound {
     }
 }
 
-/// Whether two contexts work by the same row, or both by none.
+/// Whether two contexts of one key work by the same row, or both by none that the kernel knows of.
 pub(super) fn same(rows: [Option<&Arc<Row>>; 2]) -> bool {
     match rows {
-        [Some(one), Some(other)] => Arc::ptr_eq(one, other),
+        [Some(one), Some(other)] => Arc::ptr_eq(one, other) || one.is_own() && other.is_own(),
         [one, other] => one.is_none() && other.is_none(),
     }
 }
@@ -483,7 +512,7 @@ mod tests {
     fn a_key_is_used_with_a_bounded_number_of_ssrcs() {
         let rows = rows(1);
         let row = open(&rows, &key(1));
-        let mut sender = Outbound::sharing(&key(1), None).expect("the key fits");
+        let mut sender = Outbound::new(&key(1)).expect("the key fits");
         let mut receiver = Inbound::sharing(&key(1), Some(row)).expect("the key fits");
         for ssrc in 0..SOURCES as u32 {
             assert!(receiver.unprotect(&mut seal(&mut sender, ssrc, 1)).is_ok());

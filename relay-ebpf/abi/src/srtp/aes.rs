@@ -38,6 +38,13 @@ pub const fn spread(column: u32) -> Column {
     ((halves | halves << 8) & 0x00ff_00ff_00ff_00ff) << 3
 }
 
+/// The column that [`spread`] spread.
+#[cfg(not(target_arch = "bpf"))]
+pub(super) fn gather(column: Column) -> u32 {
+    let octets = [0, 16, 32, 48].map(|place| (column >> (place + 3)) as u8);
+    u32::from_le_bytes(octets)
+}
+
 /// Multiplication by x in AES's field.
 const fn double(octet: u8) -> u8 {
     (octet << 1) ^ ((octet >> 7) * 0x1b)

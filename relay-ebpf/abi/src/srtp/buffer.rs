@@ -14,13 +14,58 @@ use super::{
 };
 use crate::rtp::{self, RtpHeader};
 
-/// The octets that SHA-1 takes at a time, and those at the end of its last block that hold the
-/// message's length.
-const BLOCK: usize = 4 * sha1::BLOCK;
+/// The octets that SHA-1 takes at a time.
+pub const BLOCK: usize = 4 * sha1::BLOCK;
+/// Those at the end of its last block that hold the message's length.
 const LENGTH: usize = 8;
 
 /// How many blocks of keystream share a counter's last octet but one.
 const NUMBERS: usize = 256;
+
+/// A key, and who does its AES and SHA-1: a [`PreparedKey`] by itself does them as the kernel's
+/// program does, and userspace may know better of its processor.
+pub trait Engine {
+    fn key(&self) -> &PreparedKey;
+
+    /// Adds the keystream that begins with `counter`, whose last two octets are zero, to `octets`.
+    fn crypt(&self, counter: &[u8; 16], octets: &mut [u8]);
+
+    /// Takes more of a message into SHA-1's state.
+    fn compress(&self, digest: &mut [u32; 5], blocks: &[[u8; BLOCK]]);
+}
+
+impl Engine for PreparedKey {
+    fn key(&self) -> &PreparedKey {
+        self
+    }
+
+    fn crypt(&self, counter: &[u8; 16], octets: &mut [u8]) {
+        let counter: [u32; 4] = zerocopy::transmute!(*counter);
+        let counter = counter.map(|column| spread(u32::from_le(column)));
+        for (octet, many) in (0_u32..).zip(octets.chunks_mut(NUMBERS * 16)) {
+            let mut first = counter;
+            first[3] ^= spread((octet & 0xff) << 16);
+            let mut shared = aes::Shared::default();
+            shared.begin::<Plain>(&self.round_keys, &first);
+            for (number, block) in (0..).zip(many.chunks_mut(16)) {
+                let mut words = [[0_u32; 4]];
+                shared.apply::<Plain, _>(&self.round_keys, number, &mut words);
+                for (octet, stream) in block.iter_mut().zip(words.as_bytes()) {
+                    *octet ^= stream;
+                }
+            }
+        }
+    }
+
+    fn compress(&self, digest: &mut [u32; 5], blocks: &[[u8; BLOCK]]) {
+        for block in blocks {
+            let words: [u32; sha1::BLOCK] = zerocopy::transmute!(*block);
+            let mut schedule = [0; 40];
+            sha1::begin(&mut schedule, &words);
+            sha1::compress(digest, &mut schedule);
+        }
+    }
+}
 
 /// Where the payload of an RTP packet begins, and its sequence number.
 fn begin(packet: &[u8]) -> Option<(usize, RtpHeader)> {
@@ -41,11 +86,12 @@ fn begin(packet: &[u8]) -> Option<(usize, RtpHeader)> {
 /// [`CryptError::TooLong`] without the room, [`CryptError::Malformed`], and [`CryptError::Index`]
 /// for a sequence number that was protected before, whose keystream must not be used again.
 pub fn protect(
-    key: &PreparedKey,
+    engine: &impl Engine,
     state: &IndexState,
     buffer: &mut [u8],
     length: usize,
 ) -> Result<usize, CryptError> {
+    let key = engine.key();
     let end = length + key.trailer();
     let buffer = buffer.get_mut(..end).ok_or(CryptError::TooLong)?;
     let (packet, trailer) = buffer.split_at_mut(length);
@@ -54,8 +100,8 @@ pub fn protect(
         .guess(header.sequence.get())
         .map_err(CryptError::Index)?;
     state.take(index).map_err(CryptError::Index)?;
-    crypt(key, packet, begin, &header, index);
-    let tag = tag(key, packet, index);
+    crypt(engine, packet, begin, &header, index);
+    let tag = tag(engine, packet, index);
     let (mki, place) = trailer.split_at_mut(key.mki().len());
     mki.copy_from_slice(key.mki());
     for (octet, computed) in place.iter_mut().zip(tag) {
@@ -70,10 +116,11 @@ pub fn protect(
 /// # Errors
 /// Each of [`CryptError`] but [`CryptError::TooLong`].
 pub fn unprotect(
-    key: &PreparedKey,
+    engine: &impl Engine,
     state: &IndexState,
     buffer: &mut [u8],
 ) -> Result<usize, CryptError> {
+    let key = engine.key();
     let length = buffer
         .len()
         .checked_sub(key.trailer())
@@ -89,7 +136,7 @@ pub fn unprotect(
         .map_err(CryptError::Index)?;
     state.check(index).map_err(CryptError::Index)?;
     // Every octet is looked at, whatever the first ones say.
-    let different = tag(key, packet, index)
+    let different = tag(engine, packet, index)
         .iter()
         .zip(carried)
         .fold(0, |different, (ours, theirs)| different | (ours ^ theirs));
@@ -97,71 +144,56 @@ pub fn unprotect(
         return Err(CryptError::Authentication);
     }
     state.take(index).map_err(CryptError::Index)?;
-    crypt(key, packet, begin, &header, index);
+    crypt(engine, packet, begin, &header, index);
     Ok(length)
 }
 
 /// Encrypts or decrypts what is behind `begin` (RFC 3711, section 4.1.1).
-fn crypt(key: &PreparedKey, packet: &mut [u8], begin: usize, header: &RtpHeader, index: u64) {
-    let mut counter = key.salt;
-    counter[1] ^= spread(u32::from_le_bytes(header.ssrc.to_bytes()));
-    counter[2] ^= spread(((index >> 16) as u32).swap_bytes());
-    counter[3] ^= spread(((index & 0xffff) as u32).swap_bytes() >> 16);
+fn crypt(engine: &impl Engine, packet: &mut [u8], begin: usize, header: &RtpHeader, index: u64) {
+    let mut counter = engine.key().salt.map(aes::gather);
+    counter[1] ^= u32::from_le_bytes(header.ssrc.to_bytes());
+    counter[2] ^= ((index >> 16) as u32).swap_bytes();
+    counter[3] ^= ((index & 0xffff) as u32).swap_bytes() >> 16;
+    let counter = counter.map(u32::to_le);
     let payload = packet.get_mut(begin..).unwrap_or_default();
-    for (octet, many) in (0_u32..).zip(payload.chunks_mut(NUMBERS * 16)) {
-        let mut first = counter;
-        first[3] ^= spread((octet & 0xff) << 16);
-        let mut shared = aes::Shared::default();
-        shared.begin::<Plain>(&key.round_keys, &first);
-        for (number, block) in (0..).zip(many.chunks_mut(16)) {
-            let mut words = [[0_u32; 4]];
-            shared.apply::<Plain, _>(&key.round_keys, number, &mut words);
-            for (octet, stream) in block.iter_mut().zip(words.as_bytes()) {
-                *octet ^= stream;
-            }
-        }
-    }
+    engine.crypt(&zerocopy::transmute!(counter), payload);
 }
 
 /// HMAC-SHA1 over the packet and the ROC (RFC 3711, section 4.2.1).
-fn tag(key: &PreparedKey, packet: &[u8], index: u64) -> [u8; 20] {
+fn tag(engine: &impl Engine, packet: &[u8], index: u64) -> [u8; 20] {
     let roc = ((index >> 16) as u32).to_be_bytes();
     let (blocks, rest) = packet.as_chunks::<BLOCK>();
-    let mut digest = key.inner;
-    for block in blocks {
-        compress(&mut digest, block);
-    }
+    let mut digest = engine.key().inner;
+    engine.compress(&mut digest, blocks);
     let mut last = [0; 2 * BLOCK];
-    let message = rest.iter().chain(&roc).chain(&[0x80]);
-    for (octet, from) in last.iter_mut().zip(message) {
-        *octet = *from;
-    }
+    put(&mut last, 0, rest);
+    put(&mut last, rest.len(), &roc);
+    put(&mut last, rest.len() + roc.len(), &[0x80]);
     // HMAC's own block comes before.
     let bits = 8 * (BLOCK + packet.len() + roc.len()) as u64;
     let used = match rest.len() + roc.len() + 1 + LENGTH <= BLOCK {
         true => BLOCK,
         false => 2 * BLOCK,
     };
-    let last = last.get_mut(..used).unwrap_or_default();
-    if let Some(place) = last.last_chunk_mut::<LENGTH>() {
-        *place = bits.to_be_bytes();
-    }
-    for block in last.as_chunks::<BLOCK>().0 {
-        compress(&mut digest, block);
-    }
+    put(&mut last, used - LENGTH, &bits.to_be_bytes());
+    let last = last.get(..used).unwrap_or_default();
+    engine.compress(&mut digest, last.as_chunks::<BLOCK>().0);
 
-    let mut schedule = [0; 40];
-    sha1::begin_digest(&mut schedule, &digest, BLOCK as u32);
-    digest = key.outer;
-    sha1::compress(&mut digest, &mut schedule);
+    let mut second = [0; BLOCK];
+    put(&mut second, 0, digest.map(u32::to_be_bytes).as_flattened());
+    put(&mut second, 20, &[0x80]);
+    let bits = 8 * (BLOCK + 20) as u64;
+    put(&mut second, BLOCK - LENGTH, &bits.to_be_bytes());
+    digest = engine.key().outer;
+    engine.compress(&mut digest, &[second]);
     let mut tag = [0; 20];
-    tag.copy_from_slice(digest.map(u32::to_be_bytes).as_flattened());
+    put(&mut tag, 0, digest.map(u32::to_be_bytes).as_flattened());
     tag
 }
 
-fn compress(digest: &mut [u32; 5], block: &[u8; BLOCK]) {
-    let words: [u32; sha1::BLOCK] = zerocopy::transmute!(*block);
-    let mut schedule = [0; 40];
-    sha1::begin(&mut schedule, &words);
-    sha1::compress(digest, &mut schedule);
+/// Writes `octets` at `at` of `place`, which has room for them.
+fn put(place: &mut [u8], at: usize, octets: &[u8]) {
+    if let Some(place) = place.get_mut(at..at + octets.len()) {
+        place.copy_from_slice(octets);
+    }
 }

@@ -66,6 +66,18 @@ impl PreparedKey {
         self.mki.get(..self.mki_length as usize).unwrap_or_default()
     }
 
+    /// The session's AES key.
+    #[cfg(not(target_arch = "bpf"))]
+    #[must_use]
+    pub fn encryption(&self) -> [u8; 16] {
+        let mut key = [0; 16];
+        let columns = self.round_keys.iter();
+        for (octets, column) in key.as_chunks_mut::<4>().0.iter_mut().zip(columns) {
+            *octets = aes::gather(*column).to_le_bytes();
+        }
+        key
+    }
+
     /// The octets that protecting adds.
     #[inline(always)]
     #[must_use]
