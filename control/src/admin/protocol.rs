@@ -15,6 +15,8 @@ pub enum Request {
     Call { id: String },
     /// Every flow.
     Flows,
+    /// Every trunk, with its addresses.
+    Trunks,
     /// All counts.
     Stats,
 }
@@ -35,6 +37,7 @@ pub enum Response {
     Calls(Vec<CallReport>),
     Call(Box<CallReport>),
     Flows(Vec<FlowReport>),
+    Trunks(Vec<TrunkReport>),
     Stats(Box<StatisticsReport>),
 }
 
@@ -109,6 +112,46 @@ pub struct FlowReport {
     pub packets_xdp: u64,
     pub packets_userspace: u64,
     pub dropped: u64,
+}
+
+/// One trunk.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct TrunkReport {
+    pub name: String,
+    /// How often each address is asked by OPTIONS, in seconds; `None` when none is.
+    pub options_interval: Option<u64>,
+    /// The calls that have a leg over it.
+    pub calls: u64,
+    /// In the order of the configuration.
+    pub addresses: Vec<AddressReport>,
+}
+
+/// One address of a trunk.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct AddressReport {
+    pub address: String,
+    /// The name that its certificate must hold.
+    pub name: Option<String>,
+    /// `up`, `untried` (no OPTIONS was answered yet) or `down`.
+    pub state: String,
+    /// Why it is down.
+    pub why: Option<String>,
+    /// Seconds since it went down or came back; `None` when it never did.
+    pub since: Option<u64>,
+    /// Seconds for which it still asks not to be called (Retry-After).
+    pub retry_after: Option<u64>,
+    /// What last came of OPTIONS: a status code, `no answer` or `no connection`.
+    pub answer: Option<String>,
+    /// Seconds since that.
+    pub answered: Option<u64>,
+    /// Seconds since anything came from it.
+    pub heard: Option<u64>,
+    /// From the last OPTIONS to its answer.
+    pub round_trip_ms: Option<f64>,
+    /// The calls that have a leg to or from its host.
+    pub calls: u64,
+    /// How often it went down.
+    pub openings: u64,
 }
 
 /// All counts. Those of packets and messages are since the start.

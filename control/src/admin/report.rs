@@ -7,11 +7,11 @@ use relay_user::media::{
 };
 
 use super::protocol::{
-    CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount, PortReport,
-    ResponseCount, SrtpReport, StatisticsReport, StreamReport, TrunkCount,
+    AddressReport, CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount,
+    PortReport, ResponseCount, SrtpReport, StatisticsReport, StreamReport, TrunkCount, TrunkReport,
 };
 use crate::{
-    call::{CallSnapshot, CoreStatistics, LegSnapshot},
+    call::{CallSnapshot, CoreStatistics, LegSnapshot, PeerSnapshot, TrunkSnapshot},
     daemon::Handle,
     quality::estimate,
 };
@@ -120,6 +120,37 @@ pub(super) fn flow(flow: &FlowSnapshot) -> FlowReport {
         packets_xdp: flow.packets_xdp,
         packets_userspace: flow.packets_userspace,
         dropped: flow.dropped,
+    }
+}
+
+pub(super) fn trunk(trunk: &TrunkSnapshot, now: Instant) -> TrunkReport {
+    TrunkReport {
+        name: trunk.name.to_string(),
+        options_interval: trunk.asked_every.map(|interval| interval.as_secs()),
+        calls: trunk.calls,
+        addresses: trunk.peers.iter().map(|peer| address(peer, now)).collect(),
+    }
+}
+
+fn address(peer: &PeerSnapshot, now: Instant) -> AddressReport {
+    let ago = |at: Option<Instant>| Some(now.saturating_duration_since(at?).as_secs());
+    AddressReport {
+        address: peer.address.to_string(),
+        name: peer.name.as_ref().map(ToString::to_string),
+        state: peer.state.name().to_owned(),
+        why: peer.why.clone(),
+        since: ago(peer.since),
+        retry_after: peer
+            .held_until
+            .map(|until| until.saturating_duration_since(now).as_secs()),
+        answer: peer.last.map(|(_, heard)| heard.to_string()),
+        answered: ago(peer.last.map(|(at, _)| at)),
+        heard: ago(peer.heard),
+        round_trip_ms: peer
+            .round_trip
+            .map(|time| hundredths(time.as_secs_f64() * 1000.0)),
+        calls: peer.calls,
+        openings: peer.openings,
     }
 }
 

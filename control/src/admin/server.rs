@@ -217,6 +217,14 @@ async fn answer(line: &[u8], handle: &Handle) -> Answer {
             Some(flows) => Answer::Ok(Response::Flows(flows.iter().map(report::flow).collect())),
             None => ended(),
         },
+        Request::Trunks => match handle.trunks().await {
+            Some(trunks) => {
+                let now = Instant::now();
+                let reports = trunks.iter().map(|trunk| report::trunk(trunk, now));
+                Answer::Ok(Response::Trunks(reports.collect()))
+            }
+            None => ended(),
+        },
         Request::Stats => match (handle.statistics().await, handle.media().await) {
             (Some(core), Some(media)) => Answer::Ok(Response::Stats(Box::new(report::statistics(
                 handle, &core, &media,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::protocol::{CallReport, FlowReport, StatisticsReport, StreamReport};
+use super::protocol::{CallReport, FlowReport, StatisticsReport, StreamReport, TrunkReport};
 
 /// Columns as wide as what is in them, two spaces apart. Columns of numbers are set to the right.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -227,6 +227,59 @@ pub fn flows_table(flows: &[FlowReport]) -> String {
             "XDP",
             "USERSPACE",
             "DROPPED",
+        ],
+        &rows,
+    )
+}
+
+/// `trunkline trunks`.
+#[must_use]
+pub fn trunks_table(trunks: &[TrunkReport]) -> String {
+    if trunks.is_empty() {
+        return "no trunks\n".to_owned();
+    }
+    let mut rows = Vec::new();
+    for trunk in trunks {
+        let interval = trunk
+            .options_interval
+            .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+        if trunk.addresses.is_empty() {
+            let mut row = vec![trunk.name.clone(), "-".to_owned()];
+            row.resize(9, String::new());
+            row.push(interval.clone());
+            row.push(trunk.calls.to_string());
+            rows.push(row);
+        }
+        for address in &trunk.addresses {
+            let seconds = |at: Option<u64>| at.map_or_else(|| "-".to_owned(), duration);
+            let mut why = address.why.clone().unwrap_or_default();
+            if let Some(left) = address.retry_after {
+                let _ = write!(why, ", wants {left} s more");
+            }
+            rows.push(vec![
+                trunk.name.clone(),
+                match &address.name {
+                    Some(name) => format!("{} ({name})", address.address),
+                    None => address.address.clone(),
+                },
+                address.state.clone(),
+                why,
+                seconds(address.since),
+                optional(address.answer.as_ref()),
+                seconds(address.answered),
+                seconds(address.heard),
+                address
+                    .round_trip_ms
+                    .map_or_else(String::new, |time| format!("{time:.2}")),
+                interval.clone(),
+                address.calls.to_string(),
+            ]);
+        }
+    }
+    table(
+        &[
+            "TRUNK", "ADDRESS", "STATE", "WHY", "SINCE", "ANSWER", "AGO", "HEARD", "RTT MS",
+            "OPTIONS", "CALLS",
         ],
         &rows,
     )

@@ -64,6 +64,19 @@ async fn questions_are_answered_and_nonsense_is_refused() {
             format!("no call {id:?}: `trunkline calls` lists those that are up")
         );
     }
+    match ask_for(Request::Trunks).await.unwrap() {
+        Response::Trunks(trunks) => {
+            assert_eq!(trunks.len(), 1);
+            assert_eq!((&*trunks[0].name, trunks[0].calls), ("a", 0));
+            let address = &trunks[0].addresses[0];
+            assert_eq!(
+                (&*address.address, &*address.state),
+                ("127.0.0.1:9", "up"),
+                "one that is not asked"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
     match ask_for(Request::Stats).await.unwrap() {
         Response::Stats(report) => assert_eq!(report.phase, "ready"),
         other => panic!("{other:?}"),
@@ -166,6 +179,51 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
     assert!(text.contains("a?[31m@b"), "{text}");
     assert!(text.contains("1 (alarm)"), "{text}");
     assert!(text.contains("carrier -> teams  userspace (srtp-gcm)  flowing"));
+    assert_eq!(trunks_table(&[]), "no trunks\n");
+    let up = AddressReport {
+        address: "192.0.2.2:5061".to_owned(),
+        name: Some("sip.example.com".to_owned()),
+        state: "up".to_owned(),
+        why: None,
+        since: None,
+        retry_after: None,
+        answer: Some("403".to_owned()),
+        answered: Some(61),
+        heard: Some(2),
+        round_trip_ms: Some(1.5),
+        calls: 3,
+        openings: 0,
+    };
+    let down = AddressReport {
+        address: "192.0.2.3:5061".to_owned(),
+        name: None,
+        state: "down".to_owned(),
+        why: Some("503 to an INVITE".to_owned()),
+        since: Some(12),
+        retry_after: Some(18),
+        answer: None,
+        answered: None,
+        heard: Some(12),
+        round_trip_ms: None,
+        calls: 0,
+        openings: 1,
+    };
+    let trunk = |name: &str, interval, addresses| TrunkReport {
+        name: name.to_owned(),
+        options_interval: interval,
+        calls: 3,
+        addresses,
+    };
+    assert_eq!(
+        trunks_table(&[
+            trunk("teams", Some(60), vec![up, down]),
+            trunk("in", None, vec![])
+        ]),
+        "TRUNK  ADDRESS                           STATE  WHY                                SINCE    ANSWER  AGO      HEARD    RTT MS  OPTIONS  CALLS\n\
+         teams  192.0.2.2:5061 (sip.example.com)  up                                        -        403     0:01:01  0:00:02    1.50  60 s         3\n\
+         teams  192.0.2.3:5061                    down   503 to an INVITE, wants 18 s more  0:00:12  -       -        0:00:12          60 s         0\n\
+         in     -                                                                                                                      -            3\n"
+    );
     assert_eq!(calls_table(&[]), "no calls\n");
     assert_eq!(flows_table(&[]), "no flows\n");
     assert_eq!(octets(512), "512 B");

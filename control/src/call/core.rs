@@ -11,18 +11,19 @@ use rand::{RngCore, SeedableRng, rngs::StdRng};
 use relay_user::media::{CallId, MediaPlane};
 
 use super::{
-    CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, Side,
+    CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, PeerEvent, Side,
+    health::Peers,
     location::Callbacks,
     model::Call,
     snapshot,
-    timers::{Due, Timers},
+    timers::{Due, Timed, Timers},
     trunk::Trunk,
     wire::{Client, Merge},
 };
 use crate::{
     config::Settings,
     sdp::Direction,
-    sip::{Awaited, Target, Text, TransactionId, TransactionLayer, TransactionSettings},
+    sip::{Awaited, Flow, Target, Text, TransactionId, TransactionLayer, TransactionSettings},
 };
 
 /// What the core wants done.
@@ -33,6 +34,10 @@ pub enum Output {
     Transmit { target: Target, bytes: Bytes },
     /// Log a change of a call.
     Event(CallEvent),
+    /// Log that an address of a trunk went out of service or came back.
+    Peer(PeerEvent),
+    /// Close a connection once what waits there is written.
+    Close(Flow),
 }
 
 /// Every call, and all signalling.
@@ -42,6 +47,8 @@ pub enum Output {
 pub struct Core<M> {
     pub(super) settings: Arc<Settings>,
     pub(super) trunks: Vec<Arc<Trunk>>,
+    /// Which addresses of the trunks are in service.
+    pub(super) peers: Peers,
     pub(super) media: M,
     pub(super) transactions: TransactionLayer,
     pub(super) calls: HashMap<CallId, Box<Call>>,
@@ -78,8 +85,10 @@ impl<M: MediaPlane> Core<M> {
             ..default
         };
         let transactions = TransactionLayer::new(transactions, random.next_u64());
+        let trunks = Trunk::all(&settings);
         Self {
-            trunks: Trunk::all(&settings),
+            peers: Peers::new(&trunks),
+            trunks,
             settings,
             media,
             transactions,
@@ -109,7 +118,15 @@ impl<M: MediaPlane> Core<M> {
     pub fn timeout(&mut self, now: Instant) {
         self.transactions.timeout(now);
         self.drain_transactions(now);
-        while let Some((id, due)) = self.timers.take(now) {
+        while let Some(timed) = self.timers.take(now) {
+            let (id, due) = match timed {
+                Timed::Call(id, due) => (id, due),
+                Timed::Peer(peer) => {
+                    self.peer_due(now, peer);
+                    self.drain_transactions(now);
+                    continue;
+                }
+            };
             self.with_call(now, id, |core, call| match due {
                 Due::NoAnswer => core.no_answer(now, call),
                 Due::Silent => core.silent(now, call),
@@ -136,9 +153,10 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// Uses new settings for calls that begin from now on.
-    pub fn reconfigure(&mut self, settings: Arc<Settings>) {
+    pub fn reconfigure(&mut self, now: Instant, settings: Arc<Settings>) {
         self.trunks = Trunk::all(&settings);
         self.settings = settings;
+        self.renew_peers(now);
     }
 
     /// From now on answers each new INVITE and OPTIONS with 503 and Retry-After. Calls that are up
@@ -191,7 +209,7 @@ impl<M: MediaPlane> Core<M> {
             && self.servers.is_empty()
             && self.merges.is_empty()
             && self.merging.is_empty()
-            && self.timers.len() == 0
+            && self.timers.of_calls() == 0
     }
 
     /// Every call, the oldest first.

@@ -1,20 +1,21 @@
 //! From one address of a trunk to the next, while nothing but 100 has come.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     Change, Core, Side,
-    model::Call,
+    model::{Call, Setup},
     status::tries_next,
+    trunk::Trunk,
     wire::{Client, Failure},
 };
 use crate::sip::{Flow, TransactionId};
 
 /// The call of an INVITE that was given up for the next address: none has this number. What still
 /// comes of it belongs to nobody, and a 2xx is acknowledged and ended.
-const NO_CALL: CallId = CallId(0);
+pub(super) const NO_CALL: CallId = CallId(0);
 
 impl<M: MediaPlane> Core<M> {
     /// A connection of ours to a peer was closed. What a peer has not answered with more than 100
@@ -39,6 +40,7 @@ impl<M: MediaPlane> Core<M> {
                 core.leave_address(now, call, Failure::Transport);
             });
         }
+        self.options_closed(now, flow);
         self.drain_transactions(now);
     }
 
@@ -54,7 +56,20 @@ impl<M: MediaPlane> Core<M> {
     fn leave_address(&mut self, now: Instant, call: &mut Call, failure: Failure) {
         let Some(setup) = &call.setup else { return };
         let Some(client) = setup.client else { return };
-        if setup.cancelled || !Self::may_try_next(call, failure.status()) {
+        if setup.cancelled || setup.progressed {
+            return;
+        }
+        if let Some(Client::Setup {
+            trunk,
+            address,
+            sent,
+            ..
+        }) = self.clients.get(&client)
+        {
+            let (name, address, sent) = (Arc::clone(&trunk.name), *address, *sent);
+            self.call_unanswered(now, &name, address, sent, failure);
+        }
+        if !self.may_try_next(now, call, failure.status()) {
             return;
         }
         self.abandon(now, client);
@@ -66,17 +81,34 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// Whether a failure with that status lets the next address be tried.
-    pub(super) fn may_try_next(call: &Call, status: u16) -> bool {
-        let destinations = call.leg(Side::B).trunk.destinations.len();
+    pub(super) fn may_try_next(&self, now: Instant, call: &Call, status: u16) -> bool {
         call.setup.as_ref().is_some_and(|setup| {
-            tries_next(status) && !setup.progressed && setup.destination + 1 < destinations
+            tries_next(status)
+                && !setup.progressed
+                && self
+                    .next_place(now, &call.leg(Side::B).trunk, setup)
+                    .is_some()
+        })
+    }
+
+    /// Where in the list of addresses that are left the next one stands that may be called.
+    pub(super) fn next_place(&self, now: Instant, trunk: &Trunk, setup: &Setup) -> Option<usize> {
+        setup.others.iter().position(|&place| {
+            let destination = trunk.destinations.get(usize::from(place));
+            destination.is_some_and(|it| self.peers.takes(now, trunk, it.address))
         })
     }
 
     /// Sends the INVITE to the next address.
     pub(super) fn try_next(&mut self, now: Instant, call: &mut Call, why: &str) {
-        if let Some(setup) = &mut call.setup {
-            setup.destination += 1;
+        let trunk = Arc::clone(&call.leg(Side::B).trunk);
+        let next = call
+            .setup
+            .as_ref()
+            .and_then(|setup| self.next_place(now, &trunk, setup));
+        if let (Some(setup), Some(next)) = (&mut call.setup, next) {
+            let next = setup.others.drain(..=next).next_back();
+            setup.destination = next.map_or(setup.destination, usize::from);
             let why = format!("{why} from {}", call.leg(Side::B).remote).into();
             self.event(call, Change::Failover { why });
             self.invite_again(now, call);

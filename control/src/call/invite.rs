@@ -23,6 +23,7 @@ use super::{
     wire::{Client, Merge},
 };
 use crate::{
+    config::Route,
     sdp::{self, Negotiation, SdpError},
     sip::{CSeq, Flow, HeaderName, Method, Part, Request, Response, Text, TransactionId, Uri},
 };
@@ -175,7 +176,8 @@ impl<M: MediaPlane> Core<M> {
         let mut called = request.clone();
         let back = self.callbacks.redirect(now, &mut called);
         let request = &called;
-        let (number, to) = self.route(request, from, back.as_deref())?;
+        let (number, to, places) = self.route(now, request, from, back.as_deref())?;
+        let (&destination, others) = places.split_first().ok_or_else(|| unavailable(&to))?;
         let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
             None => true,
@@ -247,7 +249,8 @@ impl<M: MediaPlane> Core<M> {
                 least_session: 0,
                 client: None,
                 outgoing: None,
-                destination: 0,
+                destination: destination.into(),
+                others: others.to_vec(),
                 progressed: false,
                 reliable: Reliable::wanted(from, request, &mut self.random),
                 told_progress: false,
@@ -285,14 +288,16 @@ impl<M: MediaPlane> Core<M> {
         Ok(())
     }
 
-    /// The number that is called, and the trunk that takes it.
+    /// The number that is called, the trunk that takes it, and the places of the addresses of the
+    /// trunk that may be tried, in order.
     /// `back`: the trunk that a call back goes to.
     fn route(
         &mut self,
+        now: Instant,
         request: &Request,
         from: &Trunk,
         back: Option<&str>,
-    ) -> Result<(Text, Arc<Trunk>), Refusal> {
+    ) -> Result<(Text, Arc<Trunk>, Vec<u16>), Refusal> {
         if self.draining {
             return Err(Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING));
         }
@@ -320,15 +325,41 @@ impl<M: MediaPlane> Core<M> {
             .and_then(|user| user.split(';').next().map(Text::from))
             .filter(|number| !number.is_empty())
             .ok_or_else(|| Refusal::new(404, "the Request-URI has no number"))?;
-        let routed = || Some(self.settings.route(&from.name, &number)?.name.as_str());
-        let to = back
-            .or_else(routed)
-            .and_then(|name| self.trunk_named(name))
-            .ok_or_else(|| Refusal::new(404, "no route takes the number"))?;
+        let to = self.trunk_for_call(now, &from.name, &number, back)?;
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
-        Ok((number, to))
+        let places = self.peers.candidates(now, &to);
+        Ok((number, to, places))
+    }
+
+    /// The trunk that takes a call to a number: of those that its route names the first with an
+    /// address in service, or the first of all when there is none.
+    pub(super) fn trunk_for_call(
+        &self,
+        now: Instant,
+        from: &str,
+        number: &str,
+        back: Option<&str>,
+    ) -> Result<Arc<Trunk>, Refusal> {
+        let names: Vec<&str> = match back {
+            Some(name) => vec![name],
+            None => self
+                .settings
+                .route(from, number)
+                .into_iter()
+                .flat_map(Route::trunks)
+                .collect(),
+        };
+        let trunks = names.into_iter().filter_map(|name| self.trunk_named(name));
+        let mut first = None;
+        for trunk in trunks {
+            if !self.peers.candidates(now, &trunk).is_empty() {
+                return Ok(trunk);
+            }
+            first.get_or_insert(trunk);
+        }
+        first.ok_or_else(|| Refusal::new(404, "no route takes the number"))
     }
 
     /// Reserves both ports, and makes the offer for the callee from the caller's.
@@ -416,13 +447,15 @@ impl<M: MediaPlane> Core<M> {
         let client = Client::Setup {
             call: call.id,
             trunk: Arc::clone(&trunk),
+            address: target.remote,
+            sent: now,
             dismissed: Vec::new(),
         };
         let to = target.to_string();
         setup.client = self.send(now, &trunk, target, request, client);
         if setup.client.is_some() {
             self.timers.clear(setup.silent.take());
-            if setup.destination + 1 < trunk.destinations.len() {
+            if !setup.others.is_empty() {
                 setup.silent = trunk
                     .sip
                     .answer_within()
@@ -434,6 +467,14 @@ impl<M: MediaPlane> Core<M> {
             self.refuse_caller(now, call, refusal, None);
         }
     }
+}
+
+/// No address of the trunk is in service.
+pub(super) fn unavailable(trunk: &Trunk) -> Refusal {
+    Refusal::new(
+        trunk.sip.unavailable_code(),
+        "no address of the trunk is in service",
+    )
 }
 
 /// Whether Accept lets an answer be SDP (RFC 3261 §20.1).

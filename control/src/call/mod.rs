@@ -13,6 +13,7 @@ mod ending;
 mod event;
 mod failover;
 mod headers;
+mod health;
 mod identity;
 mod invite;
 mod location;
@@ -37,6 +38,7 @@ mod wire;
 pub use crate::sdp::Side;
 pub use core::{Core, Output};
 pub use event::{CallEvent, Change, EndReason};
+pub use health::{Heard, PeerEvent, PeerSnapshot, PeerState, TrunkSnapshot};
 pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
 pub use statistics::{CoreStatistics, Direction, Discard};
 

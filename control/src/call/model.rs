@@ -124,6 +124,8 @@ pub(super) struct Setup {
     pub(super) outgoing: Option<Request>,
     /// The place of the trunk's address that is being tried.
     pub(super) destination: usize,
+    /// The places of those that may be tried after it, in order.
+    pub(super) others: Vec<u16>,
     /// A provisional other than 100 has come: no other address may be tried.
     pub(super) progressed: bool,
     /// Where provisional responses are sent until the caller acknowledges them.

@@ -396,7 +396,7 @@ impl<M: MediaPlane> Core<M> {
             self.invite_again(now, call);
             return;
         }
-        if Self::may_try_next(call, status) {
+        if self.may_try_next(now, call, status) {
             self.try_next(now, call, &status.to_string());
             return;
         }

@@ -32,6 +32,7 @@ impl<M: MediaPlane> Core<M> {
         let Ok(trunk) = self.trunk_for(flow, &request) else {
             return;
         };
+        self.peers.heard(now, &trunk.name, flow);
         let (_, fresh) = self.new_tag();
         if let Some(refused) = refuse_extensions(&request, &fresh, &trunk) {
             self.answer(now, &trunk, server, &refused);

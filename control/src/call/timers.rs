@@ -1,10 +1,10 @@
-//! The timers of calls. Each belongs to a call and can be taken back.
+//! The timers of calls and of trunks' addresses. Each belongs to one and can be taken back.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use relay_user::media::CallId;
 
-use super::Side;
+use super::{Side, health::PeerId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +29,35 @@ pub(super) enum Due {
     Depart(Side),
 }
 
+/// What is due, and of whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timed {
+    Call(CallId, Due),
+    Peer(PeerId),
+}
+
 /// Takes a timer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimerKey(Instant, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    queue: BTreeMap<(Instant, u64), (CallId, Due)>,
+    queue: BTreeMap<(Instant, u64), Timed>,
     next: u64,
 }
 
 impl Timers {
     pub(super) fn set(&mut self, at: Instant, call: CallId, due: Due) -> TimerKey {
+        self.insert(at, Timed::Call(call, due))
+    }
+
+    pub(super) fn set_peer(&mut self, at: Instant, peer: PeerId) -> TimerKey {
+        self.insert(at, Timed::Peer(peer))
+    }
+
+    fn insert(&mut self, at: Instant, timed: Timed) -> TimerKey {
         self.next += 1;
-        self.queue.insert((at, self.next), (call, due));
+        self.queue.insert((at, self.next), timed);
         TimerKey(at, self.next)
     }
 
@@ -57,13 +72,15 @@ impl Timers {
     }
 
     /// The next timer that is due by now.
-    pub(super) fn take(&mut self, now: Instant) -> Option<(CallId, Due)> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<Timed> {
         let entry = self.queue.first_entry()?;
         (entry.key().0 <= now).then(|| entry.remove())
     }
 
+    /// How many belong to calls.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.queue.len()
+    pub(super) fn of_calls(&self) -> usize {
+        let calls = |timed: &&Timed| matches!(timed, Timed::Call(..));
+        self.queue.values().filter(calls).count()
     }
 }

@@ -15,7 +15,7 @@ use super::{
     CallState, Change, Core, EndReason, Side,
     dialog::Dialog,
     headers::{SDP, identify, is_sdp, rehosted},
-    invite::Refusal,
+    invite::{Refusal, unavailable},
     media,
     model::{Bye, Call, Leg, Transfer},
     replaces::Replaces,
@@ -147,14 +147,12 @@ impl<M: MediaPlane> Core<M> {
         } else {
             let number = target.user_unescaped().unwrap_or_default();
             let number = number.split(';').next().unwrap_or_default();
-            self.settings
-                .route(&asking.name, number)
-                .and_then(|trunk| self.trunk_named(&trunk.name))
-                .ok_or_else(|| Refusal::new(404, "no route takes the number"))?
+            self.trunk_for_call(now, &asking.name, number, None)?
         };
-        let destinations = destinations_for(&trunk, target);
+        let mut destinations = destinations_for(&trunk, target);
+        destinations.retain(|it| self.peers.takes(now, &trunk, it.address));
         if destinations.is_empty() {
-            return Err(Refusal::new(503, "the trunk has no known address"));
+            return Err(unavailable(&trunk));
         }
         let port = self.reserve(&trunk, None)?;
         let policy = media::policy(&trunk, port);
@@ -221,6 +219,8 @@ impl<M: MediaPlane> Core<M> {
         let client = Client::Setup {
             call: id,
             trunk: Arc::clone(&trunk),
+            address: target.remote,
+            sent: now,
             dismissed: Vec::new(),
         };
         let to = target.to_string();

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -13,6 +14,8 @@ use super::{
     Core, Discard, Output, Side,
     cause::ELSEWHERE,
     dialog::Dialog,
+    failover::NO_CALL,
+    health::PeerId,
     invite::FIRST_SEQUENCE,
     model::{Acknowledged, Call, EARLY_DIALOGS},
     routing::inside_dialog,
@@ -33,6 +36,9 @@ pub(super) enum Client {
     Setup {
         call: CallId,
         trunk: Arc<Trunk>,
+        /// The address of the trunk that it went to, and when.
+        address: SocketAddr,
+        sent: Instant,
         /// Forks whose 2xx came too late: their tags, and our ACKs for further copies.
         dismissed: Vec<(Text, Acknowledged)>,
     },
@@ -65,6 +71,8 @@ pub(super) enum Client {
         request: Box<Request>,
         from: Arc<Trunk>,
     },
+    /// Asks whether an address of a trunk is in service.
+    Options { trunk: Arc<Trunk>, peer: PeerId },
     /// Nobody waits for the response.
     Nobody { trunk: Arc<Trunk> },
 }
@@ -77,6 +85,7 @@ impl Client {
             | Self::Bye { trunk, .. }
             | Self::Refresh { trunk, .. }
             | Self::Info { trunk, .. }
+            | Self::Options { trunk, .. }
             | Self::Nobody { trunk } => trunk,
         }
     }
@@ -211,8 +220,17 @@ impl<M: MediaPlane> Core<M> {
         };
         self.statistics
             .response(&client.trunk().name, Direction::Received, response.status);
+        self.peers.heard(now, &client.trunk().name, flow);
         match *client {
-            Client::Setup { call, .. } => {
+            Client::Setup {
+                call,
+                ref trunk,
+                address,
+                ..
+            } => {
+                let trunk = Arc::clone(trunk);
+                self.call_answered(now, &trunk, address, response);
+                self.close_refused(&trunk, response, flow);
                 let mut unwanted = response.is_success();
                 self.with_call(now, call, |core, call| {
                     unwanted = core.on_setup_response(now, call, id, response, flow);
@@ -247,13 +265,29 @@ impl<M: MediaPlane> Core<M> {
                     self.on_info_answer(now, client, response.status, Some(response));
                 }
             }
+            Client::Options { ref trunk, peer } => {
+                let trunk = Arc::clone(trunk);
+                self.on_options_answer(now, id, peer, response);
+                self.close_refused(&trunk, response, flow);
+            }
             Client::Nobody { .. } => {}
         }
     }
 
     fn on_failure(&mut self, now: Instant, id: TransactionId, failure: Failure) {
         match self.clients.get(&id) {
-            Some(&Client::Setup { call, .. }) => {
+            Some(&Client::Setup {
+                call,
+                ref trunk,
+                address,
+                sent,
+                ..
+            }) => {
+                let name = Arc::clone(&trunk.name);
+                // One that was given up has told already what it found.
+                if call != NO_CALL {
+                    self.call_unanswered(now, &name, address, sent, failure);
+                }
                 self.with_call(now, call, |core, call| {
                     core.on_setup_failure(now, call, id, failure);
                 });
@@ -275,6 +309,9 @@ impl<M: MediaPlane> Core<M> {
                 if let Some(client) = self.clients.remove(&id) {
                     self.on_info_answer(now, client, failure.status(), None);
                 }
+            }
+            Some(&Client::Options { peer, .. }) => {
+                self.on_options_failure(now, id, peer, failure);
             }
             Some(Client::Nobody { .. }) | None => {}
         }

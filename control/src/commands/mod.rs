@@ -49,6 +49,11 @@ enum Command {
         #[command(flatten)]
         daemon: Running,
     },
+    /// Lists the trunks: which of their addresses are in service, and since when.
+    Trunks {
+        #[command(flatten)]
+        daemon: Running,
+    },
     /// Shows all counts.
     Stats {
         #[command(flatten)]
@@ -102,6 +107,7 @@ pub(super) fn main() -> ExitCode {
         Command::Calls { daemon } => query::calls(&daemon),
         Command::Call { id, daemon } => query::call(&daemon, id),
         Command::Flows { daemon } => query::flows(&daemon),
+        Command::Trunks { daemon } => query::trunks(&daemon),
         Command::Stats { daemon } => query::statistics(&daemon),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Reference => print(&control::config::reference()),

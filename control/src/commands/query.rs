@@ -1,7 +1,7 @@
 //! Questions to the running daemon.
 
 use control::admin::{
-    Request, Response, ask, call_table, calls_table, flows_table, statistics_table,
+    Request, Response, ask, call_table, calls_table, flows_table, statistics_table, trunks_table,
 };
 use serde::Serialize;
 
@@ -24,6 +24,13 @@ pub(super) fn call(daemon: &Running, id: String) -> Result<(), String> {
 pub(super) fn flows(daemon: &Running) -> Result<(), String> {
     match send(daemon, &Request::Flows)? {
         Response::Flows(flows) => show(daemon, &flows, |flows| flows_table(flows)),
+        other => unexpected(&other),
+    }
+}
+
+pub(super) fn trunks(daemon: &Running) -> Result<(), String> {
+    match send(daemon, &Request::Trunks)? {
+        Response::Trunks(trunks) => show(daemon, &trunks, |trunks| trunks_table(trunks)),
         other => unexpected(&other),
     }
 }

@@ -3,6 +3,7 @@
 mod document;
 mod error;
 mod media;
+mod options;
 mod reference;
 mod settings;
 mod signalling;
@@ -13,6 +14,7 @@ mod values;
 pub use crate::sip::Transport;
 pub use error::{ConfigError, Problem};
 pub use media::relay_config;
+pub use options::Options;
 pub use reference::reference;
 pub use settings::{
     ADMIN_SOCKET, Admin, Destination, Hold, Ice, Interface, Latching, Limits, Log, Media, Route,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Problem,
+    options::Options,
     signalling::Signalling,
     values::{Host, HostName, Pattern, PortRange, TrunkAddress},
 };
@@ -67,14 +68,10 @@ impl Settings {
         settings
     }
 
-    /// The trunk that takes a call from trunk `from` to `number`: that of the first route that
-    /// matches.
+    /// The route that takes a call from trunk `from` to `number`: the first that matches.
     #[must_use]
-    pub fn route(&self, from: &str, number: &str) -> Option<&Trunk> {
-        self.routes
-            .iter()
-            .find(|route| route.matches(from, number))
-            .and_then(|route| self.trunk(&route.trunk))
+    pub fn route(&self, from: &str, number: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.matches(from, number))
     }
 }
 
@@ -136,8 +133,8 @@ pub struct Admin {
     /// Address and port of `/metrics`, `/healthz` and `/readyz` over HTTP. Left out: none.
     #[schemars(with = "Option<String>")]
     pub metrics: Option<SocketAddr>,
-    /// The Unix socket of `trunkline calls`, `call`, `flows` and `stats`. Only its owner may use
-    /// it.
+    /// The Unix socket of `trunkline calls`, `call`, `flows`, `trunks` and `stats`. Only its owner
+    /// may use it.
     pub socket: PathBuf,
 }
 
@@ -295,6 +292,8 @@ pub struct Trunk {
     /// How to speak SIP with the trunk. What is left out is as `profile` has it.
     #[serde(default)]
     pub sip: Signalling,
+    #[serde(default)]
+    pub options: Options,
     /// Certificates. Needed when the transport is `tls`.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -501,9 +500,20 @@ pub struct Route {
     pub number: Option<Pattern>,
     /// The trunk that takes the call.
     pub trunk: String,
+    /// The trunks that take it, in order, while no address of `trunk` is in service. Left out: the
+    /// call is refused with the `sip.unavailable_code` of `trunk`.
+    #[serde(default)]
+    pub fallback: Vec<String>,
 }
 
 impl Route {
+    /// The trunks that may take a call, in order.
+    pub fn trunks(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.trunk)
+            .chain(&self.fallback)
+            .map(String::as_str)
+    }
+
     /// Whether it takes a call from trunk `from` to `number`.
     #[must_use]
     pub fn matches(&self, from: &str, number: &str) -> bool {

@@ -55,6 +55,9 @@ pub struct Signalling {
     /// seconds, before the next one has its turn; the last one has `limits.ring_seconds`. 0: until
     /// the INVITE's transaction times out, after 32 s. Left out: 0; `teams`: 10.
     pub answer_seconds: Option<u16>,
+    /// The status code that calls to the trunk are refused with at once while none of its addresses
+    /// is in service. Left out: 503.
+    pub unavailable_code: Option<u16>,
     /// Whether refusals and BYEs to the trunk that bear no Reason get one, a Q.850 cause made of
     /// the status code.
     pub make_reason: bool,
@@ -195,6 +198,11 @@ impl Signalling {
     #[must_use]
     pub fn busy_cause(&self) -> Option<u8> {
         self.busy_cause.or_else(|| self.is_teams().then_some(17))
+    }
+
+    #[must_use]
+    pub fn unavailable_code(&self) -> u16 {
+        self.unavailable_code.unwrap_or(503)
     }
 
     #[must_use]

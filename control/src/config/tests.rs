@@ -68,7 +68,7 @@ fn a_good_file_is_read_into_types() {
     let route = |from: &str, number: &str| {
         settings
             .route(from, number)
-            .map(|trunk| trunk.name.as_str())
+            .map(|route| route.trunk.as_str())
     };
     assert_eq!(route("carrier", "+15551234"), Some("contact-centre"));
     assert_eq!(route("carrier", "+4930"), Some("carrier"));
@@ -112,7 +112,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[route]]\nfrom",
         "[[route]]\nsurprise = 1\nfrom",
-        "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `trunk`",
+        "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `trunk`, `fallback`",
     ),
     (
         "ports = \"20000-20099\"",

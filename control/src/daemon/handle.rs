@@ -6,7 +6,7 @@ use relay_user::media::{CallId, FlowSnapshot, MediaSnapshot, StreamStatistics};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    call::{CallSnapshot, CoreStatistics},
+    call::{CallSnapshot, CoreStatistics, TrunkSnapshot},
     config::Settings,
     transport::{Discards, Transports},
 };
@@ -48,6 +48,7 @@ pub(super) enum Query {
     Calls(oneshot::Sender<Vec<CallSnapshot>>),
     Call(CallId, oneshot::Sender<Option<CallSnapshot>>),
     Statistics(oneshot::Sender<CoreStatistics>),
+    Trunks(oneshot::Sender<Vec<TrunkSnapshot>>),
 }
 
 /// Asks a running daemon. Cheap to clone.
@@ -84,6 +85,11 @@ impl Handle {
     /// Counts of signalling; `None` once the daemon has ended.
     pub async fn statistics(&self) -> Option<CoreStatistics> {
         self.ask(Query::Statistics).await
+    }
+
+    /// Every trunk with its addresses; `None` once the daemon has ended.
+    pub async fn trunks(&self) -> Option<Vec<TrunkSnapshot>> {
+        self.ask(Query::Trunks).await
     }
 
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {

@@ -161,6 +161,7 @@ impl<M: MediaPlane> Daemon<M> {
         // Also when no address is a name: the literal ones become destinations here.
         let lookups = resolve(&self.settings, &self.lookups).await;
         self.use_lookups(lookups);
+        self.core.watch(Instant::now());
         self.phase.send_replace(Phase::Ready);
         tracing::info!(
             trunks = self.settings.trunks.len(),
@@ -245,6 +246,11 @@ impl<M: MediaPlane> Daemon<M> {
                         }
                     }
                     Output::Event(event) => log(&event),
+                    Output::Peer(event) => match event.down {
+                        Some(_) => tracing::warn!(target: "trunkline::peer", "{event}"),
+                        None => tracing::info!(target: "trunkline::peer", "{event}"),
+                    },
+                    Output::Close(flow) => self.transports.close(&flow),
                 }
             }
             // Each failure ends a transaction, so this ends too.
@@ -263,6 +269,9 @@ impl<M: MediaPlane> Daemon<M> {
             }
             Query::Call(id, answer) => {
                 let _ = answer.send(self.core.call(id));
+            }
+            Query::Trunks(answer) => {
+                let _ = answer.send(self.core.trunk_snapshots());
             }
             Query::Statistics(answer) => {
                 let _ = answer.send(self.core.statistics());
@@ -302,7 +311,7 @@ impl<M: MediaPlane> Daemon<M> {
     }
 
     fn use_settings(&mut self, settings: Arc<Settings>) {
-        self.core.reconfigure(Arc::clone(&settings));
+        self.core.reconfigure(Instant::now(), Arc::clone(&settings));
         self.published.send_replace(Arc::clone(&settings));
         self.settings = settings;
     }

@@ -10,7 +10,7 @@ use relay_user::media::{MediaSnapshot, SrtpOffload, StreamStatistics};
 use super::exposition::{Labels, Metric, Samples};
 use crate::{
     admin::{codec_name, packets, path},
-    call::{CallSnapshot, CallState, CoreStatistics},
+    call::{CallSnapshot, CallState, CoreStatistics, PeerSnapshot, PeerState, TrunkSnapshot},
     config::Settings,
     daemon::Phase,
     quality::estimate,
@@ -23,6 +23,7 @@ pub(super) struct Figures<'f> {
     pub(super) settings: &'f Settings,
     pub(super) core: &'f CoreStatistics,
     pub(super) calls: &'f [CallSnapshot],
+    pub(super) trunks: &'f [TrunkSnapshot],
     pub(super) media: &'f MediaSnapshot,
     pub(super) discards: &'f Discards,
     pub(super) connections: usize,
@@ -61,6 +62,7 @@ impl Figures<'_> {
         )];
         self.calls(&mut metrics);
         self.signalling(&mut metrics);
+        self.peers(&mut metrics);
         self.reception(&mut metrics);
         self.media(&mut metrics);
         self.offload(&mut metrics);
@@ -170,6 +172,48 @@ impl Figures<'_> {
             "connections",
             "TCP and TLS connections",
             one(self.connections as f64),
+        ));
+    }
+
+    /// The addresses of the trunks.
+    fn peers(&self, metrics: &mut Vec<Metric>) {
+        let all = || {
+            self.trunks.iter().flat_map(|trunk| {
+                trunk.peers.iter().map(move |peer| {
+                    let labels = vec![
+                        ("trunk", trunk.name.to_string()),
+                        ("address", peer.address.to_string()),
+                    ];
+                    (labels, peer)
+                })
+            })
+        };
+        let gauges = |value: fn(&PeerSnapshot) -> Option<f64>| -> Vec<(Labels, f64)> {
+            all()
+                .filter_map(|(labels, peer)| Some((labels, value(peer)?)))
+                .collect()
+        };
+        metrics.push(gauge(
+            "peer_up",
+            "1 while calls go to an address of a trunk, 0 while it is out of service",
+            gauges(|peer| Some(f64::from(u8::from(peer.state != PeerState::Down)))),
+        ));
+        metrics.push(gauge(
+            "peer_round_trip_seconds",
+            "From the last OPTIONS to an address of a trunk to its answer",
+            gauges(|peer| Some(peer.round_trip?.as_secs_f64())),
+        ));
+        metrics.push(gauge(
+            "peer_calls",
+            "Calls that have a leg to or from an address of a trunk",
+            gauges(|peer| Some(count(peer.calls))),
+        ));
+        metrics.push(counter(
+            "peer_openings",
+            "How often an address of a trunk went out of service",
+            all()
+                .map(|(labels, peer)| (labels, peer.openings))
+                .collect(),
         ));
     }
 

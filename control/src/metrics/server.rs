@@ -97,9 +97,10 @@ async fn served(
 }
 
 async fn metrics(State(handle): State<Handle>) -> Response {
-    let (Some(core), Some(calls), Some(media)) = (
+    let (Some(core), Some(calls), Some(trunks), Some(media)) = (
         handle.statistics().await,
         handle.calls().await,
+        handle.trunks().await,
         handle.media().await,
     ) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
@@ -111,6 +112,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
         settings: &settings,
         core: &core,
         calls: &calls,
+        trunks: &trunks,
         media: &media,
         discards: &discards,
         connections: handle.connections(),

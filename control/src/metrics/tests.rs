@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::Path,
+    time::Duration,
 };
 
 use relay_user::{
@@ -14,7 +15,7 @@ use relay_user::{
 
 use super::{exposition, figures::Figures, server::MetricsServer};
 use crate::{
-    call::{CallState, CoreStatistics, Direction},
+    call::{CallState, CoreStatistics, Direction, PeerSnapshot, PeerState, TrunkSnapshot},
     config,
     daemon::{Phase, testing},
     transport::{Discard, Discards},
@@ -109,6 +110,36 @@ fn settings() -> config::Settings {
     config::parse(text, Path::new("test.toml")).unwrap()
 }
 
+fn trunks() -> Vec<TrunkSnapshot> {
+    let peer = |address: &str| PeerSnapshot {
+        address: address.parse().unwrap(),
+        name: None,
+        state: PeerState::Up,
+        why: None,
+        since: None,
+        held_until: None,
+        heard: None,
+        last: None,
+        round_trip: Some(Duration::from_millis(250)),
+        calls: 4,
+        openings: 0,
+    };
+    vec![TrunkSnapshot {
+        name: "carrier".into(),
+        asked_every: None,
+        calls: 4,
+        peers: vec![
+            peer("198.51.100.2:5060"),
+            PeerSnapshot {
+                state: PeerState::Down,
+                round_trip: None,
+                openings: 7,
+                ..peer("198.51.100.3:5060")
+            },
+        ],
+    }]
+}
+
 #[test]
 fn what_was_counted_is_shown() {
     let mut core = CoreStatistics::default();
@@ -145,6 +176,7 @@ fn what_was_counted_is_shown() {
             settings: &settings(),
             core: &core,
             calls: &[],
+            trunks: &trunks(),
             media: &media,
             discards: &Discards::default(),
             connections: 8,
@@ -155,6 +187,26 @@ fn what_was_counted_is_shown() {
     let samples = samples(&text);
     for (series, value) in [
         ("trunkline_ready", 0.0),
+        (
+            "trunkline_peer_up{trunk=\"carrier\",address=\"198.51.100.2:5060\"}",
+            1.0,
+        ),
+        (
+            "trunkline_peer_up{trunk=\"carrier\",address=\"198.51.100.3:5060\"}",
+            0.0,
+        ),
+        (
+            "trunkline_peer_round_trip_seconds{trunk=\"carrier\",address=\"198.51.100.2:5060\"}",
+            0.25,
+        ),
+        (
+            "trunkline_peer_calls{trunk=\"carrier\",address=\"198.51.100.2:5060\"}",
+            4.0,
+        ),
+        (
+            "trunkline_peer_openings_total{trunk=\"carrier\",address=\"198.51.100.3:5060\"}",
+            7.0,
+        ),
         ("trunkline_calls{trunk=\"carrier\",state=\"ringing\"}", 0.0),
         ("trunkline_calls{trunk=\"gone\",state=\"ringing\"}", 3.0),
         (

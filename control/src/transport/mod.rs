@@ -203,6 +203,13 @@ impl Transports {
         }
     }
 
+    /// Closes the connection that the flow names, if it is open, once what waits there is written.
+    pub fn close(&self, flow: &Flow) {
+        if let Some(id) = flow.connection {
+            self.shared.table().remove(id);
+        }
+    }
+
     fn send_datagram(&self, target: &Target, octets: &[u8]) -> Result<(), SendError> {
         let listeners = self.listeners();
         let socket = listeners

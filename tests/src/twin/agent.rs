@@ -25,6 +25,9 @@ use crate::lab::{Door, LabError, Result};
 /// How long a script waits for what should come at once.
 pub const SOON: Duration = Duration::from_secs(4);
 
+/// How long whoever refuses with 503 wants to be left alone, in seconds.
+pub const RETRY_AFTER: &str = "5";
+
 /// Who an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -304,7 +307,7 @@ impl Agent {
                         let mut response =
                             Message::response(request, status, "Refused by the script", &token());
                         if status == 503 {
-                            response.push("Retry-After", "30");
+                            response.push("Retry-After", RETRY_AFTER);
                         }
                         let _ = self.send_locked(state, link, &response);
                         return;

@@ -210,11 +210,11 @@ fn names(request: &Message, invite: bool) -> Vec<Rule> {
     if !sent_by.eq_ignore_ascii_case(&host) {
         broken.push(Rule::ViaName);
     }
-    if !invite {
-        return broken;
-    }
     if parameter(via, "alias").is_none() {
         broken.push(Rule::ViaAlias);
+    }
+    if !invite {
+        return broken;
     }
     let phone = uri
         .as_ref()

@@ -13,7 +13,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{CipherSuite, ClientConfig, version::TLS12};
 
 use super::{
-    agent::{Agent, Arrive, Manner, Mode, SOON},
+    agent::{Agent, Arrive, Manner, Mode, RETRY_AFTER, SOON},
     authority::{Authority, Identity, Owner, Wanted},
     call::Call,
     link::{Connection, Link},
@@ -354,6 +354,13 @@ fn what_is_not_refused_is_remembered() {
         assert_eq!(sbc.ask(&message).status(), Some(100), "{rule}");
         assert_eq!(last_broken(&bench.twin.agent), [rule]);
     }
+    let plain = format!(
+        "SIP/2.0/TLS {SBC}:5061;branch=z9hG4bK{}",
+        super::agent::token()
+    );
+    let options = replace(request("OPTIONS"), "Via", &plain);
+    assert_eq!(sbc.ask(&options).status(), Some(200));
+    assert_eq!(last_broken(&bench.twin.agent), [Rule::ViaAlias]);
 }
 
 #[test]
@@ -505,7 +512,7 @@ fn the_ways_to_fail() {
     agent.set_mode(None, Mode::Refuses(503));
     let answer = sbc.ask(&invite());
     assert_eq!(answer.status(), Some(503));
-    assert_eq!(answer.header("Retry-After"), Some("30"));
+    assert_eq!(answer.header("Retry-After"), Some(RETRY_AFTER));
     assert_eq!(sbc.ask(&request("OPTIONS")).status(), Some(503));
     agent.set_mode(None, Mode::Silent);
     let mark = agent.mark();

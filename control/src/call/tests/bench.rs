@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use relay_user::media::{MediaInterface, MemoryMedia};
 
-use super::super::{CallEvent, Change, Core, Output};
+use super::super::{CallEvent, Change, Core, Output, PeerEvent};
 use crate::{
     config,
     sip::{
@@ -65,6 +65,8 @@ pub struct Bench {
     pub now: Instant,
     pub sent: VecDeque<(Target, Message)>,
     pub events: Vec<CallEvent>,
+    pub peers: Vec<PeerEvent>,
+    pub closed: Vec<Flow>,
 }
 
 pub fn address(text: &str) -> SocketAddr {
@@ -123,6 +125,8 @@ impl Bench {
             now: Instant::now(),
             sent: VecDeque::new(),
             events: Vec::new(),
+            peers: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -156,6 +160,8 @@ impl Bench {
                     self.sent.push_back((target, message));
                 }
                 Output::Event(event) => self.events.push(event),
+                Output::Peer(event) => self.peers.push(event),
+                Output::Close(flow) => self.closed.push(flow),
             }
         }
     }

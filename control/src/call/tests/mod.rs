@@ -7,6 +7,7 @@ mod damaged;
 mod ending;
 mod failover;
 mod forking;
+mod health;
 mod identity;
 mod media_scenarios;
 mod offers;

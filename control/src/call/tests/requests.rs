@@ -220,7 +220,7 @@ fn new_settings_are_for_new_calls() {
     let moved = SETTINGS
         .replace("192.0.2.2:5060", "192.0.2.7:5060")
         .replace("198.51.100.2:5060", "198.51.100.7:5060");
-    bench.core.reconfigure(settings(&moved));
+    bench.core.reconfigure(bench.now, settings(&moved));
     let mut second = Phone::caller("198.51.100.7:5060", "+15559999");
     second.call_id = "another".into();
     let flow = Flow::udp(address(LISTEN_CARRIER), address("198.51.100.7:5060"));

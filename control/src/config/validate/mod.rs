@@ -220,18 +220,21 @@ impl Validator<'_> {
                     );
                 }
             }
-            match settings.trunk(&route.trunk) {
-                None => self.error(
-                    &at("trunk"),
-                    format!("a route to {:?}, and there is no such trunk", route.trunk),
-                    "name a [[trunk]]",
-                ),
-                Some(trunk) if trunk.addresses.is_empty() => self.error(
-                    &at("trunk"),
-                    format!("a route to {:?}, which has no addresses", route.trunk),
-                    "add addresses to the trunk",
-                ),
-                Some(_) => {}
+            for (place, name) in route.trunks().enumerate() {
+                let key = if place == 0 { "trunk" } else { "fallback" };
+                match settings.trunk(name) {
+                    None => self.error(
+                        &at(key),
+                        format!("a route to {name:?}, and there is no such trunk"),
+                        "name a [[trunk]]",
+                    ),
+                    Some(trunk) if trunk.addresses.is_empty() => self.error(
+                        &at(key),
+                        format!("a route to {name:?}, which has no addresses"),
+                        "add addresses to the trunk",
+                    ),
+                    Some(_) => {}
+                }
             }
             let earlier = settings.routes.iter().take(index).any(|earlier| {
                 (earlier.from.is_empty() || earlier.from == route.from)

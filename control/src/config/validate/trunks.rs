@@ -44,6 +44,7 @@ impl Validator<'_> {
             self.trunk_interface(trunk, &at("interface"));
             self.trunk_addresses(trunk, index);
             self.trunk_tls(trunk, index);
+            self.trunk_options(trunk, index);
             if trunk.dscp.is_some_and(|dscp| dscp > 63) {
                 self.error(
                     &at("dscp"),
@@ -198,6 +199,54 @@ impl Validator<'_> {
                     "add it to allowed_sources if it may call, too",
                 );
             }
+        }
+    }
+
+    fn trunk_options(&mut self, trunk: &Trunk, index: usize) {
+        let options = &trunk.options;
+        let at = |key| [Key("trunk"), Index(index), Key("options"), Key(key)];
+        let mut check = |key: &'static str, seconds: u32, least: u32| {
+            if !(least..=86_400).contains(&seconds) {
+                self.error(
+                    &at(key),
+                    format!("{key} = {seconds} is out of bounds"),
+                    &format!("choose {least} to 86400"),
+                );
+            }
+        };
+        check(
+            "interval_seconds",
+            options.interval_seconds.unwrap_or_default(),
+            0,
+        );
+        check("timeout_seconds", options.timeout_seconds, 1);
+        check(
+            "grace_seconds",
+            options.grace_seconds.unwrap_or_default(),
+            0,
+        );
+        for code in &options.down_codes {
+            if !(300..700).contains(code) {
+                self.error(
+                    &at("down_codes"),
+                    format!("{code} does not say that anybody is out of service"),
+                    "choose codes from 300 to 699, such as 503",
+                );
+            }
+        }
+        if let Some(code) = trunk.sip.unavailable_code
+            && !(400..700).contains(&code)
+        {
+            self.error(
+                &[
+                    Key("trunk"),
+                    Index(index),
+                    Key("sip"),
+                    Key("unavailable_code"),
+                ],
+                format!("{code} does not refuse a call"),
+                "choose a code from 400 to 699, such as 503",
+            );
         }
     }
 

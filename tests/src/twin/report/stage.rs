@@ -39,6 +39,9 @@ pub(super) const SBC: &str = "sbc.example.com";
 /// Two customers' names.
 pub(super) const CUSTOMERS: [&str; 2] = ["one.sbc.example.com", "two.sbc.example.com"];
 
+/// How often OPTIONS go to a proxy where no row is about that, in seconds.
+pub(super) const OPTIONS: u32 = 2;
+
 /// How the SBC is set up.
 #[derive(Clone, Debug)]
 pub struct StageSettings {
@@ -50,6 +53,9 @@ pub struct StageSettings {
     pub one_port: bool,
     /// Demands a certificate of those that connect.
     pub mutual: bool,
+    /// How often OPTIONS go to a proxy, in seconds: a proxy that was away is back as soon. `None`:
+    /// as often as the SBC does it by itself.
+    pub options: Option<u32>,
     /// Lines for each trunk to Teams.
     pub teams: String,
     /// Lines for the carrier's trunk.
@@ -65,6 +71,7 @@ impl Default for StageSettings {
             tenants: vec![SBC],
             one_port: false,
             mutual: false,
+            options: Some(OPTIONS),
             teams: String::new(),
             carrier: String::new(),
             top: String::new(),
@@ -356,6 +363,23 @@ impl Stage {
         }
     }
 
+    /// Waits until calls go to the first proxy: once it is back, with nothing held against it.
+    pub(super) fn wait_first(&self, limit: Duration) -> Result<()> {
+        let first = wait_until(limit, || {
+            self.carrier_calls_teams(|_| {})
+                .is_ok_and(|(_outgoing, incoming)| {
+                    self.twin.proxy_of(&incoming.arrival.link) == Some(0)
+                })
+        });
+        if first {
+            return Ok(());
+        }
+        Err(LabError::new(format!(
+            "no call at the first proxy within {} s",
+            limit.as_secs()
+        )))
+    }
+
     /// Writes down everything that was said.
     pub(super) fn write_trace(&self, path: &std::path::Path) -> Result<()> {
         let mut text = String::new();
@@ -469,6 +493,9 @@ fn configuration(
             settings.mutual,
             settings.teams,
         );
+        if let Some(seconds) = settings.options {
+            let _ = writeln!(text, "options.interval_seconds = {seconds}\n");
+        }
     }
     let second = settings.tenants.len().saturating_sub(1);
     for (from, number, to) in [
