@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::shell;
 
 /// Debian's and Ubuntu's packages, with what each is for.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 16] = [
     ("gcc", "links, and compiles libsrtp"),
     ("libc6-dev", "links"),
     ("make", "builds libsrtp and jemalloc"),
@@ -23,6 +23,8 @@ const PACKAGES: [(&str, &str); 14] = [
     ("sip-tester", "SIPp, a peer in the demo and the tests"),
     ("baresip-core", "a peer in the demo and the tests"),
     ("ffmpeg", "a peer with SRTP in the tests"),
+    ("kamailio", "a proxy in the tests"),
+    ("kamailio-tls-modules", "TLS for it"),
 ];
 
 /// The peer of the benchmarks. Only they install it: on a machine with systemd its service starts
@@ -75,10 +77,26 @@ fn packages(wanted: &[(&str, &str)]) -> Result<(), String> {
     for (package, purpose) in &missing {
         eprintln!("setup: installing {package}: {purpose}");
     }
+    keep_from_starting(&names)?;
     if install(&names).is_err() {
         eprintln!("setup: bringing apt's lists up to date first");
         shell::run(apt().args(["update", "-qq"]))?;
         install(&names)?;
+    }
+    Ok(())
+}
+
+/// Programs that the tests start themselves, whose packages bring a service for systemd.
+const SERVICES: [&str; 1] = ["kamailio"];
+
+/// Sees to it that a package which is about to be installed starts nothing on this machine.
+fn keep_from_starting(names: &[&str]) -> Result<(), String> {
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    for service in SERVICES.iter().filter(|service| names.contains(service)) {
+        eprintln!("setup: {service}'s service is masked, so that it does not start here");
+        shell::run(Command::new("systemctl").args(["mask", &format!("{service}.service")]))?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod message;
 mod names;
 mod outgoing;
 mod place;
+pub mod proxied;
 pub mod report;
 mod rules;
 mod sdp;

@@ -1,5 +1,6 @@
 mod damage;
 mod fast_path;
+mod kamailio;
 mod lasting;
 mod peers;
 mod secured;
