@@ -5,6 +5,7 @@ pub mod admin;
 pub mod call;
 pub mod config;
 pub mod daemon;
+pub mod digest;
 pub mod metrics;
 pub mod quality;
 mod room;

@@ -12,9 +12,11 @@ use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, PeerEvent, Side,
+    authentication::Authenticator,
     health::Peers,
     location::Callbacks,
     model::Call,
+    registration::Registrations,
     snapshot,
     timers::{Due, Timed, Timers},
     trunk::Trunk,
@@ -64,6 +66,8 @@ pub struct Core<M> {
     pub(super) merging: HashMap<TransactionId, Merge>,
     pub(super) merge_key: u64,
     pub(super) callbacks: Callbacks,
+    pub(super) authenticator: Authenticator,
+    pub(super) registrations: Registrations,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
     pub(super) statistics: CoreStatistics,
@@ -86,6 +90,9 @@ impl<M: MediaPlane> Core<M> {
         };
         let transactions = TransactionLayer::new(transactions, random.next_u64());
         let trunks = Trunk::all(&settings);
+        let merge_key = random.next_u64();
+        let mut nonce_key = [0; 32];
+        random.fill_bytes(&mut nonce_key);
         Self {
             peers: Peers::new(&trunks),
             trunks,
@@ -98,8 +105,10 @@ impl<M: MediaPlane> Core<M> {
             servers: HashMap::new(),
             merges: HashSet::new(),
             merging: HashMap::new(),
-            merge_key: random.next_u64(),
+            merge_key,
             callbacks: Callbacks::default(),
+            authenticator: Authenticator::new(nonce_key),
+            registrations: Registrations::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),
@@ -118,6 +127,7 @@ impl<M: MediaPlane> Core<M> {
     pub fn timeout(&mut self, now: Instant) {
         self.transactions.timeout(now);
         self.drain_transactions(now);
+        self.registrations_due(now);
         while let Some(timed) = self.timers.take(now) {
             let (id, due) = match timed {
                 Timed::Call(id, due) => (id, due),
@@ -148,12 +158,18 @@ impl<M: MediaPlane> Core<M> {
     /// When [`Core::timeout`] wants to be called next.
     #[must_use]
     pub fn next_timeout(&mut self) -> Option<Instant> {
-        let times = [self.timers.next(), self.transactions.next_timeout()];
+        let times = [
+            self.timers.next(),
+            self.transactions.next_timeout(),
+            self.registrations.next(),
+        ];
         times.into_iter().flatten().min()
     }
 
-    /// Uses new settings for calls that begin from now on.
+    /// Uses new settings for calls that begin from now on. [`Core::register`] does the same for
+    /// registrations.
     pub fn reconfigure(&mut self, now: Instant, settings: Arc<Settings>) {
+        self.authenticator.forget_challenges();
         self.trunks = Trunk::all(&settings);
         self.settings = settings;
         self.renew_peers(now);
@@ -209,6 +225,8 @@ impl<M: MediaPlane> Core<M> {
             && self.servers.is_empty()
             && self.merges.is_empty()
             && self.merging.is_empty()
+            && self.authenticator.sent.is_empty()
+            && self.authenticator.invites.is_empty()
             && self.timers.of_calls() == 0
     }
 
@@ -247,6 +265,7 @@ impl<M: MediaPlane> Core<M> {
     pub fn statistics(&self) -> CoreStatistics {
         let mut statistics = self.statistics.clone();
         statistics.transactions = self.transactions.len();
+        statistics.registrations = self.registrations.snapshots();
         let counters = self.transactions.counters();
         for (why, count) in [
             (Discard::StrayResponse, counters.stray_responses),
@@ -318,6 +337,7 @@ impl<M: MediaPlane> Core<M> {
     pub(super) fn forget_tag(&mut self, tag: &str) {
         if let Some(tag) = parse_tag(tag) {
             self.tags.remove(&tag);
+            self.authenticator.invites.remove(&tag);
         }
     }
 

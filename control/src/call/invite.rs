@@ -15,6 +15,7 @@ use super::{
     location::{elin, fold, unfold},
     media,
     model::{Call, Leg, Setup},
+    registration::aim,
     reliable::Reliable,
     routing::{called_host, to_destination},
     session::{ask, terms},
@@ -175,6 +176,7 @@ impl<M: MediaPlane> Core<M> {
     ) -> Result<(), Refusal> {
         let mut called = request.clone();
         let back = self.callbacks.redirect(now, &mut called);
+        aim(&mut called, from);
         let request = &called;
         let (number, to, places) = self.route(now, request, from, back.as_deref())?;
         let (&destination, others) = places.split_first().ok_or_else(|| unavailable(&to))?;
@@ -449,6 +451,7 @@ impl<M: MediaPlane> Core<M> {
             trunk: Arc::clone(&trunk),
             address: target.remote,
             sent: now,
+            sequence: FIRST_SEQUENCE,
             dismissed: Vec::new(),
         };
         let to = target.to_string();

@@ -5,6 +5,7 @@
 //! dialog of its own; nothing of one shows on the other but by the rules in `headers`.
 
 mod acknowledging;
+mod authentication;
 mod cause;
 mod core;
 mod departing;
@@ -20,6 +21,7 @@ mod location;
 mod media;
 mod model;
 mod progress;
+mod registration;
 mod reinvite;
 mod reliable;
 mod replaces;
@@ -39,8 +41,9 @@ pub use crate::sdp::Side;
 pub use core::{Core, Output};
 pub use event::{CallEvent, Change, EndReason};
 pub use health::{Heard, PeerEvent, PeerSnapshot, PeerState, TrunkSnapshot};
+pub use registration::{RegistrationSnapshot, RegistrationState};
 pub use snapshot::{CallSnapshot, CallState, LegSnapshot};
-pub use statistics::{CoreStatistics, Direction, Discard};
+pub use statistics::{Authenticated, CoreStatistics, Direction, Discard};
 
 #[cfg(test)]
 mod tests;

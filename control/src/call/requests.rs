@@ -43,6 +43,13 @@ impl<M: MediaPlane> Core<M> {
             self.on_tagged(now, server, request, flow, &trunk, &tag);
             return;
         }
+        // Whether we are there may be asked by everybody whom the trunk admits.
+        if request.method != Method::Options
+            && let Err(challenge) = self.authenticate(now, &request, &trunk, &fresh)
+        {
+            self.answer(now, &trunk, server, &challenge);
+            return;
+        }
         match request.method {
             // What cannot be understood cannot be refused for its method alone (RFC 3261 §8.2.2.1).
             Method::Options if matches!(request.uri, Uri::Other(_)) => {

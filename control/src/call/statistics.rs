@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{CallState, EndReason};
+use super::{CallState, EndReason, RegistrationSnapshot};
 
 /// What the core has counted since it began, and the calls that it holds now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct CoreStatistics {
     pub responses: BTreeMap<(Arc<str>, Direction, u16), u64>,
     /// Messages that were thrown away.
     pub discards: BTreeMap<Discard, u64>,
+    /// Requests of trunks that have to authenticate themselves, by trunk and outcome.
+    pub authenticated: BTreeMap<(Arc<str>, Authenticated), u64>,
+    /// Our registrations with trunks.
+    pub registrations: Vec<RegistrationSnapshot>,
     /// SIP transactions that are not finished.
     pub transactions: usize,
 }
@@ -37,6 +41,32 @@ impl Direction {
         match self {
             Self::Sent => "sent",
             Self::Received => "received",
+        }
+    }
+}
+
+/// What became of a request that has to bear credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Authenticated {
+    /// It had none, and was challenged.
+    Challenged,
+    /// They are good.
+    Accepted,
+    /// Another user or password.
+    Refused,
+    /// The user and the password are good, the nonce was too old or used before.
+    Stale,
+}
+
+impl Authenticated {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Challenged => "challenged",
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Stale => "stale",
         }
     }
 }
@@ -85,6 +115,13 @@ impl CoreStatistics {
         *self
             .responses
             .entry((Arc::clone(trunk), direction, status))
+            .or_default() += 1;
+    }
+
+    pub(super) fn authenticated(&mut self, trunk: &Arc<str>, outcome: Authenticated) {
+        *self
+            .authenticated
+            .entry((Arc::clone(trunk), outcome))
             .or_default() += 1;
     }
 

@@ -15,7 +15,7 @@ use super::{
     CallState, Change, Core, EndReason, Side,
     dialog::Dialog,
     headers::{SDP, identify, is_sdp, rehosted},
-    invite::{Refusal, unavailable},
+    invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
     model::{Bye, Call, Leg, Transfer},
     replaces::Replaces,
@@ -221,6 +221,7 @@ impl<M: MediaPlane> Core<M> {
             trunk: Arc::clone(&trunk),
             address: target.remote,
             sent: now,
+            sequence: FIRST_SEQUENCE,
             dismissed: Vec::new(),
         };
         let to = target.to_string();

@@ -16,7 +16,6 @@ use super::{
     dialog::Dialog,
     failover::NO_CALL,
     health::PeerId,
-    invite::FIRST_SEQUENCE,
     model::{Acknowledged, Call, EARLY_DIALOGS},
     routing::inside_dialog,
     statistics::Direction,
@@ -39,6 +38,8 @@ pub(super) enum Client {
         /// The address of the trunk that it went to, and when.
         address: SocketAddr,
         sent: Instant,
+        /// Its number.
+        sequence: u32,
         /// Forks whose 2xx came too late: their tags, and our ACKs for further copies.
         dismissed: Vec<(Text, Acknowledged)>,
     },
@@ -73,12 +74,14 @@ pub(super) enum Client {
     },
     /// Asks whether an address of a trunk is in service.
     Options { trunk: Arc<Trunk>, peer: PeerId },
+    /// A REGISTER.
+    Register { trunk: Arc<Trunk> },
     /// Nobody waits for the response.
     Nobody { trunk: Arc<Trunk> },
 }
 
 impl Client {
-    const fn trunk(&self) -> &Arc<Trunk> {
+    pub(super) const fn trunk(&self) -> &Arc<Trunk> {
         match self {
             Self::Setup { trunk, .. }
             | Self::Reinvite { trunk, .. }
@@ -86,7 +89,27 @@ impl Client {
             | Self::Refresh { trunk, .. }
             | Self::Info { trunk, .. }
             | Self::Options { trunk, .. }
+            | Self::Register { trunk }
             | Self::Nobody { trunk } => trunk,
+        }
+    }
+
+    /// The call that it belongs to.
+    pub(super) const fn call(&self) -> Option<CallId> {
+        match self {
+            Self::Setup { call, .. }
+            | Self::Reinvite { call, .. }
+            | Self::Bye { call, .. }
+            | Self::Refresh { call, .. }
+            | Self::Info { call, .. } => Some(*call),
+            Self::Options { .. } | Self::Register { .. } | Self::Nobody { .. } => None,
+        }
+    }
+
+    /// The request has gone again with another number.
+    pub(super) const fn renumber(&mut self, number: u32) {
+        if let Self::Setup { sequence, .. } | Self::Reinvite { sequence, .. } = self {
+            *sequence = number;
         }
     }
 }
@@ -205,6 +228,7 @@ impl<M: MediaPlane> Core<M> {
                 if let Some(client) = self.clients.remove(&id) {
                     self.forget_ack(&client);
                 }
+                self.authenticator.sent.remove(&id);
                 self.servers.remove(&id);
                 if let Some(merge) = self.merging.remove(&id) {
                     self.merges.remove(&merge);
@@ -221,6 +245,12 @@ impl<M: MediaPlane> Core<M> {
         self.statistics
             .response(&client.trunk().name, Direction::Received, response.status);
         self.peers.heard(now, &client.trunk().name, flow);
+        if self.answer_challenge(now, id, response) {
+            return;
+        }
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
         match *client {
             Client::Setup {
                 call,
@@ -270,6 +300,7 @@ impl<M: MediaPlane> Core<M> {
                 self.on_options_answer(now, id, peer, response);
                 self.close_refused(&trunk, response, flow);
             }
+            Client::Register { .. } => self.on_registered(now, id, response),
             Client::Nobody { .. } => {}
         }
     }
@@ -313,6 +344,9 @@ impl<M: MediaPlane> Core<M> {
             Some(&Client::Options { peer, .. }) => {
                 self.on_options_failure(now, id, peer, failure);
             }
+            Some(Client::Register { .. }) => {
+                self.registration_failed(now, id, failure.status(), None);
+            }
             Some(Client::Nobody { .. }) | None => {}
         }
     }
@@ -320,7 +354,7 @@ impl<M: MediaPlane> Core<M> {
     /// With the transaction of an INVITE, copies of its 2xx end too, and nobody wants our ACK again.
     fn forget_ack(&mut self, client: &Client) {
         let (call, side, number) = match *client {
-            Client::Setup { call, .. } => (call, Side::B, FIRST_SEQUENCE),
+            Client::Setup { call, sequence, .. } => (call, Side::B, sequence),
             Client::Reinvite {
                 call, to, sequence, ..
             } => (call, to, sequence),
@@ -341,6 +375,24 @@ impl<M: MediaPlane> Core<M> {
         request: Request,
         client: Client,
     ) -> Option<TransactionId> {
+        let id = self.transmit(now, trunk, target, request)?;
+        self.clients.insert(id, client);
+        Some(id)
+    }
+
+    /// As [`Core::send`], without saying what the transaction is for.
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        trunk: &Trunk,
+        target: Target,
+        mut request: Request,
+    ) -> Option<TransactionId> {
+        self.authorise(trunk, &mut request);
+        let kept = trunk
+            .credentials
+            .is_some()
+            .then(|| (request.clone(), target.clone()));
         let sent = if trunk.sip.large_by_tcp {
             self.transactions
                 .request_by_size(now, target, &trunk.sent_by, request)
@@ -351,7 +403,9 @@ impl<M: MediaPlane> Core<M> {
         let id = sent
             .inspect_err(|error| tracing::warn!(trunk = &*trunk.name, %error, "not sent"))
             .ok()?;
-        self.clients.insert(id, client);
+        if let Some((request, target)) = kept {
+            self.keep_sent(id, request, target);
+        }
         Some(id)
     }
 
@@ -384,6 +438,7 @@ impl<M: MediaPlane> Core<M> {
         if let Some(body) = body {
             ack = ack.with_body(super::headers::SDP, body);
         }
+        self.authorise_ack(&mut ack);
         let target = inside_dialog(trunk, &dialog.first_hop(), &dialog.flow);
         let bytes = self
             .transactions

@@ -1,5 +1,6 @@
 //! The configuration file: its shape, what is wrong with it, and its reference.
 
+mod authentication;
 mod document;
 mod error;
 mod media;
@@ -12,6 +13,7 @@ mod validate;
 mod values;
 
 pub use crate::sip::Transport;
+pub use authentication::{Authentication, Credentials, Registration, Secret, User};
 pub use error::{ConfigError, Problem};
 pub use media::relay_config;
 pub use options::Options;
@@ -25,6 +27,8 @@ pub(crate) use tls::{Authorities, TlsFiles, tls_provider};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use document::Document;
 
@@ -58,7 +62,10 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
             "name a Trunkline configuration",
         ));
     }
-    let text = std::fs::read_to_string(path).map_err(cannot)?;
+    // There may be passwords in it.
+    let text = std::fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(cannot)?;
     parse(&text, path)
 }
 
@@ -83,6 +90,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         .settings()
         .map_err(|problem| fail(vec![problem]))?
         .with_lookups(|_, _| Vec::new());
+    let problems = authentication::read_passwords(&mut settings, &document);
+    if !problems.is_empty() {
+        return Err(fail(problems));
+    }
     let findings = validate::validate(&settings, &document);
     if !findings.errors.is_empty() {
         return Err(fail(findings.errors));

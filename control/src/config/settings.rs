@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    authentication::{self, Authentication, Credentials, Registration},
     error::Problem,
     options::Options,
     signalling::Signalling,
@@ -297,6 +298,20 @@ pub struct Trunk {
     /// Certificates. Needed when the transport is `tls`.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// With what challenges of the trunk (401 and 407) are answered, to any request. MD5, SHA-256
+    /// and SHA-512-256 are known; of several challenges the first of those is answered.
+    #[serde(default)]
+    pub credentials: Option<Credentials>,
+    /// Whom the trunk has to be: requests that begin something, all but OPTIONS, are challenged
+    /// with 401 until they prove a password. Those inside calls are not. `allowed_sources` holds
+    /// besides.
+    #[serde(default)]
+    pub authentication: Option<Authentication>,
+    /// Registering with the trunk (RFC 3261 §10), so that it knows where we are: with the first of
+    /// its `addresses` that takes it, again before it ends, and no longer once we shut down. A
+    /// call to the user that is registered goes to the number in To.
+    #[serde(default)]
+    pub registration: Option<Registration>,
     /// `addresses`, with names as they were last looked up. Empty until then.
     #[serde(skip)]
     pub destinations: Vec<Destination>,
@@ -326,6 +341,13 @@ impl Trunk {
     pub fn own_name(&self) -> Option<&str> {
         let domain = self.domain.as_ref().map(HostName::as_str);
         domain.filter(|_| self.transport == Transport::Tls)
+    }
+
+    /// The user part that is registered with it.
+    #[must_use]
+    pub fn registered_user(&self) -> Option<String> {
+        let registration = self.registration.as_ref()?;
+        authentication::registered_user(registration, self.credentials.as_ref())
     }
 
     /// Whether a host may signal as this trunk.

@@ -357,3 +357,70 @@ fn a_file_that_cannot_be_read_is_named() {
          name a file that exists and that this user may read"
     );
 }
+
+#[test]
+fn passwords_are_read_and_never_shown() {
+    let directory =
+        std::env::temp_dir().join(format!("trunkline-passwords-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("password");
+    fs::write(&file, "from the file\n").unwrap();
+    let keys = |credentials: &str| {
+        GOOD.replacen(
+            "allowed_sources",
+            &format!("credentials = {{ user = \"u\", {credentials} }}\nallowed_sources"),
+            1,
+        )
+    };
+    let path = file.display();
+    for (credentials, wanted) in [
+        ("password = \"swordfish\"".to_owned(), "swordfish"),
+        (format!("password_file = \"{path}\""), "from the file"),
+    ] {
+        let settings = read(&keys(&credentials)).unwrap();
+        let trunk = settings.trunk("carrier").unwrap();
+        let password = trunk.credentials.as_ref().unwrap().password.as_ref();
+        assert_eq!(password.unwrap().reveal(), wanted);
+        assert!(!format!("{settings:?}").contains(wanted));
+    }
+    for (credentials, secret) in [
+        (
+            format!("password = \"swordfish\", password_file = \"{path}\""),
+            "swordfish",
+        ),
+        ("password = 31415926".to_owned(), "31415926"),
+        ("password = [\"swordfish\"]".to_owned(), "swordfish"),
+        ("pasword = \"swordfish\"".to_owned(), "swordfish"),
+        ("password = \"sword\\tfish\"".to_owned(), "fish"),
+        ("password_file = \"/nonexistent\"".to_owned(), "\0"),
+        ("realm = \"r\"".to_owned(), "\0"),
+    ] {
+        let error = read(&keys(&credentials)).unwrap_err();
+        assert!(!error.to_string().contains(secret), "{error}");
+        assert_eq!(error.problems.len(), 1, "{error}");
+        assert_eq!(error.problems[0].line, Some(14), "{error}");
+    }
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_registration_wants_somebody_and_somewhere() {
+    let with = |keys: &str| {
+        let text = GOOD.replacen("allowed_sources", &format!("{keys}\nallowed_sources"), 1);
+        read(&text).map(|settings| settings.trunk("carrier").unwrap().registered_user())
+    };
+    let named = with("registration.user = \"+4930\"").unwrap();
+    assert_eq!(named.as_deref(), Some("+4930"));
+    let by_credentials = "credentials.user = \"line@carrier\"\ncredentials.password = \"p\"\n";
+    let derived = with(&format!("{by_credentials}registration = {{}}")).unwrap();
+    assert_eq!(derived.as_deref(), Some("line"));
+    for keys in [
+        "registration = {}",
+        "registration.user = \"a b\"",
+        "registration.user = \"x\"\nregistration.expires = 1",
+        "authentication = {}",
+        "authentication.user = [{ name = \"a\", password = \"p\" }, { name = \"a\", password = \"q\" }]",
+    ] {
+        assert!(with(keys).is_err(), "{keys}");
+    }
+}

@@ -312,6 +312,7 @@ impl<M: MediaPlane> Daemon<M> {
 
     fn use_settings(&mut self, settings: Arc<Settings>) {
         self.core.reconfigure(Instant::now(), Arc::clone(&settings));
+        self.core.register(Instant::now());
         self.published.send_replace(Arc::clone(&settings));
         self.settings = settings;
     }
@@ -423,6 +424,7 @@ impl<M: MediaPlane> Daemon<M> {
             "no new calls; it ends with the last one or when the time is over"
         );
         self.core.drain();
+        self.core.register(Instant::now());
         self.phase.send_replace(Phase::Draining);
         self.drain = Some(Drain {
             hang_up: tokio::time::Instant::now() + limit,
@@ -447,7 +449,7 @@ impl<M: MediaPlane> Daemon<M> {
         let Some(drain) = self.drain else {
             return false;
         };
-        self.calls() == 0
+        self.calls() == 0 && !self.core.is_leaving()
             || drain
                 .end
                 .is_some_and(|end| end <= tokio::time::Instant::now())

@@ -142,6 +142,41 @@ impl Figures<'_> {
                 })
                 .collect(),
         ));
+        metrics.push(counter(
+            "authentications",
+            "Requests of trunks that must authenticate themselves, by trunk and outcome",
+            core.authenticated
+                .iter()
+                .map(|((trunk, outcome), value)| {
+                    (
+                        vec![
+                            ("trunk", trunk.to_string()),
+                            ("outcome", outcome.name().to_owned()),
+                        ],
+                        *value,
+                    )
+                })
+                .collect(),
+        ));
+        metrics.push(gauge(
+            "registration",
+            "1 for the state of our registration with each trunk that has one, and the last answer",
+            core.registrations
+                .iter()
+                .map(|one| {
+                    let status = one.status.map_or_else(String::new, |code| code.to_string());
+                    (
+                        vec![
+                            ("trunk", one.trunk.to_string()),
+                            ("address", one.address.to_string()),
+                            ("state", one.state.name().to_owned()),
+                            ("code", status),
+                        ],
+                        1.0,
+                    )
+                })
+                .collect(),
+        ));
         let at_edges = self
             .discards
             .iter()

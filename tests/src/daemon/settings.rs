@@ -33,6 +33,10 @@ pub struct DaemonSettings {
     pub centre_srtp: &'static str,
     /// Whether the kernel may serve SRTP.
     pub srtp_offload: bool,
+    /// Further keys of the carrier's trunk over IPv4.
+    pub carrier_keys: &'static str,
+    /// Further keys of the contact centre's trunk over IPv4.
+    pub centre_keys: &'static str,
 }
 
 impl Default for DaemonSettings {
@@ -45,6 +49,8 @@ impl Default for DaemonSettings {
             centre_codecs: "[]",
             centre_srtp: "off",
             srtp_offload: true,
+            carrier_keys: "",
+            centre_keys: "",
         }
     }
 }
@@ -79,6 +85,7 @@ impl DaemonSettings {
             );
         }
         trunk(&mut text, Party::Carrier, "carrier", Party::ipv4, "udp");
+        let _ = writeln!(text, "{}", self.carrier_keys);
         trunk(&mut text, Party::Carrier, "carrier-v6", Party::ipv6, "udp");
         let centre = Party::ContactCentre;
         trunk(
@@ -90,8 +97,8 @@ impl DaemonSettings {
         );
         let _ = writeln!(
             text,
-            "codecs = {}\nsrtp = \"{}\"",
-            self.centre_codecs, self.centre_srtp
+            "codecs = {}\nsrtp = \"{}\"\n{}",
+            self.centre_codecs, self.centre_srtp, self.centre_keys
         );
         trunk(&mut text, centre, "contact-centre-v6", Party::ipv6, "udp");
         trunk(&mut text, Party::Teams, "teams", Party::ipv4, "tls");

@@ -10,4 +10,4 @@ pub use baresip::{Baresip, BaresipConfig, MediaEncryption, SipTransport};
 pub use certificates::{Certificates, SBC_NAME, TEAMS_NAME};
 pub use ffmpeg::Ffmpeg;
 pub use kamailio::{Kamailio, KamailioConfig};
-pub use sipp::{SECURED_KEY, SECURED_PORT, Scenario, Sipp, SippConfig};
+pub use sipp::{CALLED, CALLER, SECURED_KEY, SECURED_PORT, Scenario, Sipp, SippConfig, User};

@@ -15,7 +15,7 @@ use crate::{
 
 mod scenario;
 
-pub use scenario::{SECURED_KEY, SECURED_PORT, Scenario};
+pub use scenario::{CALLED, CALLER, SECURED_KEY, SECURED_PORT, Scenario, User};
 
 /// What a SIPp is to do.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Calls in simulated time.
 
 mod agent;
+mod authentication;
 mod bench;
 mod conformance;
 mod damaged;
@@ -12,6 +13,7 @@ mod identity;
 mod media_scenarios;
 mod offers;
 mod random;
+mod registration;
 mod reinvite;
 mod requests;
 mod ringing;

@@ -17,8 +17,16 @@ pub enum Scenario {
     CallWithStrangeCodec,
     /// Calls and is refused with this status.
     CallRefused(u16),
+    /// Calls, is challenged, calls again as [`CALLER`], talks, hangs up.
+    CallAsUser,
     /// Is called: rings, answers, talks, waits for the hang-up.
     Answer,
+    /// Is called: challenges, and answers those who prove to be [`CALLED`]; the same with the
+    /// hang-up.
+    AnswerUser,
+    /// Is a registrar: challenges, and registers [`CALLED`] for two seconds, then for ten minutes, until
+    /// that is taken back.
+    Register,
     /// Is called: answers with a key of SRTP ([`SECURED_KEY`]) for somebody else's port
     /// ([`SECURED_PORT`]), waits for the hang-up.
     AnswerSecured,
@@ -43,6 +51,16 @@ impl Scenario {
                 xml.answered();
                 xml.talk();
                 xml.hang_up();
+            }
+            Self::CallAsUser => {
+                xml.invite(OFFER);
+                xml.receive("response=\"100\" optional=\"true\"");
+                xml.receive("response=\"401\" auth=\"true\"");
+                xml.acknowledge_refusal();
+                xml.invite_with(2, &credentials(CALLER), OFFER);
+                xml.answered_with(2);
+                xml.talk();
+                xml.hang_up_with(3);
             }
             Self::CallAndListen => {
                 xml.invite(OFFER);
@@ -75,6 +93,27 @@ impl Scenario {
                 xml.ring();
                 xml.answer();
                 xml.hung_up();
+            }
+            Self::AnswerUser => {
+                xml.receive("request=\"INVITE\"");
+                xml.challenge(";tag=[pid]c[call_number]");
+                xml.receive("request=\"ACK\"");
+                xml.invited_with(&proof());
+                xml.only_proved();
+                xml.respond("180 Ringing", "");
+                xml.answer();
+                xml.receive("request=\"BYE\"");
+                xml.challenge("");
+                xml.receive_proof("BYE");
+                xml.agree_to_end();
+            }
+            Self::Register => {
+                xml.receive("request=\"REGISTER\"");
+                xml.challenge(";tag=[pid]r[call_number]");
+                for lasts in [2, 600, 0] {
+                    xml.receive_proof("REGISTER");
+                    xml.registered(lasts);
+                }
             }
             Self::AnswerSecured => {
                 xml.ring();
@@ -115,6 +154,24 @@ pub const SECURED_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNk";
 /// The port of [`Scenario::AnswerSecured`].
 pub const SECURED_PORT: u16 = 46_000;
 
+/// A name and a password.
+pub type User = (&'static str, &'static str);
+/// Who calls by [`Scenario::CallAsUser`].
+pub const CALLER: User = ("alice", "wonderland");
+/// Who must call [`Scenario::AnswerUser`] and register with [`Scenario::Register`].
+pub const CALLED: User = ("trunk-7", "sesame");
+
+/// What SIPp makes an Authorization of.
+fn credentials((name, password): User) -> String {
+    format!("[authentication username={name} password={password}]\n")
+}
+
+/// Looks whether a request has the credentials of [`CALLED`].
+fn proof() -> String {
+    let (name, password) = CALLED;
+    format!("<verifyauth assign_to=\"proved\" username=\"{name}\" password=\"{password}\"/>\n")
+}
+
 fn secured_answer() -> String {
     format!(
         "m=audio {SECURED_PORT} RTP/SAVP 0
@@ -142,6 +199,7 @@ struct Xml {
     text: String,
     play: String,
     talk: Duration,
+    labels: u32,
 }
 
 impl Xml {
@@ -157,6 +215,7 @@ impl Xml {
                 .to_owned(),
             play,
             talk,
+            labels: 0,
         }
     }
 
@@ -182,12 +241,16 @@ impl Xml {
     }
 
     fn invite(&mut self, media: &str) {
+        self.invite_with(1, "", media);
+    }
+
+    fn invite_with(&mut self, sequence: u32, headers: &str, media: &str) {
         let sdp = sdp("1", media, "sendrecv");
         let message = format!(
             "INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
-{}CSeq: 1 INVITE
-Allow: INVITE, ACK, CANCEL, BYE, OPTIONS
+{}CSeq: {sequence} INVITE
+{headers}Allow: INVITE, ACK, CANCEL, BYE, OPTIONS
 Content-Type: application/sdp
 Content-Length: [len]
 
@@ -200,11 +263,15 @@ Content-Length: [len]
     }
 
     fn answered(&mut self) {
+        self.answered_with(1);
+    }
+
+    fn answered_with(&mut self, sequence: u32) {
         self.receive("response=\"100\" optional=\"true\"");
         self.receive("response=\"180\" optional=\"true\"");
         self.receive("response=\"183\" optional=\"true\"");
         self.receive("response=\"200\" rtd=\"true\" rrs=\"true\"");
-        self.acknowledge(1);
+        self.acknowledge(sequence);
         let play = self.play.clone();
         self.text.push_str(&play);
     }
@@ -269,6 +336,10 @@ Content-Length: 0
 
     fn hung_up(&mut self) {
         self.receive("request=\"BYE\"");
+        self.agree_to_end();
+    }
+
+    fn agree_to_end(&mut self) {
         self.send(
             false,
             "SIP/2.0 200 OK
@@ -329,8 +400,74 @@ Content-Length: 0
         self.respond("180 Ringing", "");
     }
 
+    /// Refuses a request until it proves who sent it. `tag`: behind To.
+    fn challenge(&mut self, tag: &str) {
+        self.send(
+            false,
+            &format!(
+                "SIP/2.0 401 Unauthorized
+[last_Via:]
+[last_From:]
+[last_To:]{tag}
+[last_Call-ID:]
+[last_CSeq:]
+WWW-Authenticate: Digest realm=\"sipp\", nonce=\"47364c23432d2e131a5fb210812c\", algorithm=MD5
+Content-Length: 0
+"
+            ),
+        );
+    }
+
+    /// Receives a request that must have credentials.
+    fn receive_proof(&mut self, method: &str) {
+        let proof = proof();
+        let _ = writeln!(
+            self.text,
+            "<recv request=\"{method}\"><action>\n{proof}</action></recv>"
+        );
+        self.only_proved();
+    }
+
+    /// Fails unless the last request had good credentials.
+    fn only_proved(&mut self) {
+        self.labels += 1;
+        let label = self.labels;
+        let _ = writeln!(
+            self.text,
+            "<nop test=\"proved\" next=\"{label}\"/>\n\
+             <nop><action><error message=\"wrong credentials\"/></action></nop>\n\
+             <label id=\"{label}\"/>"
+        );
+    }
+
+    /// Takes a REGISTER; 0 seconds: it takes back what was registered.
+    fn registered(&mut self, seconds: u32) {
+        let contact = if seconds == 0 {
+            String::new()
+        } else {
+            format!("[last_Contact:];expires={seconds}\n")
+        };
+        self.send(
+            false,
+            &format!(
+                "SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:];tag=[pid]r[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+{contact}Content-Length: 0
+"
+            ),
+        );
+    }
+
     /// Receives an INVITE and keeps what later messages of ours need of it.
     fn invited(&mut self) {
+        self.invited_with("");
+    }
+
+    fn invited_with(&mut self, actions: &str) {
         self.text
             .push_str("<recv request=\"INVITE\" rrs=\"true\"><action>\n");
         for (header, variable) in [
@@ -344,6 +481,7 @@ Content-Length: 0
                 "<ereg regexp=\".*\" search_in=\"hdr\" header=\"{header}\" assign_to=\"{variable}\"/>"
             );
         }
+        self.text.push_str(actions);
         self.text.push_str("</action></recv>\n");
         self.text
             .push_str("<Reference variables=\"caller,callee,via,sequence\"/>\n");

@@ -1,3 +1,4 @@
+mod credentials;
 mod damage;
 mod fast_path;
 mod kamailio;
