@@ -16,8 +16,14 @@ fuzz_target!(|octets: &[u8]| {
         return;
     };
     let mut random = StdRng::seed_from_u64(7);
-    let policies = [(0, "198.51.100.1:20000"), (3, "192.0.2.1:20002")];
-    let policies = policies.map(|(shift, local)| policy(choice >> shift, local));
+    let policies = [
+        (0, "198.51.100.1:20000", 0x40),
+        (3, "192.0.2.1:20002", 0x80),
+    ];
+    let policies = policies.map(|(shift, local, ice)| LegPolicy {
+        ice: choice & ice != 0,
+        ..policy(choice >> shift, local)
+    });
     let mut negotiation = Negotiation::new(policies, &mut random);
     let mut rest = descriptions.split(|octet| *octet == b'%');
     for side in [Side::A, Side::B] {

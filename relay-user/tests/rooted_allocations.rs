@@ -12,9 +12,12 @@ use std::{
 
 use relay_abi::flow::{FlowEntry, PayloadTypePair};
 use relay_user::{
-    media::{SrtpKey, SrtpSuite},
+    media::{IceCredentials, IceMedia, SrtpKey, SrtpSuite},
     slow::{RtcpRoute, SlowEvents, SlowFlow, Sources, Workers, WorkersConfig, endpoint, flow_key},
+    stun::{Attribute, BINDING, Builder, Class},
 };
+
+const PASSWORD: &str = "0123456789abcdefghijklmn";
 
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -95,6 +98,31 @@ fn flow(from: &str, to: &str, unprotect: bool, protect: bool) -> SlowFlow {
     }
 }
 
+fn ice() -> IceMedia {
+    IceMedia {
+        own: IceCredentials {
+            fragment: "ours".into(),
+            password: PASSWORD.to_owned().into(),
+        },
+        before: None,
+        fragment: "theirs".into(),
+        chosen: None,
+        known: None,
+    }
+}
+
+fn check() -> Vec<u8> {
+    let mut buffer = vec![0; 128];
+    let mut builder = Builder::new(&mut buffer, BINDING, Class::Request, &[3; 12]);
+    builder.attribute(Attribute::USERNAME, b"ours:theirs");
+    builder.attribute(Attribute::USE_CANDIDATE, &[]);
+    builder.integrity(PASSWORD.as_bytes());
+    builder.fingerprint();
+    let length = builder.finish().expect("room");
+    buffer.truncate(length);
+    buffer
+}
+
 fn worker_thread() -> i32 {
     fs::read_dir("/proc/self/task")
         .expect("tasks")
@@ -147,6 +175,19 @@ mod rooted {
         let heard = UdpSocket::bind(there).expect("a port");
         let patience = Some(Duration::from_secs(20));
         heard.set_read_timeout(patience).expect("set");
+        let answering = "127.0.0.1:20008";
+        let mut with_ice = flow(second, there, false, false);
+        with_ice.ice = Some(ice());
+        install(answering, with_ice);
+        let check = check();
+        let answers = || {
+            here.send_to(&check, answering).expect("sent");
+            let mut answer = [0u8; 256];
+            let (length, _) = here.recv_from(&mut answer).expect("an answer comes");
+            assert_eq!((length, &answer[..2]), (64, &[1, 1][..]));
+        };
+        here.set_read_timeout(patience).expect("set");
+        answers();
         let mut packet = [0u8; 172];
         packet[0] = 0x80;
         let mut buffer = [0u8; 2048];
@@ -162,6 +203,9 @@ mod rooted {
         WATCHED.store(worker_thread(), Ordering::Relaxed);
         for sequence in 100..5_100 {
             through(sequence);
+            if sequence % 100 == 0 {
+                answers();
+            }
         }
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), 0);
 

@@ -263,13 +263,17 @@ pub(crate) fn packets(media: &MediaSnapshot) -> Vec<PacketCount> {
         packets: counters.packets,
         octets: counters.octets,
     });
-    let relayed = PacketCount {
+    let forwarded = [
+        ("relayed", media.workers_relayed),
+        ("stun-answered", media.workers_answered),
+    ];
+    let forwarded = forwarded.map(|(reason, counters)| PacketCount {
         path: "userspace".to_owned(),
         verdict: verdict(Verdict::Forward).to_owned(),
-        reason: "relayed".to_owned(),
-        packets: media.workers_relayed.packets,
-        octets: media.workers_relayed.octets,
-    };
+        reason: reason.to_owned(),
+        packets: counters.packets,
+        octets: counters.octets,
+    });
     let discarded = media
         .workers_discarded
         .iter()
@@ -280,8 +284,5 @@ pub(crate) fn packets(media: &MediaSnapshot) -> Vec<PacketCount> {
             packets: counters.packets,
             octets: counters.octets,
         });
-    kernel
-        .chain(std::iter::once(relayed))
-        .chain(discarded)
-        .collect()
+    kernel.chain(forwarded).chain(discarded).collect()
 }

@@ -26,7 +26,9 @@ use super::{
 use crate::{
     config::Route,
     sdp::{self, Negotiation, SdpError},
-    sip::{CSeq, Flow, HeaderName, Method, Part, Request, Response, Text, TransactionId, Uri},
+    sip::{
+        CSeq, Flow, HeaderName, Headers, Method, Part, Request, Response, Text, TransactionId, Uri,
+    },
 };
 
 /// The number of an INVITE of ours that begins a call.
@@ -219,16 +221,20 @@ impl<M: MediaPlane> Core<M> {
             Leg::new(Arc::clone(from), call_id.copied(), flow.remote, None),
             Leg::new(Arc::clone(&to), self.new_sip_call_id(), flow.remote, None),
         ];
-        let (negotiation, offer) =
-            match self.describe(&mut legs, family, (!offerless).then_some(&request.body)) {
-                Ok(described) => described,
-                Err(refusal) => {
-                    for port in legs.iter_mut().filter_map(|leg| leg.port.take()) {
-                        self.media.release(port);
-                    }
-                    return Err(refusal);
+        let (negotiation, offer) = match self.describe(
+            &mut legs,
+            family,
+            &request.headers,
+            (!offerless).then_some(&request.body),
+        ) {
+            Ok(described) => described,
+            Err(refusal) => {
+                for port in legs.iter_mut().filter_map(|leg| leg.port.take()) {
+                    self.media.release(port);
                 }
-            };
+                return Err(refusal);
+            }
+        };
         let mut call = Call {
             id,
             // What is kept must not keep the whole INVITE.
@@ -364,17 +370,19 @@ impl<M: MediaPlane> Core<M> {
         first.ok_or_else(|| Refusal::new(404, "no route takes the number"))
     }
 
-    /// Reserves both ports, and makes the offer for the callee from the caller's.
+    /// Reserves both ports, and makes the offer for the callee from the caller's. `headers` are those
+    /// of the caller's INVITE.
     fn describe(
         &mut self,
         legs: &mut [Leg; 2],
         family: Option<relay_user::media::Family>,
+        headers: &Headers,
         offer: Option<&Bytes>,
     ) -> Result<(Negotiation, Bytes), Refusal> {
         let [a, b] = legs;
-        let port_a = self.reserve(&a.trunk, family)?;
+        let port_a = self.reserve(&a.trunk, family, Some(headers))?;
         a.port = Some(port_a);
-        let port_b = self.reserve(&b.trunk, None)?;
+        let port_b = self.reserve(&b.trunk, None, None)?;
         b.port = Some(port_b);
         let policies = [
             media::policy(&a.trunk, port_a),

@@ -1,9 +1,11 @@
 //! A call's ports and what flows between them.
 
+use std::net::IpAddr;
+
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
-use crate::{config::Ice, sdp::LegPolicy};
+use crate::{config::Ice, sdp::LegPolicy, sip::Headers};
 
 /// What SDP must know of a leg.
 pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
@@ -24,12 +26,20 @@ fn sources(trunk: &Trunk) -> SourcePolicy {
 
 impl<M: MediaPlane> Core<M> {
     /// Reserves a port for a leg: of the wanted family, or of the other when the interface has no
-    /// address of it and the wish is only a guess.
+    /// address of it and the wish is only a guess. `headers` are those of the leg's INVITE, if it
+    /// has sent one: they may say where its user is.
     pub(super) fn reserve(
         &mut self,
         trunk: &Trunk,
         wanted: Option<Family>,
+        headers: Option<&Headers>,
     ) -> Result<MediaPort, MediaError> {
+        let is_wanted = |address: &IpAddr| {
+            wanted.is_none_or(|family| (family == Family::V4) == address.is_ipv4())
+        };
+        if let Some(address) = near(trunk, headers).filter(is_wanted) {
+            return self.media.reserve_at(address);
+        }
         let interface = trunk.interface.as_str();
         if let Some(family) = wanted {
             return self.media.reserve(interface, family);
@@ -66,6 +76,15 @@ impl<M: MediaPlane> Core<M> {
                 self.media.release(port);
             }
         }
+    }
+}
+
+/// Our media address for a user where the headers say that it is, if the trunk has one (Teams' local
+/// media optimisation). Who says nothing, as one who is called, may be anywhere outside.
+fn near(trunk: &Trunk, headers: Option<&Headers>) -> Option<IpAddr> {
+    match headers.and_then(|headers| headers.text("X-MS-UserLocation")) {
+        Some("internal") => trunk.internal_address.or(trunk.external_address),
+        _ => trunk.external_address,
     }
 }
 

@@ -147,7 +147,7 @@ impl<M: MediaPlane> Core<M> {
         Dialog::accepted(request, &tag, flow)
             .map_err(|_| Refusal::new(400, "the INVITE makes no dialog"))?;
         let family = sdp::family(&request.body)?;
-        let port = self.reserve(from, Some(family))?;
+        let port = self.reserve(from, Some(family), Some(&request.headers))?;
         let policy = media::policy(from, port);
         let mut negotiation = call
             .negotiation

@@ -154,7 +154,7 @@ impl<M: MediaPlane> Core<M> {
         if destinations.is_empty() {
             return Err(unavailable(&trunk));
         }
-        let port = self.reserve(&trunk, None)?;
+        let port = self.reserve(&trunk, None, None)?;
         let policy = media::policy(&trunk, port);
         let mut negotiation = call.negotiation.with_new_peer(by, policy, &mut self.random);
         let direction = Some(Direction::SendReceive);
@@ -479,7 +479,7 @@ impl<M: MediaPlane> Core<M> {
         self.is_quiet(second)?;
         let (stays, far) = (by.other(), asker.other());
         let mut joined = call.negotiation.joined(stays, &second.negotiation, far);
-        // The leg's paths are forgotten with the media of the call that it leaves.
+        // The leg's pairs are forgotten with the media of the call that it leaves.
         let statistics = self.media.statistics(second.id);
         let peer = statistics.and_then(|both| both.get(far.index()).and_then(|one| one.peer));
         joined.locate(by, peer);

@@ -255,6 +255,16 @@ pub struct Trunk {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub allowed_sources: Vec<IpNet>,
+    /// Our media address for calls that come with `X-MS-UserLocation: internal` (Teams' local media
+    /// optimisation): one of an `[[interface]]`, for users inside of our network. Left out: as for
+    /// all others.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub internal_address: Option<IpAddr>,
+    /// Our media address for all other calls with the trunk. Left out: the interface's.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub external_address: Option<IpAddr>,
     /// Where its media may come from, as ranges. Empty: anywhere. The address in its SDP is always
     /// allowed.
     #[serde(default)]

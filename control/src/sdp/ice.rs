@@ -18,8 +18,8 @@ const PASSWORD: usize = 24;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RemoteIce {
     pub(super) credentials: IceCredentials,
-    /// The address of ours that it names in `a=remote-candidates` for RTP: that of the path which
-    /// it has nominated, from the address in its `c=` and `m=`.
+    /// The address of ours that it names in `a=remote-candidates` for RTP: that of the pair which
+    /// it has nominated, with the address in its `c=` and `m=`.
     pub(super) nominated: Option<SocketAddr>,
 }
 

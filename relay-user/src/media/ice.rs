@@ -18,7 +18,7 @@ pub struct IceMedia {
     /// The address of the leg that its SDP says was nominated (`a=remote-candidates`, RFC 8839,
     /// section 5.2).
     pub chosen: Option<SocketAddr>,
-    /// Where the peer was when the leg was another call's, whose paths are forgotten.
+    /// Where the peer was when the leg was another call's, whose pairs are forgotten.
     pub known: Option<SocketAddr>,
 }
 

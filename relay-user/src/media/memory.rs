@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -96,6 +97,10 @@ impl MediaPlane for MemoryMedia {
         self.lock().ports.reserve(interface, family)
     }
 
+    fn reserve_at(&mut self, address: IpAddr) -> Result<MediaPort, MediaError> {
+        self.lock().ports.reserve_at(address)
+    }
+
     fn release(&mut self, port: MediaPort) {
         self.lock().ports.release(port);
     }
@@ -158,6 +163,22 @@ mod tests {
             addresses: vec![address.parse().unwrap()],
         });
         MemoryMedia::new(interfaces.into(), 20000..=20009)
+    }
+
+    #[test]
+    fn a_port_is_reserved_at_an_address_as_long_as_there_are_some() {
+        let mut plane = media();
+        let address = "192.0.2.1".parse().unwrap();
+        let ports: Vec<MediaPort> = (0..5).map(|_| plane.reserve_at(address).unwrap()).collect();
+        assert!(ports.iter().all(|port| port.rtp.ip() == address));
+        let interface = "centre0".to_owned();
+        let exhausted = Err(MediaError::PortsExhausted { interface });
+        assert_eq!(plane.reserve_at(address), exhausted);
+        assert_eq!(plane.reserve("centre0", Family::V4), exhausted);
+        plane.release(ports[0]);
+        assert_eq!(plane.reserve("centre0", Family::V4), Ok(ports[0]));
+        let stranger = plane.reserve_at("192.0.2.9".parse().unwrap());
+        assert!(matches!(stranger, Err(MediaError::NoAddress { .. })));
     }
 
     #[test]

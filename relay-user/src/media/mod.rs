@@ -30,7 +30,7 @@ pub use snapshot::{
 };
 pub use statistics::{StreamState, StreamStatistics};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The address families of a media interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +66,12 @@ pub trait MediaPlane: Send {
     /// # Errors
     /// [`MediaError::PortsExhausted`], [`MediaError::NoAddress`].
     fn reserve(&mut self, interface: &str, family: Family) -> Result<MediaPort, MediaError>;
+
+    /// Reserves a port pair on one address of an interface.
+    ///
+    /// # Errors
+    /// As [`MediaPlane::reserve`].
+    fn reserve_at(&mut self, address: IpAddr) -> Result<MediaPort, MediaError>;
 
     /// Gives a port pair back. Flows on it must have been removed before; an unknown port is
     /// ignored, so that giving back twice does no harm.

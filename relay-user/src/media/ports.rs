@@ -87,6 +87,24 @@ impl Ports {
         })
     }
 
+    pub(crate) fn reserve_at(&mut self, address: IpAddr) -> Result<MediaPort, MediaError> {
+        let interface = self
+            .interfaces
+            .iter()
+            .find(|(_, addresses)| addresses.contains(&address))
+            .map_or_else(|| address.to_string(), |(name, _)| name.clone());
+        let Some(pool) = self.pools.get_mut(&address) else {
+            return Err(MediaError::NoAddress { interface });
+        };
+        let pair = pool
+            .take()
+            .ok_or(MediaError::PortsExhausted { interface })?;
+        self.taken += 1;
+        Ok(MediaPort {
+            rtp: SocketAddr::new(address, self.first + 2 * pair),
+        })
+    }
+
     /// Gives a pair back; says whether it was taken.
     pub(crate) fn release(&mut self, port: MediaPort) -> bool {
         let Some(offset) = port.rtp.port().checked_sub(self.first) else {

@@ -19,6 +19,8 @@ pub struct MediaSnapshot {
     pub kernel: Vec<(Reason, ReasonCounters)>,
     /// What the workers relayed, in packets and octets of UDP payload.
     pub workers_relayed: ReasonCounters,
+    /// Checks of ICE that the workers answered well.
+    pub workers_answered: ReasonCounters,
     /// What the workers discarded, by reason.
     pub workers_discarded: Vec<(Discard, ReasonCounters)>,
     /// Packets that the kernel dropped because a worker's socket was full.

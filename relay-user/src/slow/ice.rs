@@ -1,5 +1,5 @@
 //! ICE of one leg as its worker sees it (RFC 8445, lite): who has checked from where, and which of
-//! those paths is the peer's.
+//! those pairs is the peer's.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -11,24 +11,24 @@ use crate::{
     stun::{self, Check, Outcome, Refusal, Response},
 };
 
-/// Paths that are remembered of a leg; more than an endpoint's addresses, of a few forks.
-const PATHS: usize = 16;
+/// Pairs that are remembered of a leg; more than an endpoint's addresses, of a few forks.
+const PAIRS: usize = 16;
 /// No check is longer.
 const LONGEST_CHECK: usize = 1280;
 
-/// A leg's ICE. Made where nothing waits for it: on the worker's path it allocates nothing.
+/// A leg's ICE. Made where nothing waits for it: on the worker's pair it allocates nothing.
 #[derive(Debug)]
 pub(super) struct Ice {
     media: IceMedia,
     fragment: u64,
-    paths: Vec<Path>,
+    pairs: Vec<Pair>,
     answers: Bucket,
     refusals: Bucket,
 }
 
-/// An address of the leg that a check came from.
+/// An address of the leg that a check came from, and our port: a valid pair (RFC 8445, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Path {
+struct Pair {
     source: Endpoint,
     component: Component,
     /// A digest of the ufrag of who checked.
@@ -37,7 +37,7 @@ struct Path {
     nominated: bool,
 }
 
-/// What a path is for (RFC 8445, section 4: component).
+/// What a pair is for (RFC 8445, section 4: component).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Component {
     Rtp,
@@ -53,8 +53,8 @@ pub(super) struct Answered {
 impl Ice {
     pub(super) fn new(media: IceMedia) -> Self {
         let fragment = digest(media.fragment.as_bytes());
-        let mut paths = Vec::with_capacity(PATHS);
-        paths.extend(media.known.map(|known| Path {
+        let mut pairs = Vec::with_capacity(PAIRS);
+        pairs.extend(media.known.map(|known| Pair {
             source: super::endpoint(known),
             component: Component::Rtp,
             fragment,
@@ -64,7 +64,7 @@ impl Ice {
         Self {
             media,
             fragment,
-            paths,
+            pairs,
             answers: Bucket::new(100, 50),
             refusals: Bucket::new(10, 5),
         }
@@ -76,20 +76,20 @@ impl Ice {
     }
 
     /// Takes over what an earlier description of the leg had learned. Forks share our credentials,
-    /// so their paths stay; after a restart all begins anew.
+    /// so their pairs stay; after a restart all begins anew.
     pub(super) fn inherit(&mut self, earlier: Self) {
         self.answers = earlier.answers;
         self.refusals = earlier.refusals;
         if self.media.own == earlier.media.own {
-            self.paths = earlier.paths;
+            self.pairs = earlier.pairs;
         }
         if let Some(chosen) = self.media.chosen {
             let chosen = super::endpoint(chosen);
             let fragment = self.fragment;
-            for path in &mut self.paths {
-                path.nominated |= path.component == Component::Rtp
-                    && path.source == chosen
-                    && path.fragment == fragment;
+            for pair in &mut self.pairs {
+                pair.nominated |= pair.component == Component::Rtp
+                    && pair.source == chosen
+                    && pair.fragment == fragment;
             }
         }
     }
@@ -134,72 +134,72 @@ impl Ice {
         })
     }
 
-    /// Notes a path. One of before a restart is answered, and moves nothing.
+    /// Notes a pair. One of before a restart is answered, and moves nothing.
     fn note(&mut self, source: &Endpoint, component: Component, check: &Check<'_>) {
         if check.own != self.media.own.fragment.as_bytes() {
             return;
         }
         let fragment = digest(check.fragment);
-        let known = self.paths.iter_mut().find(|path| {
-            path.source == *source && path.component == component && path.fragment == fragment
+        let known = self.pairs.iter_mut().find(|pair| {
+            pair.source == *source && pair.component == component && pair.fragment == fragment
         });
-        if let Some(path) = known {
-            path.priority = check.priority.unwrap_or(path.priority);
-            path.nominated |= check.nominates;
+        if let Some(pair) = known {
+            pair.priority = check.priority.unwrap_or(pair.priority);
+            pair.nominated |= check.nominates;
             return;
         }
-        let path = Path {
+        let pair = Pair {
             source: *source,
             component,
             fragment,
             priority: check.priority.unwrap_or(0),
             nominated: check.nominates,
         };
-        if self.paths.len() < PATHS {
-            self.paths.push(path);
+        if self.pairs.len() < PAIRS {
+            self.pairs.push(pair);
             return;
         }
         let wanted = self.fragment;
-        let rank = |path: &Path| (path.fragment == wanted, path.nominated, path.priority);
-        if let Some(least) = self.paths.iter_mut().min_by_key(|path| rank(path))
-            && rank(least) < rank(&path)
+        let rank = |pair: &Pair| (pair.fragment == wanted, pair.nominated, pair.priority);
+        if let Some(least) = self.pairs.iter_mut().min_by_key(|pair| rank(pair))
+            && rank(least) < rank(&pair)
         {
-            *least = path;
+            *least = pair;
         }
     }
 
     /// Whether the leg has checked from there.
     pub(super) fn has_checked(&self, source: &Endpoint, component: Component) -> bool {
-        self.ours(component).any(|path| path.source == *source)
+        self.ours(component).any(|pair| pair.source == *source)
     }
 
-    /// The path that is the peer's: of those nominated the one of the highest priority (RFC 8445,
+    /// The pair that is the peer's: of those nominated the one of the highest priority (RFC 8445,
     /// section 8.1.1, and RFC 5245's aggressive nomination).
     pub(super) fn nominated(&self, component: Component) -> Option<Endpoint> {
-        highest(self.ours(component).filter(|path| path.nominated))
+        highest(self.ours(component).filter(|pair| pair.nominated))
     }
 
-    /// The nominated path, or before there is one the one of the highest priority.
+    /// The nominated pair, or before there is one the one of the highest priority.
     pub(super) fn best(&self, component: Component) -> Option<Endpoint> {
         let nominated = self.nominated(component);
         nominated.or_else(|| highest(self.ours(component)))
     }
 
-    /// The paths of the fork whose SDP holds.
-    fn ours(&self, component: Component) -> impl Iterator<Item = &Path> {
-        self.paths
+    /// The pairs of the fork whose SDP holds.
+    fn ours(&self, component: Component) -> impl Iterator<Item = &Pair> {
+        self.pairs
             .iter()
-            .filter(move |path| path.component == component && path.fragment == self.fragment)
+            .filter(move |pair| pair.component == component && pair.fragment == self.fragment)
     }
 }
 
 /// The first of those with the highest priority.
-fn highest<'a>(paths: impl Iterator<Item = &'a Path>) -> Option<Endpoint> {
-    let best = paths.reduce(|best, path| match path.priority > best.priority {
-        true => path,
+fn highest<'a>(pairs: impl Iterator<Item = &'a Pair>) -> Option<Endpoint> {
+    let best = pairs.reduce(|best, pair| match pair.priority > best.priority {
+        true => pair,
         false => best,
     });
-    best.map(|path| path.source)
+    best.map(|pair| pair.source)
 }
 
 fn digest(fragment: &[u8]) -> u64 {

@@ -142,7 +142,7 @@ impl Served {
         let content = match answered.refusal {
             Some(_) => Content::StunRefusal,
             None => {
-                self.choose_path();
+                self.choose_pair();
                 Content::Stun
             }
         };

@@ -150,7 +150,7 @@ impl Served {
             rtcp_untold: false,
         };
         served.adopt_source();
-        served.choose_path();
+        served.choose_pair();
         served.publish();
         served
     }
@@ -223,13 +223,13 @@ impl Served {
         if told {
             self.adopt_source();
         }
-        self.choose_path();
+        self.choose_pair();
         self.publish();
     }
 
-    /// Takes the path that ICE has nominated for the peer's, if it is another one than before.
+    /// Takes the pair that ICE has nominated for the peer's, if it is another one than before.
     /// Media that has begun goes on from there.
-    pub(super) fn choose_path(&mut self) {
+    pub(super) fn choose_pair(&mut self) {
         let Some(ice) = &self.ice else {
             return;
         };
@@ -443,13 +443,13 @@ impl Served {
         };
         if let Some(ice) = &self.ice {
             if !entry.has(FlowEntry::PINNED)
-                && let Some(path) = ice.best(Component::Rtp)
+                && let Some(pair) = ice.best(Component::Rtp)
             {
-                self.translation.peer = path;
-                self.translation.known = (known | Translation::PATH).into();
+                self.translation.peer = pair;
+                self.translation.known = (known | Translation::PAIR).into();
             }
-            if let Some(path) = ice.best(Component::Rtcp) {
-                self.translation.rtcp = path;
+            if let Some(pair) = ice.best(Component::Rtcp) {
+                self.translation.rtcp = pair;
                 self.translation.known = (self.translation.known.get() | Translation::RTCP).into();
             }
         }

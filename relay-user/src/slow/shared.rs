@@ -22,7 +22,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmut
 )]
 #[repr(C)]
 pub(super) struct Translation {
-    /// The learned peer. Read only with [`Translation::PEER`] or [`Translation::PATH`].
+    /// The learned peer. Read only with [`Translation::PEER`] or [`Translation::PAIR`].
     pub peer: Endpoint,
     /// Where the leg's RTCP comes from. Read only with [`Translation::RTCP`].
     pub rtcp: Endpoint,
@@ -42,7 +42,7 @@ impl Translation {
     pub(super) const RTCP: u16 = 1 << 1;
     pub(super) const SSRC: u16 = 1 << 2;
     /// `peer` is where ICE says that the leg can be reached, though nobody is pinned yet.
-    pub(super) const PATH: u16 = 1 << 3;
+    pub(super) const PAIR: u16 = 1 << 3;
 
     pub(super) fn knows(&self, what: u16) -> bool {
         self.known.get() & what == what
@@ -50,7 +50,7 @@ impl Translation {
 
     /// Where the leg hears RTP, as far as it is known.
     pub(super) fn destination(&self) -> Option<Endpoint> {
-        (self.knows(Self::PEER) || self.knows(Self::PATH)).then_some(self.peer)
+        (self.knows(Self::PEER) || self.knows(Self::PAIR)).then_some(self.peer)
     }
 }
 

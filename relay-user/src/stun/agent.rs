@@ -47,10 +47,10 @@ pub struct Check<'a> {
     pub own: &'a [u8],
     /// The ufrag of who checks: of several forks it says which.
     pub fragment: &'a [u8],
-    /// The priority that the path would have (RFC 8445, section 7.1.1); `None` for a request that
-    /// only keeps a path open.
+    /// The priority that the pair would have (RFC 8445, section 7.1.1); `None` for a request that
+    /// only keeps a pair open.
     pub priority: Option<u32>,
-    /// Whether this path is to be used (USE-CANDIDATE).
+    /// Whether this pair is to be used (USE-CANDIDATE).
     pub nominates: bool,
 }
 

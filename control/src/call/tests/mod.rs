@@ -3,6 +3,7 @@
 mod agent;
 mod authentication;
 mod bench;
+mod bypass;
 mod conformance;
 mod damaged;
 mod ending;

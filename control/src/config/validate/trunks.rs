@@ -42,6 +42,7 @@ impl Validator<'_> {
                 );
             }
             self.trunk_interface(trunk, &at("interface"));
+            self.trunk_media(trunk, index);
             self.trunk_addresses(trunk, index);
             self.trunk_tls(trunk, index);
             self.trunk_options(trunk, index);
@@ -131,6 +132,26 @@ impl Validator<'_> {
                 );
             }
             Some(_) => {}
+        }
+    }
+
+    fn trunk_media(&mut self, trunk: &Trunk, index: usize) {
+        for (key, address) in [
+            ("internal_address", trunk.internal_address),
+            ("external_address", trunk.external_address),
+        ] {
+            let Some(address) = address else {
+                continue;
+            };
+            let at = [Key("trunk"), Index(index), Key(key)];
+            let mut interfaces = self.settings.interfaces.iter();
+            if !interfaces.any(|interface| interface.addresses.contains(&address)) {
+                self.error(
+                    &at,
+                    format!("{address} is no media address"),
+                    "add it to the addresses of its [[interface]]",
+                );
+            }
         }
     }
 

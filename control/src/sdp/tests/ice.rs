@@ -209,7 +209,7 @@ fn a_restart_by_the_peer_changes_our_credentials_and_a_refresh_does_not() {
 }
 
 #[test]
-fn remote_candidates_that_name_our_candidate_say_which_path_was_chosen() {
+fn remote_candidates_that_name_our_candidate_say_which_pair_was_chosen() {
     for (named, chosen) in [
         ("remote-candidates:1 203.0.113.1 21000", true),
         (
@@ -223,9 +223,9 @@ fn remote_candidates_that_name_our_candidate_say_which_path_was_chosen() {
     ] {
         let mut call = call();
         offered(&mut call, &theirs(&[], &[named]), 1);
-        let path = ice(&call).unwrap().chosen;
+        let peer = ice(&call).unwrap().chosen;
         let address = "198.51.100.2:4000".parse().unwrap();
-        assert_eq!(path, chosen.then_some(address), "{named}");
+        assert_eq!(peer, chosen.then_some(address), "{named}");
     }
 }
 

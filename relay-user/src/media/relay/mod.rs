@@ -134,6 +134,10 @@ impl MediaPlane for Relay {
         plane.ports.reserve(interface, family)
     }
 
+    fn reserve_at(&mut self, address: IpAddr) -> Result<MediaPort, MediaError> {
+        self.running.shared.plane().ports.reserve_at(address)
+    }
+
     fn release(&mut self, port: MediaPort) {
         self.running.shared.plane().ports.release(port);
     }

@@ -19,6 +19,7 @@ impl Relay {
         let mut snapshot = MediaSnapshot {
             interfaces: shared.interfaces.clone(),
             workers_relayed: workers.rtp,
+            workers_answered: workers.stun,
             socket_overflows: workers.socket_overflows,
             events_lost: shared.events.refused(),
             ..MediaSnapshot::default()

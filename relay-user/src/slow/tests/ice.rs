@@ -103,7 +103,7 @@ fn nobody_is_heard_or_sent_to_before_a_check() {
 }
 
 #[test]
-fn the_path_of_highest_priority_is_used_until_somebody_streams_or_is_nominated() {
+fn the_pair_of_highest_priority_is_used_until_somebody_streams_or_is_nominated() {
     let mut lab = lab();
     assert!(passes(
         &mut lab,
@@ -283,7 +283,7 @@ fn after_a_restart_media_goes_on_until_the_new_nomination() {
     lab.install(1, from_callee(restarted.clone()));
     assert_eq!(speaks(&mut lab, CALLEE, 2), Ok(()));
     assert_eq!(heard_at(&mut lab, 1), Ok(address(CALLEE)));
-    // The old credentials keep the old path open and open no new one.
+    // The old credentials keep the old pair open and open no new one.
     assert!(passes(
         &mut lab,
         CALLEE,
@@ -367,7 +367,7 @@ fn a_leg_that_comes_from_another_call_is_where_it_was() {
 }
 
 #[test]
-fn rtcp_has_a_path_of_its_own_where_it_has_a_port_of_its_own() {
+fn rtcp_has_a_pair_of_its_own_where_it_has_a_port_of_its_own() {
     let mut lab = lab();
     assert!(passes(
         &mut lab,
@@ -391,7 +391,7 @@ fn rtcp_has_a_path_of_its_own_where_it_has_a_port_of_its_own() {
 }
 
 #[test]
-fn the_paths_that_are_remembered_are_bounded_and_the_nominated_one_stays() {
+fn the_pairs_that_are_remembered_are_bounded_and_the_nominated_one_stays() {
     let mut lab = lab();
     assert!(passes(
         &mut lab,

@@ -42,6 +42,9 @@ pub(super) const CUSTOMERS: [&str; 2] = ["one.sbc.example.com", "two.sbc.example
 /// How often OPTIONS go to a proxy where no row is about that, in seconds.
 pub(super) const OPTIONS: u32 = 2;
 
+/// The SBC's media address for users inside, where there is one.
+pub(super) const INSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+
 /// How the SBC is set up.
 #[derive(Clone, Debug)]
 pub struct StageSettings {
@@ -58,6 +61,8 @@ pub struct StageSettings {
     pub options: Option<u32>,
     /// Lines for each trunk to Teams.
     pub teams: String,
+    /// The SBC has a second media address towards Teams: 192.0.2.11.
+    pub inside: bool,
     /// Lines for the carrier's trunk.
     pub carrier: String,
     /// Lines for the whole file.
@@ -73,6 +78,7 @@ impl Default for StageSettings {
             mutual: false,
             options: Some(OPTIONS),
             teams: String::new(),
+            inside: false,
             carrier: String::new(),
             top: String::new(),
         }
@@ -122,6 +128,12 @@ impl Stage {
             .zip(PROXIES)
             .map(|(index, name)| (name, vec![teams_address(index)]))
             .collect();
+        if settings.inside {
+            let address = format!("{INSIDE}/24");
+            let device = Party::Teams.interface();
+            lab.sbc()
+                .run("ip", &["address", "add", &address, "dev", device])?;
+        }
         // What Teams' Record-Route and Contact name.
         for name in [
             "sip-du-a-eu.pstnhub.microsoft.com",
@@ -453,9 +465,14 @@ fn configuration(
     for party in Party::ALL {
         let _ = write!(
             text,
-            "[[interface]]\nname = \"{}\"\naddresses = [\"{}\"]\n\n",
+            "[[interface]]\nname = \"{}\"\naddresses = [\"{}\"{}]\n\n",
             party.interface(),
             party.ipv4(Side::Sbc),
+            if settings.inside && party == Party::Teams {
+                format!(", \"{INSIDE}\"")
+            } else {
+                String::new()
+            },
         );
     }
     for party in [Party::Carrier, Party::ContactCentre] {

@@ -88,10 +88,23 @@ fn the_xdp_program_carries_the_nominated_pair_and_nobody_else() {
             assert_eq!(carried, 50, "direction {direction}");
         }
         assert_eq!(after[1].peer, Some(second.address()));
-        // The kernel drops what the other path sends, and its checks are still answered.
+        // The kernel drops what the other pair sends, and its checks are still answered.
         other.say(far);
         assert_eq!(first.hear_for(Duration::from_millis(100)), None);
         assert!(other.checks(far, "ours", false, PASSWORD));
+
+        // What was sent is counted a moment later.
+        let counts = || {
+            let snapshot = bench.relay.snapshot();
+            let mut discarded = snapshot.workers_discarded.iter();
+            let refused = discarded.find(|(discard, _)| discard.name() == "stun-refused");
+            let refused = refused.map_or(0, |(_, counters)| counters.packets);
+            [snapshot.workers_answered.packets, refused]
+        };
+        let end = Instant::now() + PATIENCE;
+        while counts() != [4, 2] {
+            assert!(Instant::now() < end, "{:?}", counts());
+        }
 
         // A restart: the old pair goes on, by XDP, until the new nomination.
         let mut again = media.clone();

@@ -4,7 +4,7 @@ use super::{
     Group, Row, demand, group,
     observe::{good_answer, heard, unbroken},
     row,
-    stage::{SBC, Stage, connect},
+    stage::{INSIDE, SBC, Stage, StageSettings, connect},
     untestable,
 };
 use crate::{
@@ -21,10 +21,15 @@ use crate::{
 pub(super) fn groups() -> Vec<Group> {
     vec![
         group("invite", [to(), from()].concat_rows()),
-        group(
-            "bodies",
-            [size(), local_media(), emergency(), routing()].concat_rows(),
-        ),
+        group("bodies", [size(), emergency(), routing()].concat_rows()),
+        Group {
+            settings: StageSettings {
+                inside: true,
+                teams: format!("internal_address = \"{INSIDE}\""),
+                ..StageSettings::default()
+            },
+            ..group("local-media", local_media())
+        },
     ]
 }
 
