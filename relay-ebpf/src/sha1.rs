@@ -1,5 +1,8 @@
 //! SHA-1's block, instruction by instruction: the compiler keeps words on the stack and lets each
 //! round wait for additions that could have been made before.
+//!
+//! A round waits for the one before it, the schedule for hardly anything, so the schedule is made
+//! between the rounds, while they wait.
 
 use core::arch::asm;
 
@@ -13,22 +16,19 @@ macro_rules! round {
     (choose $offset:literal $a:literal $b:literal $c:literal $d:literal $e:literal) => {
         round!(@ $offset $a $b $c $d $e:
             "w8 = w", $c, "\n", "w8 ^= w", $d, "\n", "w8 &= w", $b, "\n", "w8 ^= w", $d, "\n",
-            "w", $e, " += w8\n";
-            "w8 = w", $b, "\n", "w8 >>= 2\n", "w", $b, " <<= 30\n", "w", $b, " |= w8\n")
+            "w", $e, " += w8\n")
     };
     (parity $offset:literal $a:literal $b:literal $c:literal $d:literal $e:literal) => {
         round!(@ $offset $a $b $c $d $e:
-            "w8 = w", $b, "\n", "w8 ^= w", $d, "\n", "w8 ^= w", $c, "\n", "w", $e, " += w8\n";
-            "r", $b, " *= r9\n", "r", $b, " >>= 32\n")
+            "w8 = w", $b, "\n", "w8 ^= w", $d, "\n", "w8 ^= w", $c, "\n", "w", $e, " += w8\n")
     };
     (majority $offset:literal $a:literal $b:literal $c:literal $d:literal $e:literal) => {
         round!(@ $offset $a $b $c $d $e:
             "w8 = w", $b, "\n", "w8 &= w", $d, "\n", "w", $e, " += w8\n",
-            "w8 = w", $b, "\n", "w8 ^= w", $d, "\n", "w8 &= w", $c, "\n", "w", $e, " += w8\n";
-            "r", $b, " *= r9\n", "r", $b, " >>= 32\n")
+            "w8 = w", $b, "\n", "w8 ^= w", $d, "\n", "w8 &= w", $c, "\n", "w", $e, " += w8\n")
     };
     (@ $offset:literal $a:literal $b:literal $c:literal $d:literal $e:literal:
-        $($function:literal),*; $($rotation:literal),*) => {
+        $($function:literal),*) => {
         concat!(
             "r7 = *(u32 *)(r6 + {", $offset, "})\n",
             "w", $e, " += w7\n",
@@ -38,112 +38,22 @@ macro_rules! round {
             // round before gives: nothing else is to wait for that.
             "r7 = r", $a, "\n", "r7 <<= 5\n",
             "w", $e, " += w7\n", "r7 >>= 32\n", "w", $e, " += w7\n",
-            $($rotation,)*
+            // The product with the sum of two powers of two has a word's rotation by thirty in its
+            // upper half. That is slower, and has time.
+            "r", $b, " *= r9\n", "r", $b, " >>= 32\n",
         )
     };
-}
-
-/// Two words of the schedule, each rotated to the left by one: of those before.
-macro_rules! next {
-    ($schedule:ident $high:ident $low:ident $before:ident $last:ident $($pair:literal)*) => {$(
-        let next;
-        // SAFETY: it reads and writes the schedule.
-        unsafe {
-            asm!(
-                "{next} = *(u64 *)({schedule} + {sixteen})",
-                "{other} = *(u64 *)({schedule} + {fourteen})",
-                "{next} ^= {other}",
-                "{other} = *(u64 *)({schedule} + {eight})",
-                "{next} ^= {other}",
-                "{before} <<= 32",
-                "{next} ^= {before}",
-                "{other} = {last}",
-                "{other} >>= 32",
-                "{next} ^= {other}",
-                "{other} = {next}",
-                "{next} <<= 1",
-                "{next} &= {high}",
-                "{other} >>= 31",
-                "{other} &= {low}",
-                "{next} |= {other}",
-                "*(u64 *)({schedule} + {place}) = {next}",
-                sixteen = const 8 * ($pair - 8),
-                fourteen = const 8 * ($pair - 7),
-                eight = const 8 * ($pair - 4),
-                place = const 8 * $pair,
-                schedule = in(reg) $schedule,
-                high = in(reg) $high,
-                low = in(reg) $low,
-                before = inout(reg) $before => _,
-                last = in(reg) $last,
-                next = out(reg) next,
-                other = out(reg) _,
-                options(nostack),
-            );
-        }
-        $before = $last;
-        $last = next;
-    )*};
-}
-
-/// As `next`, from the second turn on, where the words of a pair do not depend on each other or on
-/// the pair before, and are rotated by two.
-macro_rules! later {
-    ($schedule:ident $high:ident $low:ident $($pair:literal)*) => {$(
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                "{next} = *(u64 *)({schedule} + {thirty_two})",
-                "{other} = *(u64 *)({schedule} + {twenty_eight})",
-                "{next} ^= {other}",
-                "{other} = *(u64 *)({schedule} + {sixteen})",
-                "{next} ^= {other}",
-                "{other} = *(u64 *)({schedule} + {six})",
-                "{next} ^= {other}",
-                "{other} = {next}",
-                "{next} <<= 2",
-                "{next} &= {high}",
-                "{other} >>= 30",
-                "{other} &= {low}",
-                "{next} |= {other}",
-                "*(u64 *)({schedule} + {place}) = {next}",
-                thirty_two = const 8 * ($pair - 16),
-                twenty_eight = const 8 * ($pair - 14),
-                sixteen = const 8 * ($pair - 8),
-                six = const 8 * ($pair - 3),
-                place = const 8 * $pair,
-                schedule = in(reg) $schedule,
-                high = in(reg) $high,
-                low = in(reg) $low,
-                next = out(reg) _,
-                other = out(reg) _,
-                options(nostack),
-            );
-        }
-    )*};
-}
-
-/// Makes a schedule of its first sixteen words.
-#[inline(always)]
-fn extend(schedule: &mut Schedule) {
-    let [.., mut before, mut last] = *schedule.first_chunk::<8>().unwrap_or(&[0; 8]);
-    let (high, low) = (opaque(0xffff_fffe_ffff_fffe), opaque(0x0000_0001_0000_0001));
-    let schedule = schedule.as_mut_ptr();
-    next!(schedule high low before last 8 9 10 11 12 13 14 15);
-    let (high, low) = (opaque(0xffff_fffc_ffff_fffc), opaque(0x0000_0003_0000_0003));
-    later!(schedule high low 16 17 18 19 20 21 22 23 24 25 26 27);
-    later!(schedule high low 28 29 30 31 32 33 34 35 36 37 38 39);
 }
 
 /// Takes the block in the first sixteen words of `schedule` into `state`.
 #[inline(never)]
 pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
-    extend(schedule);
-    let rotation = opaque((1 << 62) | (1 << 30));
     // In 64-bit registers, whose upper halves stay zero.
     let [mut a, mut b, mut c, mut d, mut e] = state.map(|word| word as u64);
+    let rotation = opaque((1 << 62) | (1 << 30));
+    let schedule = schedule.as_mut_ptr();
     macro_rules! five {
-        ($kind:ident $constant:literal: $($first:literal)*) => {$(
+        ($kind:ident $constant:literal: $first:literal) => {
             // SAFETY: it reads words of the schedule and changes the registers that it names.
             unsafe {
                 asm!(
@@ -167,15 +77,117 @@ pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
                     out("r7") _,
                     out("r8") _,
                     in("r9") rotation,
-                    options(pure, readonly, nostack),
+                    options(readonly, nostack),
+                );
+            }
+        };
+    }
+    // Two words, each of them rotated to the left by one.
+    macro_rules! pairs {
+        ($mask:ident: $($pair:literal)*) => {$(
+            // SAFETY: it reads and writes the schedule and changes the registers that it names.
+            unsafe {
+                asm!(
+                    "r7 = *(u64 *)(r6 + {sixteen})",
+                    "r8 = *(u64 *)(r6 + {fourteen})",
+                    "r7 ^= r8",
+                    "r8 = *(u64 *)(r6 + {eight})",
+                    "r7 ^= r8",
+                    "r8 = *(u64 *)(r6 + {four})",
+                    "r8 <<= 32",
+                    "r7 ^= r8",
+                    "r8 = *(u64 *)(r6 + {two})",
+                    "r8 >>= 32",
+                    "r7 ^= r8",
+                    "r8 = r7",
+                    "r8 >>= 31",
+                    "r7 <<= 1",
+                    "r7 ^= r8",
+                    "r7 &= r0",
+                    "r7 ^= r8",
+                    "*(u64 *)(r6 + {place}) = r7",
+                    sixteen = const 8 * ($pair - 8),
+                    fourteen = const 8 * ($pair - 7),
+                    eight = const 8 * ($pair - 4),
+                    four = const 8 * ($pair - 2),
+                    two = const 8 * ($pair - 1),
+                    place = const 8 * $pair,
+                    in("r0") $mask,
+                    in("r6") schedule,
+                    out("r7") _,
+                    out("r8") _,
+                    options(nostack),
                 );
             }
         )*};
     }
-    five!(choose 0x5a82_7999_u32: 0 5 10 15);
-    five!(parity 0x6ed9_eba1_u32: 20 25 30 35);
-    five!(majority 0x8f1b_bcdc_u32: 40 45 50 55);
-    five!(parity 0xca62_c1d6_u32: 60 65 70 75);
+    // As `pairs`, from the second turn on, where they are rotated by two and wait for less.
+    macro_rules! later {
+        ($mask:ident: $($pair:literal)*) => {$(
+            // SAFETY: as above.
+            unsafe {
+                asm!(
+                    "r7 = *(u64 *)(r6 + {thirty_two})",
+                    "r8 = *(u64 *)(r6 + {twenty_eight})",
+                    "r7 ^= r8",
+                    "r8 = *(u64 *)(r6 + {sixteen})",
+                    "r7 ^= r8",
+                    "r8 = *(u64 *)(r6 + {six})",
+                    "r7 ^= r8",
+                    "r8 = r7",
+                    "r8 >>= 30",
+                    "r7 <<= 2",
+                    "r7 ^= r8",
+                    "r7 &= r0",
+                    "r7 ^= r8",
+                    "*(u64 *)(r6 + {place}) = r7",
+                    thirty_two = const 8 * ($pair - 16),
+                    twenty_eight = const 8 * ($pair - 14),
+                    sixteen = const 8 * ($pair - 8),
+                    six = const 8 * ($pair - 3),
+                    place = const 8 * $pair,
+                    in("r0") $mask,
+                    in("r6") schedule,
+                    out("r7") _,
+                    out("r8") _,
+                    options(nostack),
+                );
+            }
+        )*};
+    }
+    // What a shift to the left leaves of each word. The rest comes from the shift to the right.
+    let mask = opaque(0xffff_fffe_ffff_fffe);
+    five!(choose 0x5a82_7999_u32: 0);
+    pairs!(mask: 8 9);
+    five!(choose 0x5a82_7999_u32: 5);
+    pairs!(mask: 10 11 12);
+    five!(choose 0x5a82_7999_u32: 10);
+    pairs!(mask: 13 14);
+    five!(choose 0x5a82_7999_u32: 15);
+    pairs!(mask: 15);
+    let mask = opaque(0xffff_fffc_ffff_fffc);
+    later!(mask: 16 17);
+    five!(parity 0x6ed9_eba1_u32: 20);
+    later!(mask: 18 19);
+    five!(parity 0x6ed9_eba1_u32: 25);
+    later!(mask: 20 21 22);
+    five!(parity 0x6ed9_eba1_u32: 30);
+    later!(mask: 23 24);
+    five!(parity 0x6ed9_eba1_u32: 35);
+    later!(mask: 25 26 27);
+    five!(majority 0x8f1b_bcdc_u32: 40);
+    later!(mask: 28 29);
+    five!(majority 0x8f1b_bcdc_u32: 45);
+    later!(mask: 30 31 32);
+    five!(majority 0x8f1b_bcdc_u32: 50);
+    later!(mask: 33 34);
+    five!(majority 0x8f1b_bcdc_u32: 55);
+    later!(mask: 35 36 37);
+    five!(parity 0xca62_c1d6_u32: 60);
+    later!(mask: 38 39);
+    five!(parity 0xca62_c1d6_u32: 65);
+    five!(parity 0xca62_c1d6_u32: 70);
+    five!(parity 0xca62_c1d6_u32: 75);
     state[0] = state[0].wrapping_add(a as u32);
     state[1] = state[1].wrapping_add(b as u32);
     state[2] = state[2].wrapping_add(c as u32);
