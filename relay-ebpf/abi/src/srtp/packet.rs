@@ -87,6 +87,13 @@ fn window(words: &mut [u32; WORDS], at: usize) -> Option<&mut [[u32; 4]; 2]> {
     Some(transmute_mut!(words))
 }
 
+/// Zeros that the compiler does not know: of those that it knows it makes a call, which writes octet
+/// by octet.
+#[inline(always)]
+fn zero() -> [u8; 8] {
+    black_box(0_u64).to_ne_bytes()
+}
+
 /// A sum of words as one of half words (RFC 1071).
 #[inline(always)]
 #[must_use]
@@ -124,7 +131,8 @@ impl Work {
     pub fn sum(&mut self, length: usize) -> Option<u16> {
         self.length = length as u32;
         let behind: &mut [u8; 16] = self.packet().get_mut(length & MASK..)?.first_chunk_mut()?;
-        *behind = [0; 16];
+        let behind: &mut [[u8; 8]; 2] = transmute_mut!(behind);
+        *behind = [zero(); 2];
         Some(self.sum_words())
     }
 
@@ -218,14 +226,7 @@ impl Work {
         let [first, rest @ ..]: &mut [[u8; 8]; 10] = transmute_mut!(padding);
         let [a, b, c, d] = roc.to_be_bytes();
         *first = [a, b, c, d, 0x80, 0, 0, 0];
-        // A zero that the compiler does not know: of one that it knows it makes a call, which writes
-        // octet by octet.
-        let zero = black_box(0_u64).to_ne_bytes();
-        let mut word = 0;
-        while word < rest.len() {
-            rest[word] = zero;
-            word += 1;
-        }
+        *rest = [zero(); 9];
         let blocks = (length + 4 + 9).div_ceil(64);
         let length_at = (16 * blocks - 1) & (16 * BLOCKS - 1);
         // HMAC's own block comes before.
