@@ -1,5 +1,7 @@
 //! The kernel's datapath and the one in memory, side by side: the same flows, the same frames.
 
+use std::sync::Arc;
+
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use relay_abi::{
     U16, U32,
@@ -15,7 +17,8 @@ use relay_abi::{
 use zerocopy::IntoBytes as _;
 
 use crate::offload::{
-    Datapath, DatapathError, MemoryDatapath, Offload, OffloadConfig, XdpDatapath, XdpMode,
+    Datapath, DatapathError, MemoryDatapath, Offload, OffloadConfig, StreamStates, XdpDatapath,
+    XdpMode,
 };
 
 /// Verdicts as the kernel numbers them.
@@ -164,6 +167,15 @@ impl Lab {
         self.kernel.clear_counters(index).expect("cleared");
         self.memory.clear_counters(index).expect("cleared");
         self.long.clear_counters(index).expect("cleared");
+    }
+
+    /// The SRTP states of every datapath.
+    pub fn streams(&self) -> [Arc<StreamStates>; 3] {
+        [
+            self.kernel.streams(),
+            self.memory.streams(),
+            self.long.streams(),
+        ]
     }
 
     pub fn write_key(&mut self, row: RowReference, key: &PreparedKey) {

@@ -1,7 +1,9 @@
 //! What is not relayed, by its reason; and what a punt leaves as it was.
 
 use rand::Rng as _;
-use relay_abi::{U16, frame::BufferFrame, next_hop::NextHop, verdict::Reason};
+use relay_abi::{
+    U16, frame::BufferFrame, next_hop::NextHop, srtp::index::IndexState, verdict::Reason,
+};
 
 use super::{
     super::{
@@ -99,6 +101,41 @@ fn a_sequence_number_is_protected_once() {
     let old = flow.sent(&packet(500 - 128, &[2; 20])).octets();
     flow.refuses(&mut lab, &old, Reason::SequenceBehind);
     flow.relays(&mut lab, &packet(500 - 127, &[1; 20]));
+}
+
+/// At the rollover counter's end a key is used up (RFC 3711, section 9.2): the last packet of it is
+/// relayed and none after it, for its keystream would be that of the first ones.
+#[test]
+fn a_key_that_is_used_up() {
+    const LAST: u64 = (1 << 48) - 1;
+    for way in Way::ALL {
+        let mut lab = Lab::new();
+        let mut flow = Secured::install(&mut lab, way, 0, SUITES[0], 0);
+        let row = if way.unprotects() {
+            flow.entry.unprotect
+        } else {
+            flow.entry.protect
+        };
+        let offset = match way {
+            Way::Protect => flow.entry.sequence_offset.get(),
+            _ => 0,
+        };
+        let at = |sequence: u16| packet(sequence.wrapping_sub(offset), &[1; 20]);
+        let last = flow.sent(&at(0xffff)).octets();
+        let after = flow.sent(&at(0)).octets();
+        for states in lab.streams() {
+            let state = states.get(row.row()).expect("a row").index(false);
+            state.set(&IndexState::after(LAST - 1));
+        }
+        if way == Way::Protect {
+            assert_eq!(lab.run(&last, 5).reason, Reason::Relayed);
+        } else {
+            // Of another turn of the peer's.
+            flow.refuses(&mut lab, &last, Reason::Authentication);
+        }
+        flow.refuses(&mut lab, &after, Reason::Exhausted);
+        assert_eq!(counted(&lab, Reason::Exhausted), 1);
+    }
 }
 
 /// What is punted takes no index: the same packet is relayed when the obstacle is gone.
