@@ -14,6 +14,7 @@ use super::{
     CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, PeerEvent, Side,
     authentication::Authenticator,
     health::Peers,
+    limits::Rates,
     location::Callbacks,
     model::Call,
     registration::Registrations,
@@ -68,6 +69,7 @@ pub struct Core<M> {
     pub(super) callbacks: Callbacks,
     pub(super) authenticator: Authenticator,
     pub(super) registrations: Registrations,
+    pub(super) rates: Rates,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
     pub(super) statistics: CoreStatistics,
@@ -109,6 +111,7 @@ impl<M: MediaPlane> Core<M> {
             callbacks: Callbacks::default(),
             authenticator: Authenticator::new(nonce_key),
             registrations: Registrations::default(),
+            rates: Rates::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),
@@ -172,6 +175,7 @@ impl<M: MediaPlane> Core<M> {
         self.authenticator.forget_challenges();
         self.trunks = Trunk::all(&settings);
         self.settings = settings;
+        self.rates.renew(&self.trunks);
         self.renew_peers(now);
     }
 

@@ -181,7 +181,10 @@ impl<M: MediaPlane> Core<M> {
         aim(&mut called, from);
         let request = &called;
         let (number, to, places) = self.route(now, request, from, back.as_deref())?;
-        let (&destination, others) = places.split_first().ok_or_else(|| unavailable(&to))?;
+        let Some((&destination, others)) = places.split_first() else {
+            self.statistics.refused(&to.name, "unavailable");
+            return Err(unavailable(&to));
+        };
         let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
             None => true,
@@ -309,11 +312,6 @@ impl<M: MediaPlane> Core<M> {
         if self.draining {
             return Err(Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING));
         }
-        if self.calls.len() >= self.settings.limits.calls as usize {
-            return Err(
-                Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
-            );
-        }
         if Merge::of(self.merge_key, &request.headers)
             .is_some_and(|merge| self.merges.contains(&merge))
         {
@@ -333,11 +331,21 @@ impl<M: MediaPlane> Core<M> {
             .and_then(|user| user.split(';').next().map(Text::from))
             .filter(|number| !number.is_empty())
             .ok_or_else(|| Refusal::new(404, "the Request-URI has no number"))?;
+        let is_emergency = self.is_emergency(&number);
+        if !is_emergency && self.calls.len() >= self.settings.limits.calls as usize {
+            self.statistics.refused(&from.name, "calls");
+            return Err(
+                Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
+            );
+        }
         let to = self.trunk_for_call(now, &from.name, &number, back)?;
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
         let places = self.peers.candidates(now, &to);
+        if !is_emergency && !places.is_empty() {
+            self.keep_limits(now, from, &to)?;
+        }
         Ok((number, to, places))
     }
 

@@ -11,6 +11,9 @@ pub struct CoreStatistics {
     pub calls: BTreeMap<(Arc<str>, CallState), u64>,
     /// Calls that began, by trunk of the caller and trunk of the callee.
     pub started: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// Calls that were refused here, by trunk and reason: `calls` ([limits] calls), `trunk-calls`,
+    /// `trunk-rate`, `tenant-calls`, `tenant-rate`, `unavailable` (no address in service).
+    pub refused: BTreeMap<(Arc<str>, &'static str), u64>,
     /// Established calls that ended, by reason ([`EndReason::name`]).
     pub ended: BTreeMap<&'static str, u64>,
     /// Responses by trunk, direction and status code.
@@ -130,6 +133,10 @@ impl CoreStatistics {
             .started
             .entry((Arc::clone(from), Arc::clone(to)))
             .or_default() += 1;
+    }
+
+    pub(super) fn refused(&mut self, trunk: &Arc<str>, reason: &'static str) {
+        *self.refused.entry((Arc::clone(trunk), reason)).or_default() += 1;
     }
 
     pub(super) fn ended(&mut self, why: EndReason) {

@@ -19,6 +19,8 @@ pub(super) struct Trunk {
     pub(super) transport: Transport,
     /// The name that we go by over TLS.
     pub(super) own_name: Option<Arc<str>>,
+    /// Whose trunk it is.
+    pub(super) tenant_name: Option<Arc<str>>,
     /// Our Via.
     pub(super) sent_by: SentBy,
     /// The codecs that it lets through, shared by its calls.
@@ -56,6 +58,7 @@ impl Trunk {
             host: contact.host.clone(),
             transport,
             own_name: trunk.own_name().map(Arc::from),
+            tenant_name: trunk.tenant.as_deref().map(Arc::from),
             sent_by: SentBy {
                 host: contact.host.clone(),
                 port: contact.port,
@@ -65,6 +68,14 @@ impl Trunk {
             allow: allow(&trunk.sip).into(),
             supported: supported(&trunk.sip).into(),
         })
+    }
+
+    /// What its tenant may have.
+    pub(super) fn tenant_limits(&self) -> Option<&config::CallLimits> {
+        let name = self.tenant_name.as_deref()?;
+        let mut tenants = self.settings.tenants.iter();
+        let tenant = tenants.find(|tenant| tenant.name == name)?;
+        Some(&tenant.limits)
     }
 
     /// Our Contact towards the trunk (RFC 3261 §8.1.1.8): our name or address, the port that we

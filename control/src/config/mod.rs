@@ -19,8 +19,8 @@ pub use media::relay_config;
 pub use options::Options;
 pub use reference::reference;
 pub use settings::{
-    ADMIN_SOCKET, Admin, Destination, Hold, Ice, Interface, Latching, Limits, Log, Media, Route,
-    Settings, Srtp, Tls, Trunk, XdpMode,
+    ADMIN_SOCKET, Admin, CallLimits, Destination, Hold, Ice, Interface, Latching, Limits, Log,
+    Media, Route, Settings, Srtp, Tenant, Tls, Trunk, XdpMode,
 };
 pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};
 pub(crate) use tls::{Authorities, TlsFiles, tls_provider};

@@ -37,6 +37,9 @@ pub struct Settings {
     /// The peers: carriers, contact centres, Microsoft Teams.
     #[serde(default, rename = "trunk")]
     pub trunks: Vec<Trunk>,
+    /// Customers: what they may have over all their trunks together.
+    #[serde(default, rename = "tenant")]
+    pub tenants: Vec<Tenant>,
     /// Where a call goes. The first route that matches takes it; a call that none matches is
     /// answered with 404.
     #[serde(default, rename = "route")]
@@ -159,6 +162,9 @@ pub struct Limits {
     pub drain_seconds: u64,
     /// Calls at one time. One more is answered with 503.
     pub calls: u32,
+    /// The numbers to which calls are taken whatever limit of calls is reached, as regular
+    /// expressions, such as `"^(112|911)$"`.
+    pub emergency: Vec<Pattern>,
     /// How long a call may ring before it is given up, in seconds.
     pub ring_seconds: u64,
     /// Octets of one SIP message. A longer one is discarded (UDP) or closes its connection (TCP
@@ -179,6 +185,7 @@ impl Default for Limits {
         Self {
             drain_seconds: 60,
             calls: 10_000,
+            emergency: Vec::new(),
             ring_seconds: 180,
             message_octets: 65_535,
             connections: 1_000,
@@ -305,6 +312,11 @@ pub struct Trunk {
     pub sip: Signalling,
     #[serde(default)]
     pub options: Options,
+    /// The tenant whose trunk it is: the name of a `[[tenant]]`.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    #[serde(default)]
+    pub limits: CallLimits,
     /// Certificates. Needed when the transport is `tls`.
     #[serde(default)]
     pub tls: Option<Tls>,
@@ -325,6 +337,32 @@ pub struct Trunk {
     /// `addresses`, with names as they were last looked up. Empty until then.
     #[serde(skip)]
     pub destinations: Vec<Destination>,
+}
+
+/// A customer, whose trunks have its limits together.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its name in the `tenant` of its trunks.
+    pub name: String,
+    #[serde(default)]
+    pub limits: CallLimits,
+}
+
+/// How many calls there may be, whoever calls. Those to the numbers of `limits.emergency` are
+/// counted and never refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallLimits {
+    /// Calls at one time. A call from one of the trunks to itself or to another one counts twice.
+    /// Left out: any number.
+    pub calls: Option<u32>,
+    /// Calls that begin in a second: a burst of as many, and then as they are worth their time.
+    /// Left out: any number.
+    pub calls_per_second: Option<u32>,
+    /// The status code that one more is refused with. 480, 486 and 503 bear Retry-After. Left out:
+    /// 503.
+    pub code: Option<u16>,
 }
 
 /// One address that calls to a trunk go to.

@@ -114,6 +114,22 @@ impl Figures<'_> {
                 .collect(),
         ));
         metrics.push(counter(
+            "calls_refused",
+            "Calls that were refused here, by the trunk that could not have them and reason",
+            core.refused
+                .iter()
+                .map(|((trunk, reason), value)| {
+                    (
+                        vec![
+                            ("trunk", trunk.to_string()),
+                            ("reason", (*reason).to_owned()),
+                        ],
+                        *value,
+                    )
+                })
+                .collect(),
+        ));
+        metrics.push(counter(
             "calls_ended",
             "Established calls that ended, by reason",
             core.ended

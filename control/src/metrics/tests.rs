@@ -146,6 +146,7 @@ fn what_was_counted_is_shown() {
     core.calls.insert(("gone".into(), CallState::Ringing), 3);
     core.responses
         .insert(("carrier".into(), Direction::Sent, 503), 4);
+    core.refused.insert(("carrier".into(), "trunk-rate"), 2);
     let media = MediaSnapshot {
         interfaces: vec![InterfaceState {
             name: "eth0".to_owned(),
@@ -187,6 +188,10 @@ fn what_was_counted_is_shown() {
     let samples = samples(&text);
     for (series, value) in [
         ("trunkline_ready", 0.0),
+        (
+            "trunkline_calls_refused_total{trunk=\"carrier\",reason=\"trunk-rate\"}",
+            2.0,
+        ),
         (
             "trunkline_peer_up{trunk=\"carrier\",address=\"198.51.100.2:5060\"}",
             1.0,

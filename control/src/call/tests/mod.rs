@@ -11,6 +11,7 @@ mod failover;
 mod forking;
 mod health;
 mod identity;
+mod limits;
 mod media_scenarios;
 mod offers;
 mod random;

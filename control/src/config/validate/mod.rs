@@ -47,6 +47,7 @@ pub(super) fn validate(settings: &Settings, document: &Document<'_>) -> Findings
     validator.log();
     validator.interfaces();
     validator.trunks();
+    validator.tenants();
     validator.listeners();
     validator.routes();
     validator.findings

@@ -8,7 +8,7 @@ use super::Validator;
 use crate::{
     config::{
         document::Step::{self, Index, Key},
-        settings::{Srtp, Trunk},
+        settings::{CallLimits, Srtp, Trunk},
         tls::TlsFiles,
         values::{Host, REMEDY},
     },
@@ -46,6 +46,16 @@ impl Validator<'_> {
             self.trunk_addresses(trunk, index);
             self.trunk_tls(trunk, index);
             self.trunk_options(trunk, index);
+            self.call_limits(&trunk.limits, ("trunk", index));
+            if let Some(tenant) = &trunk.tenant
+                && !settings.tenants.iter().any(|it| it.name == *tenant)
+            {
+                self.error(
+                    &at("tenant"),
+                    format!("trunk {name:?} is of tenant {tenant:?}, and there is no such tenant"),
+                    "name a [[tenant]]",
+                );
+            }
             if trunk.dscp.is_some_and(|dscp| dscp > 63) {
                 self.error(
                     &at("dscp"),
@@ -220,6 +230,46 @@ impl Validator<'_> {
                     "add it to allowed_sources if it may call, too",
                 );
             }
+        }
+    }
+
+    pub(super) fn tenants(&mut self) {
+        let settings = self.settings;
+        let mut names = HashSet::new();
+        for (index, tenant) in settings.tenants.iter().enumerate() {
+            if tenant.name.is_empty() || !names.insert(&tenant.name) {
+                self.error(
+                    &[Key("tenant"), Index(index), Key("name")],
+                    format!("a [[tenant]] {:?} that is no other's name", tenant.name),
+                    "give each tenant a name of its own",
+                );
+            }
+            self.call_limits(&tenant.limits, ("tenant", index));
+        }
+    }
+
+    fn call_limits(&mut self, limits: &CallLimits, (table, index): (&'static str, usize)) {
+        let at = |key| [Key(table), Index(index), Key("limits"), Key(key)];
+        for (key, value) in [
+            ("calls", limits.calls),
+            ("calls_per_second", limits.calls_per_second),
+        ] {
+            if value == Some(0) {
+                self.error(
+                    &at(key),
+                    format!("{key} = 0 lets no call through"),
+                    "choose 1 or more, or leave it out for any number",
+                );
+            }
+        }
+        if let Some(code) = limits.code
+            && !(400..700).contains(&code)
+        {
+            self.error(
+                &at("code"),
+                format!("{code} does not refuse a call"),
+                "choose a code from 400 to 699, such as 486",
+            );
         }
     }
 

@@ -27,6 +27,7 @@ use crate::{
         dns::Resolver,
         incoming::Incoming,
         link::Link,
+        message::Message,
         outgoing::{Invite, Outgoing},
         place::{Plain, Twin},
         rules::PROXIES,
@@ -314,8 +315,26 @@ impl Stage {
         self.twin.call(&link, &invite)
     }
 
+    /// Takes connections at a proxy, or breaks each off and those that are up.
+    pub fn set_proxy_open(&self, proxy: usize, open: bool) {
+        self.twin.set_open(proxy, open);
+    }
+
+    /// The carrier calls Teams and is refused.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn refused_by_teams(&self, limit: Duration) -> Result<Message> {
+        let number = self.number("+1666");
+        let mut outgoing = self.plain_dials(&self.carrier, Party::Carrier, &number, |_| {})?;
+        outgoing.refused(limit)
+    }
+
     /// A call from the carrier that Teams has answered: the carrier's side, Teams' side.
-    pub(super) fn carrier_to_teams(&self) -> Result<(Call, Call)> {
+    ///
+    /// # Errors
+    /// When it does not come about.
+    pub fn carrier_to_teams(&self) -> Result<(Call, Call)> {
         let (outgoing, incoming) = self.carrier_calls_teams(|_| {})?;
         connect(outgoing, incoming)
     }
@@ -347,8 +366,16 @@ impl Stage {
         lock(&self.daemon).calls()
     }
 
+    /// One of the commands over the SBC's admin socket, as JSON.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, command: &str) -> Result<serde_json::Value> {
+        lock(&self.daemon).ask(&[command])
+    }
+
     /// What the SBC has logged.
-    pub(super) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         lock(&self.daemon).log()
     }
 
@@ -376,7 +403,10 @@ impl Stage {
     }
 
     /// Waits until calls go to the first proxy: once it is back, with nothing held against it.
-    pub(super) fn wait_first(&self, limit: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// When none does within `limit`.
+    pub fn wait_first(&self, limit: Duration) -> Result<()> {
         let first = wait_until(limit, || {
             self.carrier_calls_teams(|_| {})
                 .is_ok_and(|(_outgoing, incoming)| {

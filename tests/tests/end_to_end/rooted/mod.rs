@@ -4,6 +4,7 @@ mod fast_path;
 mod kamailio;
 mod lasting;
 mod peers;
+mod proxies;
 mod secured;
 mod signalling;
 mod teams;
