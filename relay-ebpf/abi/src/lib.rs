@@ -20,6 +20,7 @@ pub mod event;
 pub mod flow;
 pub mod frame;
 pub mod headers;
+mod link;
 pub mod measure;
 pub mod next_hop;
 pub mod processor;

@@ -16,12 +16,10 @@ use crate::{
     flow::{Address, Endpoint, FlowEntry},
     frame::Frame,
     headers::{self, Ipv4, Ipv6, Udp},
+    link::{network, resize_link, write_link},
     next_hop::NextHop,
     reception::{self, Arrival},
-    relay::{
-        Datagram, Outcome, check_stream, datagram, network, resize_link, service, tell_drop,
-        write_link,
-    },
+    relay::{Datagram, Outcome, check_stream, datagram, service, tell_drop},
     rtp::{self, RtpHeader},
     srtp::{
         index::{IndexError, SharedWord},

@@ -10,6 +10,7 @@ mod flow_table;
 mod kernel_maps;
 mod loader;
 mod map_memory;
+mod mapped;
 mod memory;
 mod next_hop_table;
 mod shared_rows;

@@ -3,19 +3,19 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _},
-    ptr::NonNull,
-    slice,
+    os::fd::AsFd,
     sync::atomic::{AtomicU32, Ordering, fence},
 };
 
 use relay_abi::shared::Shared;
 
+use super::mapped::Mapped;
+
 /// Words, each written whole.
 #[derive(Debug)]
 pub(super) enum SharedWords {
     Heap(Box<[AtomicU32]>),
-    Mapped(Mapped),
+    Mapped(Mapped<AtomicU32>),
 }
 
 impl SharedWords {
@@ -32,7 +32,7 @@ impl SharedWords {
     fn words(&self) -> &[AtomicU32] {
         match self {
             Self::Heap(words) => words,
-            Self::Mapped(mapped) => mapped.words(),
+            Self::Mapped(mapped) => mapped.elements(),
         }
     }
 
@@ -109,58 +109,5 @@ impl Shared for Row<'_> {
         let [a, b, c, d] = self.word(offset).to_ne_bytes();
         let [e, f, g, h] = self.word(offset + 4).to_ne_bytes();
         u64::from_ne_bytes([a, b, c, d, e, f, g, h])
-    }
-}
-
-/// An array map in this process's memory.
-#[derive(Debug)]
-pub(super) struct Mapped {
-    begin: NonNull<AtomicU32>,
-    words: usize,
-}
-
-// SAFETY: it is a pointer to memory that stays mapped until it is dropped, and whose words are
-// atomic.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
-
-impl Mapped {
-    fn new(map: &impl AsFd, words: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping, which overlays nothing; the kernel refuses one that is longer than
-        // the map's pages.
-        let begin = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                words * size_of::<AtomicU32>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if begin == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let begin = NonNull::new(begin.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { begin, words })
-    }
-
-    fn words(&self) -> &[AtomicU32] {
-        // SAFETY: so many words are mapped as long as `self` lives, from a page's beginning on; any
-        // numbers make them, and they are written here alone, through these atomics.
-        unsafe { slice::from_raw_parts(self.begin.as_ptr(), self.words) }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nothing borrows it any more.
-        unsafe {
-            libc::munmap(
-                self.begin.as_ptr().cast(),
-                self.words * size_of::<AtomicU32>(),
-            )
-        };
     }
 }

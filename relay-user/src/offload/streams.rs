@@ -1,14 +1,10 @@
 //! The states of protected streams, which the kernel and the workers share.
 
-use std::{
-    io,
-    mem::size_of,
-    os::fd::{AsFd, AsRawFd as _},
-    ptr::NonNull,
-    slice,
-};
+use std::{io, os::fd::AsFd};
 
 use relay_abi::srtp::stream::StreamState;
+
+use super::mapped::Mapped;
 
 /// The row for each [`relay_abi::srtp::stream::RowReference`]. The kernel program takes indices in
 /// the same memory, by the same exchanges.
@@ -18,7 +14,7 @@ pub struct StreamStates(Memory);
 #[derive(Debug)]
 enum Memory {
     Heap(Box<[StreamState]>),
-    Mapped(Mapped),
+    Mapped(Mapped<StreamState>),
 }
 
 impl StreamStates {
@@ -32,7 +28,7 @@ impl StreamStates {
 
     /// The rows of the map STATES.
     pub(super) fn mapped(map: &impl AsFd, rows: u32) -> io::Result<Self> {
-        Mapped::new(map, rows).map(|mapped| Self(Memory::Mapped(mapped)))
+        Mapped::new(map, rows as usize).map(|mapped| Self(Memory::Mapped(mapped)))
     }
 
     /// A row's state, `None` behind the table's end.
@@ -40,64 +36,9 @@ impl StreamStates {
     pub fn get(&self, row: u32) -> Option<&StreamState> {
         let rows = match &self.0 {
             Memory::Heap(rows) => rows,
-            Memory::Mapped(mapped) => mapped.rows(),
+            Memory::Mapped(mapped) => mapped.elements(),
         };
         rows.get(row as usize)
-    }
-}
-
-/// An array map in this process's memory.
-#[derive(Debug)]
-struct Mapped {
-    begin: NonNull<StreamState>,
-    rows: usize,
-}
-
-// SAFETY: it is a pointer to memory that stays mapped until it is dropped, and whose words are
-// atomic.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
-
-impl Mapped {
-    fn new(map: &impl AsFd, rows: u32) -> io::Result<Self> {
-        let rows = rows as usize;
-        // SAFETY: a new mapping, which overlays nothing; the kernel refuses one that is longer than
-        // the map's pages.
-        let begin = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                rows * size_of::<StreamState>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if begin == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let begin = NonNull::new(begin.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { begin, rows })
-    }
-
-    fn rows(&self) -> &[StreamState] {
-        // SAFETY: so many elements are mapped as long as `self` lives, at a page's beginning and
-        // eight octets' multiples apart; any numbers make them, and they are written through
-        // atomic words only, here and in the kernel.
-        unsafe { slice::from_raw_parts(self.begin.as_ptr(), self.rows) }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped so, and nothing borrows it any more.
-        unsafe {
-            libc::munmap(
-                self.begin.as_ptr().cast(),
-                self.rows * size_of::<StreamState>(),
-            )
-        };
     }
 }
 
