@@ -25,7 +25,7 @@ use relay_abi::{
     common,
     frame::Frame,
     processor::Processor,
-    relay::{Outcome, Relayed, relay_any},
+    relay::{Outcome, relay_any},
     secured::{self, SecuredScratch},
     tables::Scratch,
     verdict::{Reason, Verdict},
@@ -39,22 +39,23 @@ const PROTECT: u32 = 1;
 
 #[xdp]
 pub fn relay(context: XdpContext) -> u32 {
-    let ingress = context.ingress_ifindex() as u32;
+    if let Some(way_out) = relay_common(&context) {
+        return way_out;
+    }
+    // What the other way found is asked for again: kept, it would be in its way.
     let mut packet = Packet::new(&context);
     let octets = packet.length() as u64;
     let Some(Processor {
         reasons,
         clock,
         scratch,
+        first_counters,
+        ..
     }) = tables::processor()
     else {
         return xdp_action::XDP_PASS;
     };
-    let mut maps = Maps { ingress, clock };
-    if let Some(relayed) = common::relay(&mut packet, &mut maps) {
-        tables::count(reasons, Reason::Relayed, octets);
-        return sent(relayed, ingress);
-    }
+    let mut maps = Maps::new(&context, clock, first_counters);
     let outcome = relay_any(&mut packet, &mut maps, scratch);
     if outcome.reason == Reason::NoSrtp {
         // SAFETY: the context is the one that the kernel gave. It returns only where the program
@@ -62,14 +63,24 @@ pub fn relay(context: XdpContext) -> u32 {
         unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
     }
     tables::count(reasons, outcome.reason, octets);
-    verdict(&outcome, ingress)
+    verdict(&outcome, &context)
+}
+
+#[inline(always)]
+fn relay_common(context: &XdpContext) -> Option<u32> {
+    let mut packet = Packet::new(context);
+    let octets = packet.length() as u64;
+    let processor = tables::processor()?;
+    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters);
+    common::relay(&mut packet, &maps)?;
+    processor.reasons[Reason::Relayed as usize].count(octets);
+    Some(maps.way_out())
 }
 
 /// Goes on with what `relay` left, flows with SRTP: it decides and unprotects. Needs Linux 5.18:
 /// bpf_xdp_load_bytes (5.18), exchanges of words (5.12).
 #[xdp]
 pub fn relay_srtp(context: XdpContext) -> u32 {
-    let ingress = context.ingress_ifindex() as u32;
     let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
         return xdp_action::XDP_PASS;
     };
@@ -77,8 +88,10 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
         reasons,
         clock,
         scratch,
+        first_counters,
+        ..
     } = processor;
-    let mut maps = Maps { ingress, clock };
+    let mut maps = Maps::new(&context, clock, first_counters);
     let mut result =
         prepare(&context, &mut maps, scratch, work).and_then(|()| unprotect(&maps, scratch, work));
     if result.is_ok() {
@@ -88,14 +101,13 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
     }
     let outcome = secured::outcome(result, &mut maps, scratch);
     tables::count(reasons, outcome.reason, work.octets());
-    verdict(&outcome, ingress)
+    verdict(&outcome, &context)
 }
 
 /// Goes on with what `relay_srtp` left: it protects and writes the frame. A program of its own, so
 /// that the verifier does not follow it once for each way through the other.
 #[xdp]
 pub fn relay_srtp_out(context: XdpContext) -> u32 {
-    let ingress = context.ingress_ifindex() as u32;
     let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
         return xdp_action::XDP_DROP;
     };
@@ -103,13 +115,15 @@ pub fn relay_srtp_out(context: XdpContext) -> u32 {
         reasons,
         clock,
         scratch,
+        first_counters,
+        ..
     } = processor;
-    let mut maps = Maps { ingress, clock };
+    let mut maps = Maps::new(&context, clock, first_counters);
     let result =
         protect(&maps, scratch, work).and_then(|()| complete(&context, &mut maps, scratch, work));
     let outcome = secured::outcome(result, &mut maps, scratch);
     tables::count(reasons, outcome.reason, work.octets());
-    verdict(&outcome, ingress)
+    verdict(&outcome, &context)
 }
 
 // Each step is a function of its own: there is one stack for each.
@@ -144,27 +158,15 @@ fn complete(
 }
 
 #[inline(always)]
-fn verdict(outcome: &Outcome, ingress: u32) -> u32 {
+fn verdict(outcome: &Outcome, context: &XdpContext) -> u32 {
     match outcome.reason.verdict() {
-        Verdict::Forward => sent(
-            Relayed {
-                interface: outcome.interface,
-                device: outcome.device,
-            },
-            ingress,
-        ),
+        // The device was chosen when the relay asked whether there is one.
+        Verdict::Forward if outcome.interface == context.ingress_ifindex() as u32 => {
+            xdp_action::XDP_TX
+        }
+        Verdict::Forward => xdp_action::XDP_REDIRECT,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Punt | Verdict::Pass => xdp_action::XDP_PASS,
-    }
-}
-
-/// How a frame is sent: the device was chosen when the relay asked whether there is one.
-#[inline(always)]
-fn sent(relayed: Relayed, ingress: u32) -> u32 {
-    if relayed.interface == ingress {
-        xdp_action::XDP_TX
-    } else {
-        xdp_action::XDP_REDIRECT
     }
 }
 

@@ -44,9 +44,10 @@ pub static NEXT_HOPS: Array<NextHopRow> = Array::with_max_entries(1, BPF_F_MMAPA
 #[map]
 pub static DEVICES: DevMap = DevMap::with_max_entries(1, 0);
 
-/// What each CPU saw of each flow.
+/// What each CPU saw of each flow: all flows of the first CPU, then those of the next one. Not a
+/// map for each CPU, whose pointer to the CPU's element is another cache line.
 #[map]
-pub static FLOW_COUNTERS: PerCpuArray<FlowCounters> = PerCpuArray::with_max_entries(1, 0);
+pub static FLOW_COUNTERS: Array<FlowCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What each CPU keeps to itself.
 #[map]

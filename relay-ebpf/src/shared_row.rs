@@ -50,9 +50,8 @@ impl Row {
 
 impl Shared for Row {
     #[inline(always)]
-    fn version(self) -> Option<u32> {
-        let version = self.ordered_version();
-        (version & 1 == 0).then_some(version)
+    fn any_version(self) -> u32 {
+        self.ordered_version()
     }
 
     #[inline(always)]

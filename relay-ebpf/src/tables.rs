@@ -1,8 +1,11 @@
 //! The maps as the relay's tables.
 
+use core::cell::Cell;
+
 use aya_ebpf::{
     bindings::xdp_action,
     helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
+    programs::XdpContext,
 };
 use relay_abi::{
     clock::Clock,
@@ -26,15 +29,39 @@ use crate::{
     shared_word::Word,
 };
 
-/// The maps, for a packet that came in by `ingress`.
+/// The maps, for one packet.
 pub struct Maps<'a> {
-    pub ingress: u32,
-    pub clock: &'a mut Clock,
+    context: &'a XdpContext,
+    clock: *mut Clock,
+    first_counters: &'a u32,
+    way_out: Cell<u32>,
+}
+
+impl<'a> Maps<'a> {
+    #[inline(always)]
+    pub fn new(context: &'a XdpContext, clock: &'a mut Clock, first_counters: &'a u32) -> Self {
+        Self {
+            context,
+            clock,
+            first_counters,
+            way_out: Cell::new(xdp_action::XDP_PASS),
+        }
+    }
+
+    /// The verdict by which the frame leaves as [`Tables::can_send`] made ready.
+    #[inline(always)]
+    pub fn way_out(&self) -> u32 {
+        self.way_out.get()
+    }
 }
 
 impl Tables for Maps<'_> {
     type Row<'a>
         = Row
+    where
+        Self: 'a;
+    type Counters<'a>
+        = &'a mut FlowCounters
     where
         Self: 'a;
 
@@ -51,7 +78,7 @@ impl Tables for Maps<'_> {
         let Some(buckets) = BUCKETS.get_ptr(bucket / 16) else {
             return 0;
         };
-        let within = opaque((bucket % 16) as usize) & 15;
+        let within = (bucket % 16) as usize;
         // SAFETY: there are sixteen words in the element, which stays mapped while the program
         // runs. Volatile, because userspace writes it.
         unsafe { buckets.cast::<u32>().add(within).read_volatile() }
@@ -73,9 +100,11 @@ impl Tables for Maps<'_> {
     /// as it came and can be punted.
     #[inline(always)]
     fn can_send(&self, interface: u32, device: u32) -> bool {
-        if interface == self.ingress {
+        if interface == self.context.ingress_ifindex() as u32 {
+            self.way_out.set(xdp_action::XDP_TX);
             return true;
         }
+        self.way_out.set(xdp_action::XDP_REDIRECT);
         // SAFETY: the map is of the kind that the helper takes.
         let action = unsafe {
             bpf_redirect_map(
@@ -88,8 +117,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn counters(&mut self, index: u32) -> Option<&mut FlowCounters> {
-        let counters = FLOW_COUNTERS.get_ptr_mut(index)?;
+    fn counters(&self, index: u32) -> Option<&mut FlowCounters> {
+        let counters = FLOW_COUNTERS.get_ptr_mut(self.first_counters.wrapping_add(index))?;
         // SAFETY: an element of this CPU alone, on which no other run of the program is under way;
         // userspace only reads it, but for zeroing it before a flow takes it.
         Some(unsafe { &mut *counters })
@@ -108,10 +137,11 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn now(&mut self) -> u64 {
+    fn now(&self) -> u64 {
         // SAFETY: neither takes an argument.
-        let tick = unsafe { bpf_jiffies64() };
-        self.clock.now(tick, || unsafe { bpf_ktime_get_ns() })
+        let (tick, read) = unsafe { (bpf_jiffies64(), || bpf_ktime_get_ns()) };
+        // SAFETY: it was made of a reference that nobody else has, and nothing here holds it on.
+        unsafe { &mut *self.clock }.now(tick, read)
     }
 }
 
@@ -151,7 +181,6 @@ pub fn processor() -> Option<&'static mut Processor> {
 #[inline(always)]
 pub fn count(reasons: &mut [ReasonCounters; REASONS], reason: Reason, octets: u64) {
     if let Some(counters) = reasons.get_mut(opaque(reason as usize)) {
-        counters.packets = counters.packets.wrapping_add(1);
-        counters.octets = counters.octets.wrapping_add(octets);
+        counters.count(octets);
     }
 }

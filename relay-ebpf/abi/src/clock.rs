@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// So many packets in one tick get each a reading of its own: 128,000 packets a second at 250
 /// ticks a second.
 const EXACT: u32 = 512;
-/// Of the packets after those, one in this many. A power of two.
+/// Of the packets after those, one in this many.
 const EVERY: u32 = 32;
 
 /// What one CPU last read.
@@ -23,8 +23,10 @@ const EVERY: u32 = 32;
 pub struct Clock {
     tick: u64,
     time: u64,
-    /// Packets since the tick.
-    packets: u64,
+    /// How many more packets have this time, if they come in this tick.
+    left: u32,
+    /// Readings since the tick, up to [`EXACT`].
+    readings: u32,
 }
 
 const _: () = assert!(size_of::<Clock>() == 24);
@@ -34,14 +36,18 @@ impl Clock {
     /// changes with the timer tick.
     #[inline(always)]
     pub fn now(&mut self, tick: u64, read: impl FnOnce() -> u64) -> u64 {
-        if self.tick == tick {
-            self.packets = self.packets.wrapping_add(1);
-            if self.packets >= EXACT as u64 && self.packets & (EVERY - 1) as u64 != 0 {
-                return self.time;
-            }
-        } else {
+        if self.tick != tick {
             self.tick = tick;
-            self.packets = 0;
+            self.readings = 0;
+        } else if self.left != 0 {
+            self.left -= 1;
+            return self.time;
+        }
+        if self.readings < EXACT {
+            self.readings += 1;
+            self.left = 0;
+        } else {
+            self.left = EVERY - 1;
         }
         self.time = read();
         self.time

@@ -7,7 +7,7 @@ use core::mem::{offset_of, size_of};
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
-    native_endian::{U32 as NativeU32, U64 as NativeU64},
+    native_endian::{U16 as NativeU16, U32 as NativeU32, U64 as NativeU64},
 };
 
 use crate::{
@@ -33,15 +33,14 @@ struct Front {
     total_length: U16,
     /// Identification, flags and fragment offset.
     fragment: NativeU32,
-    ttl: u8,
-    protocol: u8,
+    /// The hop limit and the protocol.
+    life: [u8; 2],
     checksum: U16,
     ends: NativeU64,
     ports: NativeU32,
     udp_length: U16,
     udp_checksum: U16,
-    rtp: u8,
-    payload_type: u8,
+    rtp: NativeU16,
     sequence: U16,
     timestamp: U32,
     ssrc: NativeU32,
@@ -60,6 +59,9 @@ const DO_NOT_FRAGMENT: u32 = {
     u32::from_ne_bytes([0, 0, high, low])
 };
 
+/// UDP with no hop left, as [`Front::life`] in the order of the least octet first.
+const UDP: u16 = (headers::UDP as u16) << 8;
+
 /// How many rows of a bucket are looked at here.
 const ROWS: usize = 3;
 
@@ -76,23 +78,25 @@ macro_rules! next_hop {
 }
 
 /// Relays a common packet. `None` for any other, which is as it came.
+///
+/// What calls the kernel comes before anything is written: calls leave few registers as they were.
 #[inline(always)]
-pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relayed> {
+pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> {
     let length = frame.length();
     let front = frame.view_mut::<Front>(0)?;
     if front.kind.get() & KIND_MASK != KIND
-        || front.protocol != headers::UDP
         || front.fragment.get() & FRAGMENT != 0
-        || front.ttl <= 1
-        || front.rtp != 0x80
-        // RTCP's packet types.
-        || front.payload_type & 0xe0 == 0xc0
+        // More than one hop left, and UDP.
+        || u16::from_le_bytes(front.life).wrapping_sub(UDP | 2) > 0xff - 2
     {
         return None;
     }
     let ip_length = front.total_length.get() as usize;
     let udp_length = front.udp_length.get() as usize;
-    if ip_length != udp_length + 20 || udp_length < 20 || ip_length + 14 > length {
+    // From the headers' octets to the frame's.
+    if ip_length.wrapping_sub(40) > length.wrapping_sub(size_of::<Front>())
+        || ip_length != udp_length + 20
+    {
         return None;
     }
 
@@ -103,58 +107,49 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
     let bucket = row::bucket(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
     let mut number = tables.first_row(bucket);
     let mut rows = 0;
-    let (flow, version) = loop {
+    let flow = loop {
         if number == 0 || rows == ROWS {
             return None;
         }
         let flow = tables.flow_row(number)?;
-        let version = flow.version()?;
         if flow.long(flow!(ends)) == ends && flow.word(flow!(ports)) == ports {
-            break (flow, version);
+            break flow;
         }
         number = row::next(flow);
         rows += 1;
     };
-    let flags = flow.octet(flow!(flags));
-    if flags & CommonFlow::COMMON == 0
-        || front.ssrc.get() != flow.word(flow!(ssrc_in))
-        || front.payload_type & 0x7f != flow.octet(flow!(payload_type))
+    if front.ssrc.get() != flow.word(flow!(ssrc_in))
+        || front.rtp.get() & CommonFlow::RTP != flow.half(flow!(rtp))
     {
         return None;
     }
     let next_hop = tables.next_hop_row(flow.half(flow!(next_hop)) as u32)?;
-    let next_hop_version = next_hop.version()?;
-    let interface = next_hop.word(next_hop!(interface));
-    let device = next_hop.word(next_hop!(device));
-    if next_hop.half(next_hop!(common)) == 0
-        || ip_length > next_hop.half(next_hop!(mtu)) as usize
-        || !tables.can_send(interface, device)
-    {
+    // While it is being changed, nothing is short enough.
+    let version = next_hop.any_version();
+    if ip_length > (version >> 16) as usize {
         return None;
     }
-
+    let relayed = Relayed {
+        interface: next_hop.word(next_hop!(interface)),
+        device: next_hop.word(next_hop!(device)),
+    };
+    if !tables.can_send(relayed.interface, relayed.device) {
+        return None;
+    }
+    let now = tables.now();
+    let mut counters = tables.counters(flow.word(flow!(counters)))?;
     let link = next_hop.long(next_hop!(link_begin));
     let link_end = next_hop.word(next_hop!(link_end));
-    let ends_out = flow.long(flow!(ends_out));
-    let ports_out = flow.word(flow!(ports_out));
-    let ssrc = flow.word(flow!(ssrc_out));
-    let timestamp_offset = flow.word(flow!(timestamp_offset));
-    let sequence_offset = flow.half(flow!(sequence_offset));
-    let payload_type_change = flow.octet(flow!(payload_type_change));
-    let mut header = SmallChange::new(flow.half(flow!(header_change)));
-    let mut datagram = SmallChange::new(flow.half(flow!(datagram_change)));
-    let service = flow.octet(flow!(service));
-    let counters = flow.word(flow!(counters));
-    let generation = flow.word(flow!(generation));
-    let units = flow.word(flow!(units));
-    if !flow.is_still(version) || !next_hop.is_still(next_hop_version) {
+    if !next_hop.is_still(version) {
         return None;
     }
 
     front.link.set(link);
     front.link_end.set(link_end);
 
-    if flags & CommonFlow::SET_SERVICE != 0 {
+    let mut header = SmallChange::new(flow.half(flow!(header_change)));
+    let service = flow.octet(flow!(service));
+    if service != CommonFlow::SERVICE_STAYS {
         let [a, b, c, old] = front.kind.get().to_ne_bytes();
         let new = service | (old & 0b11);
         header.half([c, old], [c, new]);
@@ -165,36 +160,37 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T) -> Option<Relay
     header.without(fragment as u16);
     header.without((fragment >> 16) as u16);
     front.fragment.set(DO_NOT_FRAGMENT);
-    front.ttl -= 1;
+    front.life[0] -= 1;
     front.checksum = header.apply(front.checksum);
-    front.ends.set(ends_out);
-    front.ports.set(ports_out);
+    front.ends.set(flow.long(flow!(ends_out)));
+    front.ports.set(flow.word(flow!(ports_out)));
 
-    front.payload_type ^= payload_type_change;
+    let payload_type_change = flow.octet(flow!(payload_type_change));
+    let rtp = front.rtp.get() ^ u16::from_ne_bytes([0, payload_type_change]);
+    front.rtp.set(rtp);
+    let offsets = flow.long(flow!(offsets));
     let sequence = front.sequence.get();
-    let sequence_out = sequence as u32 + sequence_offset as u32;
+    let sequence_out = sequence as u64 + (offsets & 0xffff);
     front.sequence = U16::new(sequence_out as u16);
     let timestamp = front.timestamp.get();
-    let timestamp_out = timestamp as u64 + timestamp_offset as u64;
+    let timestamp_out = timestamp as u64 + (offsets >> 32);
     front.timestamp = U32::new(timestamp_out as u32);
-    front.ssrc.set(ssrc);
-    datagram.wraps((sequence_out >> 16) + (timestamp_out >> 32) as u32);
+    front.ssrc.set(flow.word(flow!(ssrc_out)));
+    let mut datagram = SmallChange::new(flow.half(flow!(datagram_change)));
+    datagram.wraps(((sequence_out >> 16) + (timestamp_out >> 32)) as u32);
     front.udp_checksum = datagram.apply_udp(front.udp_checksum);
 
-    let now = tables.now();
-    if let Some(counters) = tables.counters(counters) {
-        counters.relayed(
-            now,
-            udp_length as u64 - 8,
-            &Arrival {
-                generation,
-                ticks: reception::ticks_by(now, units as u64),
-                sequence,
-                timestamp,
-                sequence_out: sequence_out as u16,
-                timestamp_out: timestamp_out as u32,
-            },
-        );
-    }
-    Some(Relayed { interface, device })
+    counters.relayed(
+        now,
+        udp_length as u64 - 8,
+        &Arrival {
+            generation: flow.word(flow!(generation)),
+            ticks: reception::ticks_by(now, flow.word(flow!(units)) as u64),
+            sequence,
+            timestamp,
+            sequence_out: sequence_out as u16,
+            timestamp_out: timestamp_out as u32,
+        },
+    );
+    Some(relayed)
 }

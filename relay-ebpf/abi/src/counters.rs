@@ -33,6 +33,15 @@ pub struct ReasonCounters {
     pub octets: u64,
 }
 
+impl ReasonCounters {
+    /// Counts a frame.
+    #[inline(always)]
+    pub fn count(&mut self, octets: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(octets);
+    }
+}
+
 impl FlowCounters {
     /// Counts a packet that was relayed at `now`, with `octets` of UDP payload.
     #[inline(always)]

@@ -12,6 +12,9 @@ use crate::{clock::Clock, counters::ReasonCounters, tables::Scratch, verdict::Re
 pub struct Processor {
     pub reasons: [ReasonCounters; REASONS],
     pub clock: Clock,
+    /// Where this CPU's flow counters begin in the table of all CPUs'.
+    pub first_counters: u32,
+    pub zero: u32,
     pub scratch: Scratch,
 }
 

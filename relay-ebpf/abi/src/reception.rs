@@ -99,7 +99,8 @@ impl Reception {
         self.received = self.received.wrapping_add(1);
 
         let ahead = arrival.sequence.wrapping_sub(self.highest_sequence as u16);
-        let late = ahead > u16::MAX - MAX_MISORDER || ahead == 0;
+        // Not ahead at all is late too.
+        let late = ahead.wrapping_sub(1) >= u16::MAX - MAX_MISORDER;
         if !late {
             self.highest_sequence = self.highest_sequence.wrapping_add(ahead as u32);
             self.last_timestamp = arrival.timestamp_out;

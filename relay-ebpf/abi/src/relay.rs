@@ -367,7 +367,7 @@ fn relay_flow<F: Frame, T: Tables>(
     write_link(frame, datagram.ipv6, next_hop).ok_or(Reason::NoRoom)?;
 
     let now = tables.now();
-    if let Some(counters) = tables.counters(entry.counters.get()) {
+    if let Some(mut counters) = tables.counters(entry.counters.get()) {
         counters.relayed(
             now,
             datagram.payload_length as u64,
@@ -387,7 +387,7 @@ fn relay_flow<F: Frame, T: Tables>(
 /// Counts a flow's dropped packet. Whether it was the first one here.
 #[inline(always)]
 fn count_drop<T: Tables>(tables: &mut T, entry: &FlowEntry) -> bool {
-    let Some(counters) = tables.counters(entry.counters.get()) else {
+    let Some(mut counters) = tables.counters(entry.counters.get()) else {
         return false;
     };
     counters.dropped = counters.dropped.wrapping_add(1);

@@ -1,14 +1,19 @@
 //! The rows of the flow table and of the next-hop table, as the programs and userspace share them.
 //!
-//! A flow's row begins with one cache line that holds all that the common packet needs, laid out
-//! in the order of the packet's own headers, so that several fields are compared and written at
-//! once. The whole flow entry is behind it, for every other packet.
+//! A flow's row begins with one cache line that holds all that the common packet needs, so that
+//! several fields are compared and written at once. The whole flow entry is behind it, for every
+//! other packet.
+//!
+//! A flow's row is written before it is linked to its bucket and never changed while a program may
+//! stand on it, but for its own link: a change of a flow is another row in its place. So a packet
+//! is relayed by one whole entry, and the program asks for nothing twice. A next hop, to which many
+//! flows refer by number, is changed where it is ([`crate::shared`]).
 
 use core::mem::{offset_of, size_of};
 
 use zerocopy::{
     FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout,
-    native_endian::{U32 as NativeU32, U64 as NativeU64},
+    native_endian::{U16 as NativeU16, U32 as NativeU32, U64 as NativeU64},
     transmute, transmute_ref,
 };
 
@@ -21,30 +26,31 @@ use crate::{
     shared::Shared,
 };
 
-/// What the common packet of a flow needs; zeros where it has to be looked at more closely.
+/// What the common packet of a flow needs.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
 #[repr(C)]
 pub struct CommonFlow {
-    /// [`Shared::version`].
-    pub version: u32,
-    /// The peer's port, then the local one.
-    pub ports: NativeU32,
     /// The last four octets of the peer's address, then of the local one.
     pub ends: NativeU64,
     /// As `ends`, of packets that leave.
     pub ends_out: NativeU64,
+    /// What is added to the timestamp, in the upper half, and to the sequence number.
+    pub offsets: u64,
+    /// The peer's port, then the local one.
+    pub ports: NativeU32,
     /// As `ports`, of packets that leave.
     pub ports_out: NativeU32,
     pub ssrc_in: NativeU32,
     pub ssrc_out: NativeU32,
-    pub timestamp_offset: u32,
     pub counters: u32,
     pub generation: u32,
     /// [`reception::units`] of the clock rate.
     pub units: u32,
-    pub sequence_offset: u16,
+    /// The first two octets of the RTP header without the marker; what no header has if packets of
+    /// this flow have to be looked at more closely.
+    pub rtp: NativeU16,
     pub next_hop: u16,
     /// What the addresses, one hop less and the forbidden fragmentation change in the IPv4
     /// header's sum; the identification and the fragment field that go are still to be added.
@@ -52,21 +58,18 @@ pub struct CommonFlow {
     /// What the addresses, the ports and the RTP header change in the datagram's sum, as long as
     /// neither the sequence number nor the timestamp wraps.
     pub datagram_change: u16,
-    pub payload_type: u8,
     /// The bits by which the payload type that leaves is another.
     pub payload_type_change: u8,
-    /// A set of this type's constants.
-    pub flags: u8,
-    /// The code point, as it stands in the header.
+    /// The code point to write, as it stands in the header, or [`CommonFlow::SERVICE_STAYS`].
     pub service: u8,
+    pub zero: u16,
 }
 
 impl CommonFlow {
-    /// Nothing stands in the way of relaying what comes from the peer with the SSRC and the
-    /// payload type.
-    pub const COMMON: u8 = 1 << 0;
-    /// Write `service`.
-    pub const SET_SERVICE: u8 = 1 << 1;
+    /// What no code point is.
+    pub const SERVICE_STAYS: u8 = 1;
+    /// The first two octets of an RTP header, but for the marker.
+    pub const RTP: u16 = u16::from_ne_bytes([0xff, 0x7f]);
 }
 
 const ENTRY_WORDS: usize = size_of::<FlowEntry>() / 8;
@@ -95,13 +98,13 @@ const _: () = assert!(size_of::<FlowRow>() == 192);
 pub type Buckets = [u32; 16];
 
 /// Where to begin to look for the flow of a local address and port, before it is brought into the
-/// number of buckets, a power of two. Ports in a row have buckets in a row: the media ports of one
-/// address do not meet each other.
+/// number of buckets, a power of two. Pairs of ports in a row have buckets in a row: the media ports
+/// of one address do not meet each other.
 #[inline(always)]
 #[must_use]
 pub fn bucket(address: u32, port: u16) -> u32 {
     let place = address.wrapping_mul(0x9e37_79b1) >> 12;
-    place.wrapping_add(port.rotate_right(1) as u32)
+    place.wrapping_add((port >> 1) as u32)
 }
 
 /// The address as [`bucket`] takes it.
@@ -131,7 +134,7 @@ impl FlowKey {
 }
 
 impl FlowRow {
-    /// The row of a flow. Version and link are for whoever writes it.
+    /// The row of a flow. The link is for whoever writes it.
     #[must_use]
     pub fn new(key: &FlowKey, entry: &FlowEntry) -> Self {
         let [peer_a, peer_b] = entry.peer.port.to_bytes();
@@ -163,25 +166,32 @@ impl FlowRow {
         header.half([0xff; 2], headers::DO_NOT_FRAGMENT.to_be_bytes());
         Self {
             common: CommonFlow {
-                version: 0,
                 ends,
+                ends_out,
+                offsets: (entry.timestamp_offset.get() as u64) << 32
+                    | entry.sequence_offset.get() as u64,
                 ports,
                 ports_out,
-                ends_out,
                 ssrc_in: NativeU32::from_bytes(entry.ssrc_in.to_bytes()),
                 ssrc_out: NativeU32::from_bytes(entry.ssrc_out.to_bytes()),
-                timestamp_offset: entry.timestamp_offset.get(),
                 counters: entry.counters.get(),
                 generation: entry.generation.get(),
                 units: reception::units(entry.clock_rate.get()) as u32,
-                sequence_offset: entry.sequence_offset.get(),
+                rtp: NativeU16::from_bytes(if is_common(key, entry) {
+                    [0x80, payload_types.incoming]
+                } else {
+                    [0xff; 2]
+                }),
                 next_hop: entry.next_hop.get() as u16,
                 header_change: header.folded(),
                 datagram_change: datagram.folded(),
-                payload_type: payload_types.incoming,
                 payload_type_change: payload_types.incoming ^ payload_types.outgoing,
-                flags: common_flags(key, entry),
-                service: entry.dscp << 2,
+                service: if entry.has(FlowEntry::SET_DSCP) {
+                    entry.dscp << 2
+                } else {
+                    CommonFlow::SERVICE_STAYS
+                },
+                zero: 0,
             },
             entry: transmute!(*entry),
             local,
@@ -202,25 +212,22 @@ fn pair(first: &Address, second: &Address) -> NativeU64 {
     NativeU64::from_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Whether the flow's common packet may be relayed by the common part of its row alone.
-fn common_flags(key: &FlowKey, entry: &FlowEntry) -> u8 {
+/// Whether nothing stands in the way of relaying what comes from the peer with the SSRC and the
+/// payload type by the common part of the row alone.
+fn is_common(key: &FlowKey, entry: &FlowEntry) -> bool {
     let wanted = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
     let family = key.local.address.is_v4();
     let same = [&entry.peer, &entry.from, &entry.to]
         .iter()
         .all(|end| end.address.is_v4() == family);
-    let common = entry.flags.get() & !FlowEntry::SET_DSCP == wanted
+    // With the marker these payload types are RTCP's packet types (RFC 5761, section 4).
+    let rtcp = 64..96;
+    entry.flags.get() & !FlowEntry::SET_DSCP == wanted
         && same
         && entry.payload_type_count > 0
+        && !rtcp.contains(&entry.payload_types[0].incoming)
         && entry.next_hop.get() <= u16::MAX as u32
-        && reception::units(entry.clock_rate.get()) <= u32::MAX as u64;
-    if !common {
-        0
-    } else if entry.has(FlowEntry::SET_DSCP) {
-        CommonFlow::COMMON | CommonFlow::SET_SERVICE
-    } else {
-        CommonFlow::COMMON
-    }
+        && reception::units(entry.clock_rate.get()) <= u32::MAX as u64
 }
 
 /// The local address and port of a row, against those of a key.
@@ -255,36 +262,37 @@ pub fn copy_entry(row: impl Shared, words: &mut EntryWords) -> &FlowEntry {
 )]
 #[repr(C)]
 pub struct NextHopRow {
-    /// [`Shared::version`].
+    /// [`Shared::version`]: the largest IP packet that takes the common way, in octets, times 2^16,
+    /// plus a number that changes with every change. Nothing takes it by a next hop that is
+    /// unresolved or wants tags.
     pub version: u32,
     pub interface: u32,
     pub device: u32,
-    pub mtu: u16,
-    /// 1 for a next hop that is resolved and wants no tags.
-    pub common: u16,
+    pub link_end: u32,
     /// The Ethernet addresses, as they stand in the header.
     pub link_begin: u64,
-    pub link_end: u32,
-    pub zero: u32,
+    pub zero: u64,
     next_hop: [u64; 4],
 }
 
 const _: () = assert!(size_of::<NextHopRow>() == 64);
 
 impl NextHopRow {
-    /// The row of a next hop. The version is for whoever writes it.
+    /// The row of a next hop. The lower half of the version is for whoever writes it.
     #[must_use]
     pub fn new(next_hop: &NextHop) -> Self {
         let [a, b, c, d, e, f] = next_hop.destination;
         let [g, h, i, j, k, l] = next_hop.source;
         Self {
-            version: 0,
+            version: if next_hop.resolved == 1 && next_hop.tag_count == 0 {
+                (next_hop.mtu.get() as u32) << 16
+            } else {
+                0
+            },
             interface: next_hop.interface.get(),
             device: next_hop.device.get(),
-            mtu: next_hop.mtu.get(),
-            common: (next_hop.resolved == 1 && next_hop.tag_count == 0) as u16,
-            link_begin: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             link_end: u32::from_ne_bytes([i, j, k, l]),
+            link_begin: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             zero: 0,
             next_hop: transmute!(*next_hop),
         }

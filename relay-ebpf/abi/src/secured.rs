@@ -371,7 +371,7 @@ pub fn complete<F: SecuredFrame, T: SecuredTables>(
     write_link(frame, ipv6, next_hop).ok_or(Reason::KeyChanged)?;
 
     let now = tables.now();
-    if let Some(counters) = tables.counters(entry.counters.get()) {
+    if let Some(mut counters) = tables.counters(entry.counters.get()) {
         counters.packets = counters.packets.wrapping_add(1);
         counters.octets = counters.octets.wrapping_add(secured.received as u64);
         counters.last_seen = now;

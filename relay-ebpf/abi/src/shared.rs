@@ -1,17 +1,23 @@
 //! Rows that one writer changes while programs on every CPU read them.
 //!
-//! What is read in the middle of a change can be half of one flow and half of another, which would
-//! send one caller's voice to somebody else. So each row begins with a version: odd while the row
-//! is being changed, another one after every change. A reader takes the version, then what it
-//! needs, then asks whether the version is still the same, and does nothing with what it read
-//! until then. It asks for no lock and costs two loads. A row may pass to another flow at any
-//! time: that is a change as any other.
+//! What is read in the middle of a change can be half of one next hop and half of another, which
+//! would send one caller's voice to somebody else. So a row that is changed where it is begins with
+//! a version: odd while the row is being changed, another one after every change. A reader takes
+//! the version, then what it needs, then asks whether the version is still the same, and does
+//! nothing with what it read until then. It asks for no lock and costs two loads.
 
 /// A row as its readers see it. Offsets are in octets; those of longer values are multiples of
 /// their lengths.
 pub trait Shared: Copy {
+    /// The version, read before whatever is asked for next.
+    fn any_version(self) -> u32;
+
     /// The version, read before whatever is asked for next; `None` while the row is being changed.
-    fn version(self) -> Option<u32>;
+    #[inline(always)]
+    fn version(self) -> Option<u32> {
+        let version = self.any_version();
+        (version & 1 == 0).then_some(version)
+    }
 
     /// Whether the version is still the one that was read before, asked after everything else.
     fn is_still(self, version: u32) -> bool;

@@ -1,6 +1,6 @@
 //! The tables that the relay asks: maps in the kernel, collections on the host.
 
-use core::mem::size_of;
+use core::{mem::size_of, ops::DerefMut};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -39,6 +39,10 @@ pub trait Tables {
     where
         Self: 'a;
 
+    type Counters<'a>: DerefMut<Target = FlowCounters>
+    where
+        Self: 'a;
+
     /// Whether `port` is in the media port range.
     fn is_media_port(&self, port: u16) -> bool;
 
@@ -55,33 +59,27 @@ pub trait Tables {
     /// the device map's slot `device`; false when there is none in it.
     fn can_send(&self, interface: u32, device: u32) -> bool;
 
-    /// The counters at `index` of this CPU.
-    fn counters(&mut self, index: u32) -> Option<&mut FlowCounters>;
+    /// The counters at `index` of this CPU, which are asked for once.
+    fn counters(&self, index: u32) -> Option<Self::Counters<'_>>;
 
     /// Tells that a flow dropped its first packet here.
     fn tell(&mut self, event: &FirstDrop);
 
     /// Nanoseconds of a clock that only goes forward, as of this packet.
-    fn now(&mut self) -> u64;
+    fn now(&self) -> u64;
 
-    /// The flow entry of `key`, copied to `copy`, where nobody changes it.
+    /// The flow entry of `key`, copied to `copy`.
     ///
     /// # Errors
-    /// [`Reason::UnknownFlow`], [`Reason::Changing`].
+    /// [`Reason::UnknownFlow`].
     #[inline(always)]
     fn flow<'a>(&self, key: &FlowKey, copy: &'a mut EntryWords) -> Result<&'a FlowEntry, Reason> {
         let mut number = self.first_row(key.bucket());
         let mut rows = 0;
         while number != 0 && rows < LONGEST {
             let found = self.flow_row(number).ok_or(Reason::UnknownFlow)?;
-            let version = found.version().ok_or(Reason::Changing)?;
             if row::is_of(found, key) {
-                let entry = row::copy_entry(found, copy);
-                return if found.is_still(version) {
-                    Ok(entry)
-                } else {
-                    Err(Reason::Changing)
-                };
+                return Ok(row::copy_entry(found, copy));
             }
             number = row::next(found);
             rows += 1;

@@ -1,9 +1,11 @@
 //! The flow table, as userspace writes it: rows in chains, a chain for each bucket.
 //!
-//! A program may stand on any row at any time. It finds the flow that it looks for, or none, or
-//! sees that the row was changed under it; a flow that it does not find is punted.
+//! A program may stand on any row at any time, so no row that one may stand on is changed but for
+//! its link: a flow that changes gets another row, and the one it had is used again when every
+//! program that may have found it has ended ([`Grace`]). A program finds the flow as it was or as
+//! it is; a flow that it does not find is punted.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use relay_abi::{
     flow::{FlowEntry, FlowKey},
@@ -12,7 +14,10 @@ use relay_abi::{
 };
 use zerocopy::transmute;
 
-use super::shared_rows::{Row, SharedWords};
+use super::{
+    grace::Grace,
+    shared_rows::{Row, SharedWords},
+};
 
 const ROW: usize = size_of::<FlowRow>() / 4;
 /// The word of a row that links it to the next one.
@@ -26,9 +31,15 @@ pub(super) fn buckets(flows: u32) -> u32 {
         .clamp(16, 1 << 31) as u32
 }
 
-/// Rows, one of them the kernel's unused number 0.
+/// Rows, one of them the kernel's unused number 0, and others for flows that change.
 pub(super) fn rows(flows: u32) -> u32 {
-    flows.saturating_add(1)
+    flows.saturating_add(spare(flows)).saturating_add(1)
+}
+
+/// How many rows a table has besides those that its flows take, for what no program may stand on.
+/// When a quarter of them was given up, it goes on its way back.
+fn spare(flows: u32) -> u32 {
+    (flows / 16).max(64)
 }
 
 /// Why a flow was not installed.
@@ -47,9 +58,12 @@ pub(super) struct FlowTable {
     last_bucket: u32,
     /// The row of each flow.
     installed: HashMap<FlowKey, u32>,
-    /// Rows without a flow, the longest unused first: a program that still stands on one is most
-    /// likely gone before it is taken.
-    free: VecDeque<u32>,
+    /// Rows without a flow, on which no program stands.
+    free: Vec<u32>,
+    /// Rows without a flow, on which programs may stand.
+    given_up: Vec<u32>,
+    /// Waits for them; not needed where no program runs meanwhile.
+    grace: Option<Grace>,
     /// The first row that was never used.
     fresh: u32,
     capacity: u32,
@@ -61,17 +75,26 @@ impl FlowTable {
             flows,
             SharedWords::on_the_heap(rows(flows) as usize * ROW),
             SharedWords::on_the_heap(buckets(flows) as usize),
+            None,
         )
     }
 
-    /// Over [`rows`] rows and [`buckets`] buckets, all zero.
-    pub(super) fn new(flows: u32, rows: SharedWords, first: SharedWords) -> Self {
+    /// Over [`rows`] rows and [`buckets`] buckets, all zero. Without `grace` no program runs while
+    /// this is changed.
+    pub(super) fn new(
+        flows: u32,
+        rows: SharedWords,
+        first: SharedWords,
+        grace: Option<Grace>,
+    ) -> Self {
         Self {
             rows,
             last_bucket: buckets(flows) - 1,
             buckets: first,
             installed: HashMap::new(),
-            free: VecDeque::new(),
+            free: Vec::new(),
+            given_up: Vec::new(),
+            grace,
             fresh: 1,
             capacity: flows,
         }
@@ -88,62 +111,89 @@ impl FlowTable {
 
     /// Makes the entry of `key` what `entry` says, new or changed.
     pub(super) fn install(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<(), Refusal> {
+        let bucket = key.bucket();
+        let before = self.installed.get(key).copied();
+        if before.is_none() {
+            if self.count() >= self.capacity {
+                return Err(Refusal::Full);
+            }
+            if self.chain(bucket).count() >= LONGEST {
+                return Err(Refusal::Crowded);
+            }
+        }
+        let number = self.free_row().ok_or(Refusal::Full)?;
         let mut content = FlowRow::new(key, entry);
-        if let Some(number) = self.installed.get(key) {
-            if let Some(row) = self.row(*number) {
-                content.next = relay_abi::row::next(row);
-                let words: [u32; ROW] = transmute!(content);
-                row.write(&words);
-            }
-            return Ok(());
-        }
-        if self.count() >= self.capacity {
-            return Err(Refusal::Full);
-        }
-        if self.chain(key.bucket()).count() >= LONGEST {
-            return Err(Refusal::Crowded);
-        }
-        let number = match self.free.pop_front() {
-            Some(number) => number,
-            None if self.fresh <= self.capacity => {
-                self.fresh += 1;
-                self.fresh - 1
-            }
-            None => return Err(Refusal::Full),
+        content.next = match before {
+            Some(before) => self.next(before),
+            None => self.first(bucket),
         };
-        content.next = self.first(key.bucket());
         let words: [u32; ROW] = transmute!(content);
         if let Some(row) = self.row(number) {
-            row.write(&words);
+            row.fill(&words);
         }
-        self.set_first(key.bucket(), number);
+        match before {
+            Some(before) => self.relink(bucket, before, number),
+            None => self.set_first(bucket, number),
+        }
         self.installed.insert(*key, number);
         Ok(())
     }
 
     /// Removes a flow, if it is there.
     pub(super) fn remove(&mut self, key: &FlowKey) {
-        let Some(number) = self.installed.remove(key) else {
-            return;
-        };
-        let Some(row) = self.row(number) else {
-            return;
-        };
-        let next = relay_abi::row::next(row);
+        if let Some(number) = self.installed.remove(key) {
+            self.relink(key.bucket(), number, self.next(number));
+        }
+    }
+
+    /// Puts another row in the place of one in its chain, or what follows it, and gives it up.
+    /// Whoever stands on it goes on along the chain.
+    fn relink(&mut self, bucket: u32, number: u32, to: u32) {
         let before = self
-            .chain(key.bucket())
+            .chain(bucket)
             .take_while(|candidate| *candidate != number)
             .last();
         match before.and_then(|before| self.row(before)) {
-            Some(before) => before.link(NEXT, next),
-            None => self.set_first(key.bucket(), next),
+            Some(before) => before.link(NEXT, to),
+            None => self.set_first(bucket, to),
         }
-        // Whoever stands on it goes on along the chain, but finds no flow here.
-        let mut empty = FlowRow::empty();
-        empty.next = next;
-        let words: [u32; ROW] = transmute!(empty);
-        row.write(&words);
-        self.free.push_back(number);
+        let Some(grace) = &mut self.grace else {
+            self.free.push(number);
+            return;
+        };
+        self.given_up.push(number);
+        if self.given_up.len() >= spare(self.capacity) as usize / 4 {
+            grace.give(std::mem::take(&mut self.given_up));
+        }
+    }
+
+    /// A row on which no program stands.
+    fn free_row(&mut self) -> Option<u32> {
+        if let Some(number) = self.free.pop() {
+            return Some(number);
+        }
+        if self.fresh < rows(self.capacity) {
+            self.fresh += 1;
+            return Some(self.fresh - 1);
+        }
+        let grace = self.grace.as_mut()?;
+        while let Some(rows) = grace.take() {
+            self.free.extend(rows);
+        }
+        if self.free.is_empty() {
+            grace.give(std::mem::take(&mut self.given_up));
+            while self.free.is_empty() {
+                self.free = grace.wait()?;
+            }
+        }
+        self.free.pop()
+    }
+
+    /// The number of the row behind one, 0 for none.
+    fn next(&self, number: u32) -> u32 {
+        self.row(number)
+            .map(relay_abi::row::next)
+            .unwrap_or_default()
     }
 
     /// The number of the first row of a bucket, 0 for none.
@@ -168,7 +218,7 @@ impl FlowTable {
         let mut number = self.first(bucket);
         std::iter::from_fn(move || {
             let this = number;
-            number = self.row(this).map(relay_abi::row::next).unwrap_or_default();
+            number = self.next(this);
             (this != 0).then_some(this)
         })
     }
@@ -181,7 +231,6 @@ mod tests {
         U16, U32,
         flow::{Address, Endpoint},
         row::{self, EntryWords},
-        shared::Shared as _,
     };
 
     fn key(address: u32, port: u16) -> FlowKey {
@@ -205,7 +254,6 @@ mod tests {
         let mut number = table.first(key.bucket());
         for _ in 0..LONGEST {
             let row = table.row(number).filter(|_| number != 0)?;
-            row.version()?;
             if row::is_of(row, key) {
                 let mut words: EntryWords = Default::default();
                 return Some(row::copy_entry(row, &mut words).ssrc_out.get());

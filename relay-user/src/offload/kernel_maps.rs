@@ -3,7 +3,13 @@
 //! Keys and values cross as plain words, which the types of `relay-abi` become and come from
 //! without unsafe code.
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use aya::maps::{Array, DevMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use relay_abi::{
@@ -18,14 +24,15 @@ use relay_abi::{
     },
     verdict::Reason,
 };
-use zerocopy::{FromBytes, transmute, transmute_ref};
+use zerocopy::{FromBytes, FromZeros as _, transmute, transmute_ref};
 
 use super::{
     Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, flow_table::FlowTable,
-    map_memory::sizes, memory, next_hop_table::NextHopTable, shared_rows::SharedWords,
+    grace::Grace, map_memory::sizes, mapped::Mapped, memory, next_hop_table::NextHopTable,
+    shared_rows::SharedWords,
 };
 
-type CounterWords = [u64; 8];
+type CounterWords = [AtomicU64; size_of::<FlowCounters>() / 8];
 type ProcessorWords = [u64; size_of::<Processor>() / 8];
 type KeyWords = [u64; 70];
 
@@ -33,9 +40,11 @@ type KeyWords = [u64; 70];
 pub struct XdpDatapath {
     capacity: Capacity,
     map_memory: u64,
-    cpus: usize,
     flows: FlowTable,
-    flow_counters: PerCpuArray<MapData, CounterWords>,
+    /// How many flow counters each CPU has.
+    counters_each: usize,
+    /// Of all flows for the first CPU, then for the next one.
+    flow_counters: Mapped<CounterWords>,
     next_hops: NextHopTable,
     devices: DevMap<MapData>,
     keys: Array<MapData, KeyWords>,
@@ -66,6 +75,32 @@ pub(super) fn refused(operation: &'static str) -> impl Fn(MapError) -> DatapathE
         operation,
         cause: cause(&error),
     }
+}
+
+/// Tells each CPU where its flow counters begin.
+fn begin_counters(
+    processors: &mut PerCpuArray<MapData, ProcessorWords>,
+    each: u32,
+    cpus: usize,
+) -> Result<(), DatapathError> {
+    let refused = |error: &dyn Error| DatapathError::Kernel {
+        operation: "tell each processor where its counters are",
+        cause: cause(error),
+    };
+    let values: Vec<ProcessorWords> = (0..cpus as u32)
+        .map(|cpu| {
+            transmute!(Processor {
+                first_counters: cpu * each,
+                ..Processor::new_zeroed()
+            })
+        })
+        .collect();
+    let values = values
+        .try_into()
+        .map_err(|error: std::io::Error| refused(&error))?;
+    processors
+        .set(0, values, 0)
+        .map_err(|error| refused(&error))
 }
 
 impl XdpDatapath {
@@ -108,25 +143,40 @@ impl XdpDatapath {
         };
         let sizes = sizes(config);
         let (rows, buckets) = FlowTable::words(sizes.flows);
+        let grace = Grace::new().map_err(|error| DatapathError::Kernel {
+            operation: "prepare for rows that are used again",
+            cause: error.to_string(),
+        })?;
         let flows = FlowTable::new(
             sizes.flows,
             share("FLOWS", rows)?,
             share("BUCKETS", buckets)?,
+            Some(grace),
         );
         let next_hops =
             NextHopTable::new(share("NEXT_HOPS", NextHopTable::words(sizes.next_hops))?);
+        let flow_counters = match take("FLOW_COUNTERS")? {
+            Map::Array(map) => Mapped::new(map.fd(), sizes.flows as usize * cpus),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        };
+        let flow_counters = flow_counters.map_err(|error| DatapathError::Kernel {
+            operation: "share the counters of the flows",
+            cause: error.to_string(),
+        })?;
+        let mut processors = take("PROCESSORS")?.try_into().map_err(&open)?;
+        begin_counters(&mut processors, sizes.flows, cpus)?;
         Ok(Self {
             capacity: Capacity::of(config),
             map_memory: memory(config),
-            cpus,
             flows,
-            flow_counters: take("FLOW_COUNTERS")?.try_into().map_err(&open)?,
+            counters_each: sizes.flows as usize,
+            flow_counters,
             next_hops,
             devices: take("DEVICES")?.try_into().map_err(&open)?,
             keys: take("KEYS")?.try_into().map_err(&open)?,
             streams: Arc::new(streams),
             srtp,
-            processors: take("PROCESSORS")?.try_into().map_err(&open)?,
+            processors,
             events: take("EVENTS")?.try_into().map_err(&open)?,
             event_losses: take("EVENT_LOSSES")?.try_into().map_err(&open)?,
         })
@@ -138,6 +188,15 @@ impl XdpDatapath {
     #[cfg(test)]
     pub(super) fn key_words(&self, row: u32) -> KeyWords {
         self.keys.get(&row, 0).expect("a row")
+    }
+
+    /// Each CPU's counters at an index.
+    fn counters(&self, index: u32) -> impl Iterator<Item = &CounterWords> {
+        self.flow_counters
+            .elements()
+            .iter()
+            .skip(index as usize)
+            .step_by(self.counters_each)
     }
 
     fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
@@ -194,26 +253,21 @@ impl Datapath for XdpDatapath {
 
     fn read(&self, counters: u32) -> Result<FlowCounters, DatapathError> {
         self.capacity.check_counters(counters)?;
-        let each = self
-            .flow_counters
-            .get(&counters, 0)
-            .map_err(refused("read a flow's counters"))?;
-        Ok(each
-            .iter()
-            .map(|words| -> FlowCounters { transmute!(*words) })
+        Ok(self
+            .counters(counters)
+            .map(|words| {
+                let words = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+                transmute!(words)
+            })
             .fold(FlowCounters::default(), FlowCounters::merge))
     }
 
     fn clear_counters(&mut self, counters: u32) -> Result<(), DatapathError> {
         self.capacity.check_counters(counters)?;
-        let refuse = refused("clear a flow's counters");
-        let zeros = vec![CounterWords::default(); self.cpus]
-            .try_into()
-            .map_err(|error| DatapathError::Kernel {
-                operation: "clear a flow's counters",
-                cause: cause(&error),
-            })?;
-        self.flow_counters.set(counters, zeros, 0).map_err(refuse)
+        for word in self.counters(counters).flatten() {
+            word.store(0, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn set_next_hop(&mut self, index: u32, next_hop: &NextHop) -> Result<(), DatapathError> {

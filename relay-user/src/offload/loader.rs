@@ -16,7 +16,7 @@ use super::{
     configuration::{DEVICES, EVENT_OCTETS},
     flow_table,
     kernel_maps::{cause, refused},
-    map_memory::{sizes, socket_slots},
+    map_memory::{possible_cpus, sizes, socket_slots},
     memory::NO_STREAMS,
 };
 
@@ -355,7 +355,7 @@ pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
             "BUCKETS",
             flow_table::buckets(sizes.flows) / Buckets::default().len() as u32,
         )
-        .map_max_entries("FLOW_COUNTERS", sizes.flows)
+        .map_max_entries("FLOW_COUNTERS", sizes.flows.saturating_mul(possible_cpus()))
         .map_max_entries("NEXT_HOPS", sizes.next_hops)
         .map_max_entries("KEYS", sizes.streams)
         .map_max_entries("STATES", sizes.streams)

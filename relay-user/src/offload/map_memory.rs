@@ -39,7 +39,7 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
 
     let flow_table = mapped(u64::from(rows(sizes.flows)), size_of::<FlowRow>())
         + mapped(u64::from(buckets(sizes.flows) / 16), size_of::<Buckets>());
-    let flow_counters = per_cpu_array(flows, size_of::<FlowCounters>(), cpus);
+    let flow_counters = mapped(flows * cpus, size_of::<FlowCounters>());
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
     let processors = per_cpu_array(1, size_of::<Processor>(), cpus);
     let next_hop_table = mapped(next_hops, size_of::<NextHopRow>());
@@ -109,7 +109,7 @@ fn padded(octets: usize) -> u64 {
     (octets as u64).next_multiple_of(8)
 }
 
-fn possible_cpus() -> u32 {
+pub(super) fn possible_cpus() -> u32 {
     aya::util::nr_cpus()
         .ok()
         .and_then(|cpus| u32::try_from(cpus).ok())

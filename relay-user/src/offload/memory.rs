@@ -1,6 +1,7 @@
 //! A datapath in memory: the same decisions and bytes as the kernel's, without a kernel.
 
 use std::{
+    cell::{RefCell, RefMut},
     collections::VecDeque,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -41,7 +42,7 @@ pub struct MemoryDatapath {
     capacity: Capacity,
     map_memory: u64,
     flows: FlowTable,
-    counters: Vec<FlowCounters>,
+    counters: RefCell<Vec<FlowCounters>>,
     next_hops: NextHopTable,
     devices: Vec<Option<u32>>,
     keys: Vec<Option<StreamKey>>,
@@ -63,7 +64,7 @@ impl MemoryDatapath {
             capacity,
             map_memory: memory_on(config, 1),
             flows: FlowTable::on_the_heap(capacity.flows),
-            counters: vec![FlowCounters::default(); capacity.flows as usize],
+            counters: vec![FlowCounters::default(); capacity.flows as usize].into(),
             next_hops: NextHopTable::on_the_heap(capacity.next_hops),
             devices: vec![None; capacity.devices as usize],
             keys: (0..capacity.srtp_streams).map(|_| None).collect(),
@@ -152,6 +153,7 @@ impl MemoryDatapath {
 
 impl Tables for MemoryDatapath {
     type Row<'a> = Row<'a>;
+    type Counters<'a> = RefMut<'a, FlowCounters>;
 
     fn is_media_port(&self, port: u16) -> bool {
         (self.capacity.first_port..=self.capacity.last_port).contains(&port)
@@ -173,8 +175,9 @@ impl Tables for MemoryDatapath {
         interface == self.ingress || matches!(self.devices.get(device as usize), Some(Some(_)))
     }
 
-    fn counters(&mut self, index: u32) -> Option<&mut FlowCounters> {
-        self.counters.get_mut(index as usize)
+    fn counters(&self, index: u32) -> Option<RefMut<'_, FlowCounters>> {
+        let counters = self.counters.try_borrow_mut().ok()?;
+        RefMut::filter_map(counters, |counters| counters.get_mut(index as usize)).ok()
     }
 
     fn tell(&mut self, event: &FirstDrop) {
@@ -185,7 +188,7 @@ impl Tables for MemoryDatapath {
         }
     }
 
-    fn now(&mut self) -> u64 {
+    fn now(&self) -> u64 {
         self.now
     }
 }
@@ -249,6 +252,7 @@ impl Datapath for MemoryDatapath {
         self.capacity.check_counters(counters)?;
         Ok(self
             .counters
+            .borrow()
             .get(counters as usize)
             .copied()
             .unwrap_or_default())
@@ -256,7 +260,7 @@ impl Datapath for MemoryDatapath {
 
     fn clear_counters(&mut self, counters: u32) -> Result<(), DatapathError> {
         self.capacity.check_counters(counters)?;
-        if let Some(counters) = self.counters.get_mut(counters as usize) {
+        if let Some(counters) = self.counters.get_mut().get_mut(counters as usize) {
             *counters = FlowCounters::default();
         }
         Ok(())

@@ -7,6 +7,7 @@ mod configuration;
 mod datapath;
 mod error;
 mod flow_table;
+mod grace;
 mod kernel_maps;
 mod loader;
 mod map_memory;

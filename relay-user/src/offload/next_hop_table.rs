@@ -27,7 +27,7 @@ impl NextHopTable {
     pub(super) fn set(&self, index: u32, next_hop: &NextHop) {
         let words: [u32; ROW] = transmute!(NextHopRow::new(next_hop));
         if let Some(row) = self.row(index) {
-            row.write(&words);
+            row.change(&words);
         }
     }
 

@@ -49,28 +49,39 @@ impl SharedWords {
     }
 }
 
-/// One row, which begins with its version. Public as the rows of a public datapath.
+/// One row. Public as the rows of a public datapath.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a>(&'a [AtomicU32]);
 
 impl Row<'_> {
-    /// Makes the row's words what `content` says, but for the version, which becomes the next one.
-    /// A writer that ends in between leaves a row that nobody reads.
-    pub(super) fn write(self, content: &[u32]) {
-        let Some((version, words)) = self.0.split_first() else {
-            return;
-        };
-        let before = version.load(Ordering::Relaxed) & !1;
-        version.store(before.wrapping_add(1), Ordering::Relaxed);
-        // Whoever sees any of the words sees the odd version as well.
-        fence(Ordering::Release);
-        for (word, new) in words.iter().zip(content.iter().skip(1)) {
+    /// Makes the row, on which no program stands, what `content` says.
+    pub(super) fn fill(self, content: &[u32]) {
+        for (word, new) in self.0.iter().zip(content) {
             word.store(*new, Ordering::Relaxed);
         }
-        version.store(before.wrapping_add(2), Ordering::Release);
     }
 
-    /// Changes one word, by its index, which needs no new version.
+    /// Makes the row's words what `content` says while programs may read them. The lower half of
+    /// its first word becomes the next version, in between with nothing above it. A writer that
+    /// ends in between leaves a row that nobody reads.
+    pub(super) fn change(self, content: &[u32]) {
+        let (Some((version, words)), Some((first, content))) =
+            (self.0.split_first(), content.split_first())
+        else {
+            return;
+        };
+        let before = version.load(Ordering::Relaxed) & 0xfffe;
+        version.store(before | 1, Ordering::Relaxed);
+        // Whoever sees any of the words sees the odd version as well.
+        fence(Ordering::Release);
+        for (word, new) in words.iter().zip(content) {
+            word.store(*new, Ordering::Relaxed);
+        }
+        let version_now = (before + 2) & 0xffff | first & 0xffff_0000;
+        version.store(version_now, Ordering::Release);
+    }
+
+    /// Changes one word, by its index: whoever sees it sees what was written before.
     pub(super) fn link(self, index: usize, value: u32) {
         if let Some(word) = self.0.get(index) {
             word.store(value, Ordering::Release);
@@ -79,9 +90,11 @@ impl Row<'_> {
 }
 
 impl Shared for Row<'_> {
-    fn version(self) -> Option<u32> {
-        let version = self.0.first()?.load(Ordering::Acquire);
-        (version & 1 == 0).then_some(version)
+    fn any_version(self) -> u32 {
+        self.0
+            .first()
+            .map(|version| version.load(Ordering::Acquire))
+            .unwrap_or_default()
     }
 
     fn is_still(self, version: u32) -> bool {
