@@ -55,7 +55,9 @@ pub fn relay(context: XdpContext) -> u32 {
     else {
         return xdp_action::XDP_PASS;
     };
-    let mut maps = Maps::new(&context, clock, first_counters);
+    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
+        return xdp_action::XDP_PASS;
+    };
     let outcome = relay_any(&mut packet, &mut maps, scratch);
     if outcome.reason == Reason::NoSrtp {
         // SAFETY: the context is the one that the kernel gave. It returns only where the program
@@ -70,9 +72,10 @@ pub fn relay(context: XdpContext) -> u32 {
 fn relay_common(context: &XdpContext) -> Option<u32> {
     let mut packet = Packet::new(context);
     let octets = packet.length() as u64;
+    let candidate = common::candidate(&mut packet)?;
     let processor = tables::processor()?;
-    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters);
-    common::relay(&mut packet, &maps)?;
+    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters)?;
+    common::relay(&mut packet, &maps, candidate)?;
     processor.reasons[Reason::Relayed as usize].count(octets);
     Some(maps.way_out())
 }
@@ -91,7 +94,9 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
         first_counters,
         ..
     } = processor;
-    let mut maps = Maps::new(&context, clock, first_counters);
+    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
+        return xdp_action::XDP_PASS;
+    };
     let mut result =
         prepare(&context, &mut maps, scratch, work).and_then(|()| unprotect(&maps, scratch, work));
     if result.is_ok() {
@@ -118,7 +123,9 @@ pub fn relay_srtp_out(context: XdpContext) -> u32 {
         first_counters,
         ..
     } = processor;
-    let mut maps = Maps::new(&context, clock, first_counters);
+    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
+        return xdp_action::XDP_PASS;
+    };
     let result =
         protect(&maps, scratch, work).and_then(|()| complete(&context, &mut maps, scratch, work));
     let outcome = secured::outcome(result, &mut maps, scratch);

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use relay_abi::{
     counters::FlowCounters,
     processor::Processor,
-    row::{Buckets, FlowRow, NextHopRow},
+    row::TABLES as TABLES_OCTETS,
     secured::SecuredScratch,
     settings::Settings,
     srtp::{key::PreparedKey, stream::StreamState},
@@ -16,29 +16,38 @@ use relay_abi::{
 
 use crate::shared_word::Word;
 
-/// What to do with each flow, by its row's number. There is no row 0.
+/// The tables that userspace writes and every packet needs, in one element, so that one lookup
+/// finds them all: next hops, buckets of flows, rows of flows. The loader sets its length.
 #[map]
-pub static FLOWS: Array<FlowRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static TABLES: Array<[u8; TABLES_OCTETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The number of the first row of each bucket.
-#[map]
-pub static BUCKETS: Array<Buckets> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// A number that the loader sets; a constant to the verifier.
+#[repr(transparent)]
+pub struct Loaded(u32);
 
-/// One less than the number of buckets, a power of two. The loader sets it; a constant to the
-/// verifier.
-#[unsafe(no_mangle)]
-static LAST_BUCKET: u32 = 0;
-
-/// The highest number that a bucket has.
-#[inline(always)]
-pub fn last_bucket() -> u32 {
-    // SAFETY: a static of this program. Volatile, because it is not what the compiler sees.
-    unsafe { (&raw const LAST_BUCKET).read_volatile() }
+impl Loaded {
+    #[inline(always)]
+    pub fn get(&'static self) -> u32 {
+        // SAFETY: a static of this program. Volatile, because it is not what the compiler sees.
+        unsafe { (&raw const self.0).read_volatile() }
+    }
 }
 
-/// The ways out.
-#[map]
-pub static NEXT_HOPS: Array<NextHopRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The highest index of a next hop.
+#[unsafe(no_mangle)]
+pub static LAST_NEXT_HOP: Loaded = Loaded(0);
+
+/// Where in the tables the buckets begin, in octets.
+#[unsafe(no_mangle)]
+pub static FIRST_BUCKET: Loaded = Loaded(0);
+
+/// One less than the number of buckets, a power of two.
+#[unsafe(no_mangle)]
+pub static LAST_BUCKET: Loaded = Loaded(0);
+
+/// The highest link to a row.
+#[unsafe(no_mangle)]
+pub static LAST_LINK: Loaded = Loaded(0);
 
 /// The devices to redirect to.
 #[map]

@@ -12,6 +12,7 @@ use relay_abi::{
     counters::{FlowCounters, ReasonCounters},
     event::FirstDrop,
     processor::{Processor, REASONS},
+    row::{LINK, NextHopRow},
     secured::{SecuredScratch, SecuredTables},
     srtp::{key::PreparedKey, stream::StreamState},
     tables::Tables,
@@ -21,8 +22,8 @@ use relay_abi::{
 use crate::{
     bpf::Bpf,
     maps::{
-        BUCKETS, DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, FLOWS, KEYS, NEXT_HOPS, PROCESSORS,
-        SETTINGS, STATES, WORK, last_bucket,
+        DEVICES, EVENT_LOSSES, EVENTS, FIRST_BUCKET, FLOW_COUNTERS, KEYS, LAST_BUCKET, LAST_LINK,
+        LAST_NEXT_HOP, PROCESSORS, SETTINGS, STATES, TABLES, WORK,
     },
     opaque::opaque,
     shared_row::Row,
@@ -32,6 +33,7 @@ use crate::{
 /// The maps, for one packet.
 pub struct Maps<'a> {
     context: &'a XdpContext,
+    tables: *const u8,
     clock: *mut Clock,
     first_counters: &'a u32,
     way_out: Cell<u32>,
@@ -39,13 +41,18 @@ pub struct Maps<'a> {
 
 impl<'a> Maps<'a> {
     #[inline(always)]
-    pub fn new(context: &'a XdpContext, clock: &'a mut Clock, first_counters: &'a u32) -> Self {
-        Self {
+    pub fn new(
+        context: &'a XdpContext,
+        clock: &'a mut Clock,
+        first_counters: &'a u32,
+    ) -> Option<Self> {
+        Some(Self {
             context,
+            tables: TABLES.get_ptr(0)?.cast(),
             clock,
             first_counters,
             way_out: Cell::new(xdp_action::XDP_PASS),
-        }
+        })
     }
 
     /// The verdict by which the frame leaves as [`Tables::can_send`] made ready.
@@ -74,26 +81,31 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn first_row(&self, bucket: u32) -> u32 {
-        let bucket = bucket & last_bucket();
-        let Some(buckets) = BUCKETS.get_ptr(bucket / 16) else {
-            return 0;
-        };
-        let within = (bucket % 16) as usize;
-        // SAFETY: there are sixteen words in the element, which stays mapped while the program
-        // runs. Volatile, because userspace writes it.
-        unsafe { buckets.cast::<u32>().add(within).read_volatile() }
+        let bucket = (bucket & LAST_BUCKET.get()) as usize;
+        // SAFETY: so many buckets are in the tables, which stay mapped while the program runs.
+        // Volatile, because userspace writes it.
+        unsafe {
+            let buckets = self.tables.add(FIRST_BUCKET.get() as usize);
+            buckets.cast::<u32>().add(bucket).read_volatile()
+        }
     }
 
     #[inline(always)]
-    fn flow_row(&self, number: u32) -> Option<Row> {
-        // SAFETY: such an element begins with a version.
-        FLOWS.get_ptr(number).map(|row| unsafe { Row::new(row) })
+    fn flow_row(&self, link: u32) -> Option<Row> {
+        if link == 0 || link > LAST_LINK.get() {
+            return None;
+        }
+        // SAFETY: up to there rows are in the tables.
+        Some(unsafe { Row::new(self.tables.add(link as usize * LINK)) })
     }
 
     #[inline(always)]
     fn next_hop_row(&self, index: u32) -> Option<Row> {
-        // SAFETY: such an element begins with a version.
-        NEXT_HOPS.get_ptr(index).map(|row| unsafe { Row::new(row) })
+        if index > LAST_NEXT_HOP.get() {
+            return None;
+        }
+        // SAFETY: so many next hops are in the tables, each of which begins with a version.
+        Some(unsafe { Row::new(self.tables.add(index as usize * size_of::<NextHopRow>())) })
     }
 
     /// A device that is not the ingress one is chosen here already: on failure the frame is still

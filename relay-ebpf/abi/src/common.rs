@@ -62,8 +62,8 @@ const DO_NOT_FRAGMENT: u32 = {
 /// UDP with no hop left, as [`Front::life`] in the order of the least octet first.
 const UDP: u16 = (headers::UDP as u16) << 8;
 
-/// How many rows of a bucket are looked at here.
-const ROWS: usize = 3;
+/// How many rows of a bucket are looked at here behind the first one.
+const OTHERS: usize = 2;
 
 macro_rules! flow {
     ($field:ident) => {
@@ -77,11 +77,16 @@ macro_rules! next_hop {
     };
 }
 
-/// Relays a common packet. `None` for any other, which is as it came.
-///
-/// What calls the kernel comes before anything is written: calls leave few registers as they were.
+/// A frame that looks as a common packet does.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    ip_length: usize,
+    udp_length: usize,
+}
+
+/// Looks at a frame alone. Before all else, so that its cache line is on its way early.
 #[inline(always)]
-pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> {
+pub fn candidate<F: Frame>(frame: &mut F) -> Option<Candidate> {
     let length = frame.length();
     let front = frame.view_mut::<Front>(0)?;
     if front.kind.get() & KIND_MASK != KIND
@@ -99,25 +104,40 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> 
     {
         return None;
     }
+    Some(Candidate {
+        ip_length,
+        udp_length,
+    })
+}
 
+/// Relays a common packet. `None` for any other, which is as it came.
+///
+/// What calls the kernel comes before anything is written: calls leave few registers as they were.
+#[inline(always)]
+pub fn relay<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    candidate: Candidate,
+) -> Option<Relayed> {
+    let Candidate {
+        ip_length,
+        udp_length,
+    } = candidate;
+    let front = frame.view_mut::<Front>(0)?;
     let ends = front.ends.get();
     let ports = front.ports.get();
     let [_, _, _, _, a, b, c, d] = ends.to_ne_bytes();
     let [_, _, e, f] = ports.to_ne_bytes();
     let bucket = row::bucket(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
-    let mut number = tables.first_row(bucket);
-    let mut rows = 0;
-    let flow = loop {
-        if number == 0 || rows == ROWS {
+    let mut flow = tables.flow_row(tables.first_row(bucket))?;
+    let mut others = OTHERS;
+    while flow.long(flow!(ends)) != ends || flow.word(flow!(ports)) != ports {
+        if others == 0 {
             return None;
         }
-        let flow = tables.flow_row(number)?;
-        if flow.long(flow!(ends)) == ends && flow.word(flow!(ports)) == ports {
-            break flow;
-        }
-        number = row::next(flow);
-        rows += 1;
-    };
+        others -= 1;
+        flow = tables.flow_row(row::next(flow))?;
+    }
     if front.ssrc.get() != flow.word(flow!(ssrc_in))
         || front.rtp.get() & CommonFlow::RTP != flow.half(flow!(rtp))
     {
@@ -138,13 +158,13 @@ pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> 
     }
     let now = tables.now();
     let mut counters = tables.counters(flow.word(flow!(counters)))?;
-    let link = next_hop.long(next_hop!(link_begin));
+    let link_begin = next_hop.long(next_hop!(link_begin));
     let link_end = next_hop.word(next_hop!(link_end));
     if !next_hop.is_still(version) {
         return None;
     }
 
-    front.link.set(link);
+    front.link.set(link_begin);
     front.link_end.set(link_end);
 
     let mut header = SmallChange::new(flow.half(flow!(header_change)));

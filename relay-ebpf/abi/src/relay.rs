@@ -101,7 +101,9 @@ struct Ipv6Rtp {
 /// Decides about one Ethernet frame, and rewrites it if the verdict is [`Verdict::Forward`].
 #[inline(always)]
 pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T, scratch: &mut Scratch) -> Outcome {
-    match common::relay(frame, tables) {
+    let common =
+        common::candidate(frame).and_then(|candidate| common::relay(frame, tables, candidate));
+    match common {
         Some(relayed) => relayed.into(),
         None => relay_any(frame, tables, scratch),
     }

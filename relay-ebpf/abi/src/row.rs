@@ -82,7 +82,7 @@ pub struct FlowRow {
     entry: [u64; ENTRY_WORDS],
     /// The first twelve octets of the local address.
     local: [u32; 3],
-    /// The number of the next row with the same bucket, 0 behind the last one.
+    /// The link to the next row with the same bucket, 0 behind the last one.
     pub next: u32,
 }
 
@@ -93,9 +93,12 @@ const _: () = assert!(size_of::<CommonFlow>() == 64);
 const _: () = assert!(size_of::<FlowEntry>().is_multiple_of(8));
 const _: () = assert!(size_of::<FlowRow>() == 192);
 
-/// Sixteen buckets: each the number of its first row, 0 for none. An element of an array map takes
-/// eight octets or more.
-pub type Buckets = [u32; 16];
+/// What the object says of the length of the element that holds all tables, in octets. The loader
+/// writes how long it is.
+pub const TABLES: usize = 0x1ab1_e500;
+
+/// Links to rows, and where those are, are in this many octets from the beginning of the tables.
+pub const LINK: usize = 64;
 
 /// Where to begin to look for the flow of a local address and port, before it is brought into the
 /// number of buckets, a power of two. Pairs of ports in a row have buckets in a row: the media ports
@@ -243,7 +246,7 @@ pub fn is_of(row: impl Shared, key: &FlowKey) -> bool {
         && row.word(head + 8) == c
 }
 
-/// The number of the next row with the same bucket.
+/// The link to the next row with the same bucket.
 #[inline(always)]
 pub fn next(row: impl Shared) -> u32 {
     row.word(offset_of!(FlowRow, next))

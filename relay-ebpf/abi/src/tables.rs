@@ -46,11 +46,11 @@ pub trait Tables {
     /// Whether `port` is in the media port range.
     fn is_media_port(&self, port: u16) -> bool;
 
-    /// The number of the first row of the flow table with this bucket, 0 for none.
+    /// The link to the first row of the flow table with this bucket, 0 for none.
     fn first_row(&self, bucket: u32) -> u32;
 
-    /// A row of the flow table, by its number.
-    fn flow_row(&self, number: u32) -> Option<Self::Row<'_>>;
+    /// A row of the flow table, by a link to it; `None` for 0.
+    fn flow_row(&self, link: u32) -> Option<Self::Row<'_>>;
 
     /// A row of the next-hop table.
     fn next_hop_row(&self, index: u32) -> Option<Self::Row<'_>>;
@@ -74,14 +74,14 @@ pub trait Tables {
     /// [`Reason::UnknownFlow`].
     #[inline(always)]
     fn flow<'a>(&self, key: &FlowKey, copy: &'a mut EntryWords) -> Result<&'a FlowEntry, Reason> {
-        let mut number = self.first_row(key.bucket());
+        let mut link = self.first_row(key.bucket());
         let mut rows = 0;
-        while number != 0 && rows < LONGEST {
-            let found = self.flow_row(number).ok_or(Reason::UnknownFlow)?;
+        while rows < LONGEST {
+            let found = self.flow_row(link).ok_or(Reason::UnknownFlow)?;
             if row::is_of(found, key) {
                 return Ok(row::copy_entry(found, copy));
             }
-            number = row::next(found);
+            link = row::next(found);
             rows += 1;
         }
         Err(Reason::UnknownFlow)

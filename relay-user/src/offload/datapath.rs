@@ -20,7 +20,8 @@ use super::{
 
 /// What relays in the fast path: the XDP program's maps, or collections in memory.
 ///
-/// Calls are one or two system calls at most and never wait.
+/// Calls are one or two system calls at most and never wait, but for [`Datapath::install`] where
+/// flows change by the hundred in the milliseconds after which the kernel gives rows back.
 pub trait Datapath: Send {
     /// Makes the entry of `key` what `entry` says, new or changed.
     ///

@@ -16,6 +16,7 @@ use zerocopy::transmute;
 
 use super::{
     grace::Grace,
+    layout::LINKS,
     shared_rows::{Row, SharedWords},
 };
 
@@ -56,6 +57,8 @@ pub(super) struct FlowTable {
     rows: SharedWords,
     buckets: SharedWords,
     last_bucket: u32,
+    /// The link to row 0.
+    first_link: u32,
     /// The row of each flow.
     installed: HashMap<FlowKey, u32>,
     /// Rows without a flow, on which no program stands.
@@ -75,22 +78,25 @@ impl FlowTable {
             flows,
             SharedWords::on_the_heap(rows(flows) as usize * ROW),
             SharedWords::on_the_heap(buckets(flows) as usize),
+            0,
             None,
         )
     }
 
-    /// Over [`rows`] rows and [`buckets`] buckets, all zero. Without `grace` no program runs while
-    /// this is changed.
+    /// Over [`rows`] rows and [`buckets`] buckets, all zero. `first_link` leads to row 0. Without
+    /// `grace` no program runs while this is changed.
     pub(super) fn new(
         flows: u32,
         rows: SharedWords,
         first: SharedWords,
+        first_link: u32,
         grace: Option<Grace>,
     ) -> Self {
         Self {
             rows,
             last_bucket: buckets(flows) - 1,
             buckets: first,
+            first_link,
             installed: HashMap::new(),
             free: Vec::new(),
             given_up: Vec::new(),
@@ -132,8 +138,8 @@ impl FlowTable {
             row.fill(&words);
         }
         match before {
-            Some(before) => self.relink(bucket, before, number),
-            None => self.set_first(bucket, number),
+            Some(before) => self.relink(bucket, before, self.link_to(number)),
+            None => self.set_first(bucket, self.link_to(number)),
         }
         self.installed.insert(*key, number);
         Ok(())
@@ -146,7 +152,7 @@ impl FlowTable {
         }
     }
 
-    /// Puts another row in the place of one in its chain, or what follows it, and gives it up.
+    /// Makes the chain go another way than to a row, which is given up.
     /// Whoever stands on it goes on along the chain.
     fn relink(&mut self, bucket: u32, number: u32, to: u32) {
         let before = self
@@ -189,14 +195,14 @@ impl FlowTable {
         self.free.pop()
     }
 
-    /// The number of the row behind one, 0 for none.
+    /// The link to the row behind one, 0 for none.
     fn next(&self, number: u32) -> u32 {
         self.row(number)
             .map(relay_abi::row::next)
             .unwrap_or_default()
     }
 
-    /// The number of the first row of a bucket, 0 for none.
+    /// The link to the first row of a bucket, 0 for none.
     pub(super) fn first(&self, bucket: u32) -> u32 {
         self.buckets
             .word((bucket & self.last_bucket) as usize)
@@ -204,22 +210,36 @@ impl FlowTable {
             .unwrap_or_default()
     }
 
-    pub(super) fn row(&self, number: u32) -> Option<Row<'_>> {
+    /// The row that a link leads to, `None` for 0.
+    pub(super) fn linked(&self, link: u32) -> Option<Row<'_>> {
+        self.row(self.number(link).filter(|_| link != 0)?)
+    }
+
+    fn number(&self, link: u32) -> Option<u32> {
+        Some(link.checked_sub(self.first_link)? / LINKS as u32)
+    }
+
+    fn link_to(&self, number: u32) -> u32 {
+        self.first_link + number * LINKS as u32
+    }
+
+    fn row(&self, number: u32) -> Option<Row<'_>> {
         self.rows.row(number as usize, ROW)
     }
 
-    fn set_first(&self, bucket: u32, number: u32) {
+    fn set_first(&self, bucket: u32, link: u32) {
         if let Some(word) = self.buckets.word((bucket & self.last_bucket) as usize) {
-            word.store(number, std::sync::atomic::Ordering::Release);
+            word.store(link, std::sync::atomic::Ordering::Release);
         }
     }
 
+    /// The numbers of a bucket's rows.
     fn chain(&self, bucket: u32) -> impl Iterator<Item = u32> {
-        let mut number = self.first(bucket);
+        let mut link = self.first(bucket);
         std::iter::from_fn(move || {
-            let this = number;
-            number = self.next(this);
-            (this != 0).then_some(this)
+            let number = self.number(link).filter(|_| link != 0)?;
+            link = self.next(number);
+            Some(number)
         })
     }
 }
@@ -251,14 +271,14 @@ mod tests {
     }
 
     fn found(table: &FlowTable, key: &FlowKey) -> Option<u32> {
-        let mut number = table.first(key.bucket());
+        let mut link = table.first(key.bucket());
         for _ in 0..LONGEST {
-            let row = table.row(number).filter(|_| number != 0)?;
+            let row = table.linked(link)?;
             if row::is_of(row, key) {
                 let mut words: EntryWords = Default::default();
                 return Some(row::copy_entry(row, &mut words).ssrc_out.get());
             }
-            number = row::next(row);
+            link = row::next(row);
         }
         None
     }

@@ -18,6 +18,7 @@ use relay_abi::{
     flow::{FlowEntry, FlowKey},
     next_hop::NextHop,
     processor::{Processor, REASONS},
+    row::LINK,
     srtp::{
         key::PreparedKey,
         stream::{RowReference, StreamState},
@@ -129,32 +130,30 @@ impl XdpDatapath {
             operation: "share the states of SRTP streams",
             cause: error.to_string(),
         })?;
-        let mut share = |name, words| match take(name)? {
-            Map::Array(map) => {
-                SharedWords::mapped(map.fd(), words).map_err(|error| DatapathError::Kernel {
-                    operation: "share the rows of the flows and the next hops",
-                    cause: error.to_string(),
-                })
-            }
-            _ => Err(DatapathError::Kernel {
-                operation: "open a map",
-                cause: format!("the object's map {name} is of another type"),
-            }),
-        };
         let sizes = sizes(config);
-        let (rows, buckets) = FlowTable::words(sizes.flows);
+        let layout = sizes.layout();
+        let tables = match take("TABLES")? {
+            Map::Array(map) => SharedWords::mapped(map.fd(), layout.octets() as usize / 4),
+            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        };
+        let tables = tables.map_err(|error| DatapathError::Kernel {
+            operation: "share the rows of the flows and the next hops",
+            cause: error.to_string(),
+        })?;
         let grace = Grace::new().map_err(|error| DatapathError::Kernel {
             operation: "prepare for rows that are used again",
             cause: error.to_string(),
         })?;
+        let first_link = layout.first_link() as u32;
+        let (rows, buckets) = FlowTable::words(sizes.flows);
         let flows = FlowTable::new(
             sizes.flows,
-            share("FLOWS", rows)?,
-            share("BUCKETS", buckets)?,
+            tables.part(first_link as usize * LINK / 4, rows),
+            tables.part(layout.first_bucket() as usize / 4, buckets),
+            first_link,
             Some(grace),
         );
-        let next_hops =
-            NextHopTable::new(share("NEXT_HOPS", NextHopTable::words(sizes.next_hops))?);
+        let next_hops = NextHopTable::new(tables.part(0, NextHopTable::words(sizes.next_hops)));
         let flow_counters = match take("FLOW_COUNTERS")? {
             Map::Array(map) => Mapped::new(map.fd(), sizes.flows as usize * cpus),
             _ => Err(std::io::ErrorKind::InvalidData.into()),

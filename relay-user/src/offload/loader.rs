@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, ProgramArray},
     programs::{ProgramError, SkLookup, Xdp, XdpMode as Attach},
 };
-use relay_abi::{row::Buckets, settings::Settings};
+use relay_abi::settings::Settings;
 use tracing::{error, info, warn};
 use zerocopy::transmute;
 
@@ -347,22 +347,20 @@ fn put_srtp(bpf: &mut Ebpf, names: [&str; 2]) -> Result<(), String> {
 pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
     allow_locked_memory();
     let sizes = sizes(config);
-    let last_bucket = flow_table::buckets(sizes.flows) - 1;
+    let layout = sizes.layout();
+    let object = layout.write(OBJECT)?;
     let mut bpf = EbpfLoader::new()
-        .override_global("LAST_BUCKET", &last_bucket, true)
-        .map_max_entries("FLOWS", flow_table::rows(sizes.flows))
-        .map_max_entries(
-            "BUCKETS",
-            flow_table::buckets(sizes.flows) / Buckets::default().len() as u32,
-        )
+        .override_global("LAST_NEXT_HOP", &(sizes.next_hops - 1), true)
+        .override_global("FIRST_BUCKET", &(layout.first_bucket() as u32), true)
+        .override_global("LAST_BUCKET", &(flow_table::buckets(sizes.flows) - 1), true)
+        .override_global("LAST_LINK", &(layout.last_link() as u32), true)
         .map_max_entries("FLOW_COUNTERS", sizes.flows.saturating_mul(possible_cpus()))
-        .map_max_entries("NEXT_HOPS", sizes.next_hops)
         .map_max_entries("KEYS", sizes.streams)
         .map_max_entries("STATES", sizes.streams)
         .map_max_entries("DEVICES", DEVICES)
         .map_max_entries("EVENTS", EVENT_OCTETS)
         .map_max_entries("SOCKETS", socket_slots(config))
-        .load(OBJECT)
+        .load(&object)
         .map_err(|error| cause(&error))?;
     let settings: [u8; size_of::<Settings>()] = transmute!(Settings {
         first_port: *config.media_ports.start(),

@@ -5,7 +5,6 @@ use std::mem::size_of;
 use relay_abi::{
     counters::FlowCounters,
     processor::Processor,
-    row::{Buckets, FlowRow, NextHopRow},
     secured::SecuredScratch,
     settings::Settings,
     srtp::{
@@ -17,7 +16,7 @@ use relay_abi::{
 use super::{
     OffloadConfig, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS},
-    flow_table::{buckets, rows},
+    layout::Layout,
 };
 
 const POINTER: u64 = 8;
@@ -34,15 +33,13 @@ pub fn memory(config: &OffloadConfig) -> u64 {
 pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let cpus = u64::from(cpus);
     let sizes = sizes(config);
-    let (flows, next_hops) = (u64::from(sizes.flows), u64::from(sizes.next_hops));
+    let flows = u64::from(sizes.flows);
     let streams = u64::from(sizes.streams);
 
-    let flow_table = mapped(u64::from(rows(sizes.flows)), size_of::<FlowRow>())
-        + mapped(u64::from(buckets(sizes.flows) / 16), size_of::<Buckets>());
+    let tables = sizes.layout().octets().next_multiple_of(PAGE);
     let flow_counters = mapped(flows * cpus, size_of::<FlowCounters>());
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
     let processors = per_cpu_array(1, size_of::<Processor>(), cpus);
-    let next_hop_table = mapped(next_hops, size_of::<NextHopRow>());
     let keys = streams * padded(size_of::<PreparedKey>());
     let states = mapped(streams, size_of::<StreamState>());
     let work = per_cpu_array(1, size_of::<SecuredScratch>(), cpus);
@@ -52,11 +49,10 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     // The ring's pages, and two for its positions; the data pages are mapped twice, not held twice.
     let events = u64::from(EVENT_OCTETS) + 2 * PAGE;
     let sockets = u64::from(socket_slots(config)) * POINTER;
-    flow_table
+    tables
         + flow_counters
         + losses
         + processors
-        + next_hop_table
         + keys
         + states
         + work
@@ -73,6 +69,15 @@ pub(crate) struct Sizes {
     pub flows: u32,
     pub next_hops: u32,
     pub streams: u32,
+}
+
+impl Sizes {
+    pub(super) fn layout(self) -> Layout {
+        Layout {
+            flows: self.flows,
+            next_hops: self.next_hops,
+        }
+    }
 }
 
 /// The sizes of the maps: without XDP one of each, as the kernel makes no empty map.

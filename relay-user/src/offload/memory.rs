@@ -163,8 +163,8 @@ impl Tables for MemoryDatapath {
         self.flows.first(bucket)
     }
 
-    fn flow_row(&self, number: u32) -> Option<Row<'_>> {
-        self.flows.row(number)
+    fn flow_row(&self, link: u32) -> Option<Row<'_>> {
+        self.flows.linked(link)
     }
 
     fn next_hop_row(&self, index: u32) -> Option<Row<'_>> {

@@ -9,6 +9,7 @@ mod error;
 mod flow_table;
 mod grace;
 mod kernel_maps;
+mod layout;
 mod loader;
 mod map_memory;
 mod mapped;

@@ -4,7 +4,10 @@
 use std::{
     io,
     os::fd::AsFd,
-    sync::atomic::{AtomicU32, Ordering, fence},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering, fence},
+    },
 };
 
 use relay_abi::shared::Shared;
@@ -12,28 +15,54 @@ use relay_abi::shared::Shared;
 use super::mapped::Mapped;
 
 /// Words, each written whole.
-#[derive(Debug)]
-pub(super) enum SharedWords {
-    Heap(Box<[AtomicU32]>),
-    Mapped(Mapped<AtomicU32>),
+#[derive(Clone, Debug)]
+pub(super) struct SharedWords {
+    memory: Memory,
+    begin: usize,
+    end: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Memory {
+    Heap(Arc<[AtomicU32]>),
+    Mapped(Arc<Mapped<AtomicU32>>),
 }
 
 impl SharedWords {
     /// Words that no kernel shares, all zero.
     pub(super) fn on_the_heap(words: usize) -> Self {
-        Self::Heap((0..words).map(|_| AtomicU32::new(0)).collect())
+        Self {
+            memory: Memory::Heap((0..words).map(|_| AtomicU32::new(0)).collect()),
+            begin: 0,
+            end: words,
+        }
     }
 
     /// The words of an array map that can be mapped, whose elements lie without a gap.
     pub(super) fn mapped(map: &impl AsFd, words: usize) -> io::Result<Self> {
-        Mapped::new(map, words).map(Self::Mapped)
+        Ok(Self {
+            memory: Memory::Mapped(Arc::new(Mapped::new(map, words)?)),
+            begin: 0,
+            end: words,
+        })
+    }
+
+    /// `words` of these words, from `begin` on; fewer at the end.
+    pub(super) fn part(&self, begin: usize, words: usize) -> Self {
+        let begin = self.begin.saturating_add(begin).min(self.end);
+        Self {
+            memory: self.memory.clone(),
+            begin,
+            end: begin.saturating_add(words).min(self.end),
+        }
     }
 
     fn words(&self) -> &[AtomicU32] {
-        match self {
-            Self::Heap(words) => words,
-            Self::Mapped(mapped) => mapped.elements(),
-        }
+        let all: &[AtomicU32] = match &self.memory {
+            Memory::Heap(words) => words,
+            Memory::Mapped(mapped) => mapped.elements(),
+        };
+        all.get(self.begin..self.end).unwrap_or_default()
     }
 
     /// One word, `None` behind the end.

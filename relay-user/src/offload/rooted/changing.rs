@@ -2,7 +2,7 @@
 //! whole entry of its own flow, or punted.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
@@ -65,6 +65,7 @@ fn a_flow_in_change_is_never_half_of_two() {
     let flow_key = key(LOCAL);
 
     let done = AtomicBool::new(false);
+    let changes = AtomicUsize::new(0);
     let program = offload.relay_program().expect("loaded");
     let mut seen = [0u32; 2];
     let mut passed = 0u32;
@@ -83,12 +84,16 @@ fn a_flow_in_change_is_never_half_of_two() {
                     datapath.remove(&stranger_key).expect("removed");
                 }
                 round += 1;
+                changes.store(round, Ordering::Relaxed);
             }
             datapath
         });
-        // At least so many runs, and on until both lives were seen, however the threads take turns.
+        // At least so many runs and changes, which wait for rows again and again, and on until both
+        // lives were seen, however the threads take turns.
         let mut runs = 0u32;
-        while runs < 40_000 || (seen.contains(&0) && runs < 20_000_000) {
+        while runs < 40_000
+            || (seen.contains(&0) || changes.load(Ordering::Relaxed) < 2_000) && runs < 20_000_000
+        {
             runs += 1;
             let mut output = vec![0; input.len()];
             let result = program

@@ -1,0 +1,176 @@
+//! Calls with SRTP on a leg: their keys, rows and sources.
+
+use super::*;
+
+/// A call whose second leg is SRTP, and both sources known; the ports of both legs.
+fn secured(bench: &mut Bench) -> (CallMedia, [MediaPort; 2]) {
+    let mut media = bench.media();
+    media.legs[1].srtp = Some(keys(1));
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    let ports = media.legs.each_ref().map(|leg| leg.port);
+    bench.learn(ports[0], "198.51.100.2:6000", 1);
+    announce(bench, ports[1], 1);
+    bench.learn(ports[1], "192.0.2.2:7000", 1);
+    (media, ports)
+}
+
+/// What a worker notes when it tells of a source.
+fn announce(bench: &Bench, port: MediaPort, generation: u32) {
+    let row = bench.told(port).unprotect_row.expect("a row");
+    row.announce(generation);
+}
+
+#[test]
+fn the_kernel_has_a_row_for_each_key_of_a_leg_with_srtp() {
+    let mut bench = Bench::new(16);
+    let (media, [first, second]) = secured(&mut bench);
+    let [out, back] = [first, second].map(|port| bench.entry(port).unwrap());
+    assert!(out.has(PINNED | FlowEntry::PROTECT) && !out.has(FlowEntry::UNPROTECT));
+    assert!(back.has(PINNED | FlowEntry::UNPROTECT) && !back.has(FlowEntry::PROTECT));
+    let rows = [out.protect, back.unprotect];
+    assert_ne!(rows[0], rows[1]);
+    let states = bench.datapath.streams();
+    for row in rows {
+        assert!(states.get(row.row()).unwrap().is(row));
+    }
+    let told = [first, second].map(|port| bench.told(port));
+    assert_eq!(told[0].protect_row.as_ref().unwrap().reference(), rows[0]);
+    assert_eq!(told[1].unprotect_row.as_ref().unwrap().reference(), rows[1]);
+    assert_eq!(bench.plane.srtp.used(), 2);
+
+    // The same keys go on as they are, whatever else is negotiated.
+    let mut refreshed = media.clone();
+    refreshed.legs[1].negotiation += 1;
+    refreshed.streams[0].payload_types = vec![(0, 8)];
+    assert_eq!(bench.connect(CALL, &refreshed), Ok(XDP));
+    let [now, then] = [first, second].map(|port| bench.entry(port).unwrap());
+    assert_eq!((now.protect, then), (out.protect, back));
+    assert!(now.has(PINNED));
+
+    drop(told);
+    bench.disconnect(CALL);
+    for row in rows {
+        assert!(!states.get(row.row()).unwrap().is(row), "wiped");
+    }
+    assert_eq!(bench.plane.srtp.used(), 0);
+}
+
+#[test]
+fn a_new_key_has_a_row_of_its_own_and_its_source_is_asked_for_again() {
+    let mut bench = Bench::new(16);
+    let (mut media, [first, second]) = secured(&mut bench);
+    let [out, back] = [first, second].map(|port| bench.entry(port).unwrap());
+    let stale = bench.news(second, "192.0.2.2:7000", 1);
+    let states = bench.datapath.streams();
+    states.get(back.unprotect.row()).unwrap().refuse();
+
+    let mut renewed = keys(1);
+    renewed.unprotect = keys(2).unprotect;
+    media.legs[1].srtp = Some(renewed);
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    let [same, other] = [first, second].map(|port| bench.entry(port).unwrap());
+    assert_eq!(same, out);
+    assert_ne!(other.unprotect, back.unprotect);
+    assert!(other.has(FlowEntry::PINNED | FlowEntry::UNPROTECT));
+    assert!(!other.has(FlowEntry::SSRC_KNOWN));
+    assert!(
+        states
+            .get(other.unprotect.row())
+            .unwrap()
+            .is(other.unprotect)
+    );
+    assert!(!states.get(back.unprotect.row()).unwrap().is(back.unprotect));
+    assert_eq!(bench.statistics(CALL).unwrap()[1].srtp_failures, 1);
+
+    bench.tell(second, &stale);
+    assert!(!bench.entry(second).unwrap().has(FlowEntry::SSRC_KNOWN));
+    announce(&bench, second, 2);
+    bench.learn(second, "192.0.2.2:7000", 2);
+    assert!(bench.entry(second).unwrap().has(PINNED));
+}
+
+#[test]
+fn the_kernel_works_by_the_state_that_the_last_news_names() {
+    let mut bench = Bench::new(16);
+    let (_, [_, second]) = secured(&mut bench);
+    let mut news = bench.news(second, "192.0.2.2:7000", 2);
+    news.ssrc_in = 9.into();
+    news.flags = (news.flags.get() | FlowEntry::UNPROTECT_SECOND).into();
+    // A third source has been told of already, in the first one's state.
+    announce(&bench, second, 3);
+    bench.tell(second, &news);
+    assert_eq!(bench.entry(second).unwrap().ssrc_in.get(), 0x1234);
+    announce(&bench, second, 2);
+    bench.tell(second, &news);
+    let entry = bench.entry(second).unwrap();
+    assert_eq!(entry.ssrc_in.get(), 9);
+    assert!(entry.has(FlowEntry::UNPROTECT_SECOND));
+}
+
+#[test]
+fn a_held_source_of_srtp_is_the_workers_and_comes_back_to_be_asked_for() {
+    let mut bench = Bench::new(16);
+    let (mut media, [first, second]) = secured(&mut bench);
+    for stream in &mut media.streams {
+        stream.active = false;
+    }
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    assert!(
+        bench
+            .entry(second)
+            .unwrap()
+            .has(FlowEntry::HELD | FlowEntry::USERSPACE)
+    );
+    assert!(!bench.entry(first).unwrap().has(FlowEntry::USERSPACE));
+    for stream in &mut media.streams {
+        stream.active = true;
+    }
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    for port in [first, second] {
+        let entry = bench.entry(port).unwrap();
+        assert!(entry.has(FlowEntry::PINNED) && !entry.has(FlowEntry::SSRC_KNOWN));
+        assert!(!entry.has(FlowEntry::USERSPACE));
+    }
+    // Where the peers are is known all the same.
+    let to = bench.entry(first).unwrap().to;
+    assert_eq!(to, endpoint("192.0.2.2:7000".parse().unwrap()));
+}
+
+#[test]
+fn a_key_that_found_no_row_stays_with_libsrtp_and_the_next_one_gets_one() {
+    let mut bench = Bench::new(2);
+    let rows = Rows::resting(bench.datapath.streams(), 1, Duration::ZERO);
+    bench.plane.srtp = SrtpRows::new(SrtpOffload::Loaded, Some(rows));
+    let mut media = bench.media();
+    media.legs[1].srtp = Some(keys(1));
+    let paths = [Path::Xdp, Path::Userspace(PathReason::SrtpStreams)];
+    assert_eq!(bench.connect(CALL, &media), Ok(paths));
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    assert!(bench.told(first).protect_row.is_some());
+    assert!(bench.told(second).unprotect_row.is_none());
+
+    // A row is free again, but the key has begun without one.
+    let mut renewed = media.clone();
+    renewed.legs[1].srtp.as_mut().unwrap().protect.suite = SrtpSuite::AesCm128HmacSha1_32;
+    assert_eq!(bench.connect(CALL, &renewed), Ok([paths[1]; 2]));
+    assert_eq!(bench.connect(CALL, &media).map(|_| ()), Ok(()));
+    assert!(bench.told(second).unprotect_row.is_none());
+}
+
+#[test]
+fn what_the_kernel_has_not_taken_is_libsrtps() {
+    for (offload, reason) in [
+        (SrtpOffload::Off, PathReason::SrtpOff),
+        (SrtpOffload::NotLoaded, PathReason::SrtpNotLoaded),
+    ] {
+        let mut bench = Bench::new(16);
+        bench.plane.srtp = SrtpRows::new(offload, None);
+        let mut media = bench.media();
+        media.legs[1].srtp = Some(keys(1));
+        assert_eq!(bench.connect(CALL, &media), Ok(userspace(reason)));
+        let port = media.legs[0].port;
+        assert!(bench.told(port).protect.is_some());
+        assert!(bench.told(port).protect_row.is_none());
+        assert!(!bench.entry(port).unwrap().has(FlowEntry::PROTECT));
+    }
+}
