@@ -219,14 +219,13 @@ fn pair(first: &Address, second: &Address) -> NativeU64 {
 /// payload type by the common part of the row alone.
 fn is_common(key: &FlowKey, entry: &FlowEntry) -> bool {
     let wanted = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
-    let family = key.local.address.is_v4();
-    let same = [&entry.peer, &entry.from, &entry.to]
+    let v4 = [&key.local, &entry.peer, &entry.from, &entry.to]
         .iter()
-        .all(|end| end.address.is_v4() == family);
+        .all(|end| end.address.is_v4());
     // With the marker these payload types are RTCP's packet types (RFC 5761, section 4).
     let rtcp = 64..96;
     entry.flags.get() & !FlowEntry::SET_DSCP == wanted
-        && same
+        && v4
         && entry.payload_type_count > 0
         && !rtcp.contains(&entry.payload_types[0].incoming)
         && entry.next_hop.get() <= u16::MAX as u32
