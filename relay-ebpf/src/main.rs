@@ -39,7 +39,7 @@ const PROTECT: u32 = 1;
 
 #[xdp]
 pub fn relay(context: XdpContext) -> u32 {
-    if let Some(way_out) = relay_common(&context) {
+    if let Some(way_out) = relay_common(&context).or_else(|| relay_common_v6(&context)) {
         return way_out;
     }
     // What the other way found is asked for again: kept, it would be in its way.
@@ -76,6 +76,18 @@ fn relay_common(context: &XdpContext) -> Option<u32> {
     let processor = tables::processor()?;
     let maps = Maps::new(context, &mut processor.clock, &processor.first_counters)?;
     common::relay(&mut packet, &maps, candidate)?;
+    processor.reasons[Reason::Relayed as usize].count(octets);
+    Some(maps.way_out())
+}
+
+#[inline(always)]
+fn relay_common_v6(context: &XdpContext) -> Option<u32> {
+    let mut packet = Packet::new(context);
+    let octets = packet.length() as u64;
+    let candidate = common::candidate_v6(&mut packet)?;
+    let processor = tables::processor()?;
+    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters)?;
+    common::relay_v6(&mut packet, &maps, candidate)?;
     processor.reasons[Reason::Relayed as usize].count(octets);
     Some(maps.way_out())
 }

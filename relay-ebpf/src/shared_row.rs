@@ -78,4 +78,10 @@ impl Shared for Row {
     fn long(self, offset: usize) -> u64 {
         self.read(offset)
     }
+
+    #[inline(always)]
+    fn any_long(self, offset: usize) -> u64 {
+        // SAFETY: within the element, by what `Shared` asks, and read without alignment.
+        unsafe { self.0.add(offset).cast::<u64>().read_unaligned() }
+    }
 }

@@ -68,6 +68,8 @@ pub struct CommonFlow {
 impl CommonFlow {
     /// What no code point is.
     pub const SERVICE_STAYS: u8 = 1;
+    /// What `rtp` has besides for a flow of IPv6: where the marker would be.
+    pub const V6: u16 = u16::from_ne_bytes([0, 0x80]);
     /// The first two octets of an RTP header, but for the marker.
     pub const RTP: u16 = u16::from_ne_bytes([0xff, 0x7f]);
 }
@@ -108,6 +110,15 @@ pub const LINK: usize = 64;
 pub fn bucket(address: u32, port: u16) -> u32 {
     let place = address.wrapping_mul(0x9e37_79b1) >> 12;
     place.wrapping_add((port >> 1) as u32)
+}
+
+/// [`bucket`] of an IPv6 address, as it stands in the header.
+#[inline(always)]
+#[must_use]
+pub fn bucket_v6(address: [u64; 2], port: u16) -> u32 {
+    let [high, low] = address;
+    let [a, b] = halves(high ^ low);
+    bucket(u32::from_be(a ^ b ^ MAPPED), port)
 }
 
 /// The address as [`bucket`] takes it.
@@ -180,10 +191,10 @@ impl FlowRow {
                 counters: entry.counters.get(),
                 generation: entry.generation.get(),
                 units: reception::units(entry.clock_rate.get()) as u32,
-                rtp: NativeU16::from_bytes(if is_common(key, entry) {
-                    [0x80, payload_types.incoming]
-                } else {
-                    [0xff; 2]
+                rtp: NativeU16::from_bytes(match common_family(key, entry) {
+                    Some(Family::V4) => [0x80, payload_types.incoming],
+                    Some(Family::V6) => [0x80, payload_types.incoming | 0x80],
+                    None => [0xff; 2],
                 }),
                 next_hop: entry.next_hop.get() as u16,
                 header_change: header.folded(),
@@ -215,21 +226,50 @@ fn pair(first: &Address, second: &Address) -> NativeU64 {
     NativeU64::from_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Whether nothing stands in the way of relaying what comes from the peer with the SSRC and the
-/// payload type by the common part of the row alone.
-fn is_common(key: &FlowKey, entry: &FlowEntry) -> bool {
+enum Family {
+    V4,
+    V6,
+}
+
+/// The family of a flow, if nothing stands in the way of relaying what comes from the peer with the
+/// SSRC and the payload type by what the row says.
+fn common_family(key: &FlowKey, entry: &FlowEntry) -> Option<Family> {
     let wanted = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
-    let v4 = [&key.local, &entry.peer, &entry.from, &entry.to]
-        .iter()
-        .all(|end| end.address.is_v4());
+    let ends = [&key.local, &entry.peer, &entry.from, &entry.to];
     // With the marker these payload types are RTCP's packet types (RFC 5761, section 4).
     let rtcp = 64..96;
-    entry.flags.get() & !FlowEntry::SET_DSCP == wanted
-        && v4
+    let common = entry.flags.get() & !FlowEntry::SET_DSCP == wanted
         && entry.payload_type_count > 0
         && !rtcp.contains(&entry.payload_types[0].incoming)
         && entry.next_hop.get() <= u16::MAX as u32
-        && reception::units(entry.clock_rate.get()) <= u32::MAX as u64
+        && reception::units(entry.clock_rate.get()) <= u32::MAX as u64;
+    if !common {
+        None
+    } else if ends.iter().all(|end| end.address.is_v4()) {
+        Some(Family::V4)
+    } else if ends.iter().all(|end| !end.address.is_v4()) {
+        Some(Family::V6)
+    } else {
+        None
+    }
+}
+
+/// Where in a row the addresses of the peer, of our other leg and of its peer are.
+pub const ADDRESSES: [usize; 3] = [
+    offset_of!(FlowRow, entry) + offset_of!(FlowEntry, peer),
+    offset_of!(FlowRow, entry) + offset_of!(FlowEntry, from),
+    offset_of!(FlowRow, entry) + offset_of!(FlowEntry, to),
+];
+
+/// Whether a row's local address is this one.
+#[inline(always)]
+pub fn is_to(row: impl Shared, address: [u64; 2]) -> bool {
+    let [high, low] = address;
+    let [c, d] = halves(low);
+    let head = offset_of!(FlowRow, local);
+    row.any_long(head) == high
+        && row.word(head + 8) == c
+        && row.word(offset_of!(CommonFlow, ends) + 4) == d
 }
 
 /// The local address and port of a row, against those of a key.

@@ -29,6 +29,9 @@ pub trait Shared: Copy {
     fn word(self, offset: usize) -> u32;
 
     fn long(self, offset: usize) -> u64;
+
+    /// As [`Shared::long`], at any even offset, of a row that nobody changes meanwhile.
+    fn any_long(self, offset: usize) -> u64;
 }
 
 /// Copies what begins at `offset` of a row, in the machine's words.

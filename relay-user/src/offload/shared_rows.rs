@@ -152,4 +152,8 @@ impl Shared for Row<'_> {
         let [e, f, g, h] = self.word(offset + 4).to_ne_bytes();
         u64::from_ne_bytes([a, b, c, d, e, f, g, h])
     }
+
+    fn any_long(self, offset: usize) -> u64 {
+        u64::from_ne_bytes(std::array::from_fn(|index| self.octet(offset + index)))
+    }
 }
