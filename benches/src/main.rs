@@ -9,6 +9,7 @@ mod rates;
 mod recovery;
 mod report;
 mod signalling;
+mod torture;
 mod wanted;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
@@ -120,7 +121,10 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     let mut report = Report::default();
     let asked = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
     let parts: [(Part, Measure); 7] = [
-        (Part::Cost, |_, plan, report| cost::cost(plan, report)),
+        (Part::Cost, |_, plan, report| {
+            torture::torture(report);
+            cost::cost(plan, report)
+        }),
         (Part::Fast, |topology, plan, report| {
             rates::fast(topology, plan, report)?;
             rates::fast_srtp(topology, plan, report);

@@ -30,6 +30,8 @@ pub struct Report {
     pub ratios: Vec<Row>,
     /// Those without a value are in `not_measured`.
     pub figures: BTreeMap<&'static str, Option<f64>>,
+    /// What is to be said of figures and rows, by name.
+    pub remarks: BTreeMap<String, String>,
     /// By name, why.
     pub not_measured: BTreeMap<String, String>,
     /// The rounds' values, in the order in which the rows were begun.
@@ -48,6 +50,12 @@ impl Report {
             Some((_, _, values)) => values.push(value),
             None => self.values.push((name.to_owned(), unit, vec![value])),
         }
+    }
+
+    /// Says something of a row or a figure, and tells the user.
+    pub fn remark(&mut self, name: &str, what: &str) {
+        println!("{name}: {what}");
+        self.remarks.insert(name.to_owned(), what.to_owned());
     }
 
     /// Notes that a row, a ratio or a figure cannot be measured here, and tells the user once.

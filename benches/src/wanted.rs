@@ -92,12 +92,18 @@ pub const RATIOS: [Wanted; 10] = [
     ),
 ];
 
-pub const FIGURES: [Wanted; 16] = [
+pub const FIGURES: [Wanted; 17] = [
     wanted(
         "fast_relay_ns",
         Bound::AtMost(120.0),
         Part::Fast,
         "what the fast path adds to a packet's chain, one flow, ns",
+    ),
+    wanted(
+        "torture_parse_worst_us",
+        Bound::AtMost(1_000.0),
+        Part::Cost,
+        "time of parsing the dearest message of RFC 4475, µs",
     ),
     wanted(
         "fast_latency_p99_us",

@@ -14,8 +14,8 @@ mod tests;
 pub use client::{ClientError, ask};
 pub use protocol::{
     AddressReport, Answer, CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount,
-    PortReport, Request, Response, ResponseCount, StatisticsReport, StreamReport, TrunkCount,
-    TrunkReport,
+    PortReport, RegistrationReport, Request, Response, ResponseCount, StatisticsReport,
+    StreamReport, TrunkCount, TrunkReport,
 };
 pub(crate) use report::{codec_name, packets, path};
 pub use server::{AdminServer, ServerError};

@@ -122,8 +122,26 @@ pub struct TrunkReport {
     pub options_interval: Option<u64>,
     /// The calls that have a leg over it.
     pub calls: u64,
+    /// That we are registered with it, where it wants that.
+    #[serde(default)]
+    pub registration: Option<RegistrationReport>,
     /// In the order of the configuration.
     pub addresses: Vec<AddressReport>,
+}
+
+/// A registration of ours.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct RegistrationReport {
+    /// Whom it registers.
+    pub address: String,
+    /// `waiting` (for the first answer), `registered`, `failed` or `leaving`.
+    pub state: String,
+    /// The status of the last answer; 408 and 503 also for none.
+    pub code: Option<u16>,
+    /// Seconds until it ends unless it is renewed.
+    pub expires: Option<u64>,
+    /// Failures since the last success.
+    pub failures: u32,
 }
 
 /// One address of a trunk.

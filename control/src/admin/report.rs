@@ -8,10 +8,14 @@ use relay_user::media::{
 
 use super::protocol::{
     AddressReport, CallReport, Count, FlowReport, InterfaceReport, LegReport, PacketCount,
-    PortReport, ResponseCount, SrtpReport, StatisticsReport, StreamReport, TrunkCount, TrunkReport,
+    PortReport, RegistrationReport, ResponseCount, SrtpReport, StatisticsReport, StreamReport,
+    TrunkCount, TrunkReport,
 };
 use crate::{
-    call::{CallSnapshot, CoreStatistics, LegSnapshot, PeerSnapshot, TrunkSnapshot},
+    call::{
+        CallSnapshot, CoreStatistics, LegSnapshot, PeerSnapshot, RegistrationSnapshot,
+        TrunkSnapshot,
+    },
     daemon::Handle,
     quality::estimate,
 };
@@ -128,7 +132,22 @@ pub(super) fn trunk(trunk: &TrunkSnapshot, now: Instant) -> TrunkReport {
         name: trunk.name.to_string(),
         options_interval: trunk.asked_every.map(|interval| interval.as_secs()),
         calls: trunk.calls,
+        registration: trunk
+            .registration
+            .as_ref()
+            .map(|one| registration(one, now)),
         addresses: trunk.peers.iter().map(|peer| address(peer, now)).collect(),
+    }
+}
+
+fn registration(one: &RegistrationSnapshot, now: Instant) -> RegistrationReport {
+    let left = |until: Instant| until.checked_duration_since(now);
+    RegistrationReport {
+        address: one.address.to_string(),
+        state: one.state.name().to_owned(),
+        code: one.status,
+        expires: one.until.and_then(left).map(|left| left.as_secs()),
+        failures: one.failures,
     }
 }
 

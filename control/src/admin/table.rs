@@ -276,13 +276,29 @@ pub fn trunks_table(trunks: &[TrunkReport]) -> String {
             ]);
         }
     }
-    table(
+    let mut text = table(
         &[
             "TRUNK", "ADDRESS", "STATE", "WHY", "SINCE", "ANSWER", "AGO", "HEARD", "RTT MS",
             "OPTIONS", "CALLS",
         ],
         &rows,
-    )
+    );
+    for trunk in trunks {
+        if let Some(one) = &trunk.registration {
+            let _ = writeln!(
+                text,
+                "{}: {} is {}{}{}",
+                trunk.name,
+                plain(&one.address),
+                one.state,
+                one.code
+                    .map_or_else(String::new, |code| format!(", the last answer {code}")),
+                one.expires
+                    .map_or_else(String::new, |left| format!(", ends in {}", duration(left))),
+            );
+        }
+    }
+    text
 }
 
 /// `trunkline stats`.

@@ -212,17 +212,29 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
         name: name.to_owned(),
         options_interval: interval,
         calls: 3,
+        registration: None,
         addresses,
+    };
+    let registered = RegistrationReport {
+        address: "sip:line@example.com".to_owned(),
+        state: "registered".to_owned(),
+        code: Some(200),
+        expires: Some(90),
+        failures: 0,
     };
     assert_eq!(
         trunks_table(&[
             trunk("teams", Some(60), vec![up, down]),
-            trunk("in", None, vec![])
+            TrunkReport {
+                registration: Some(registered),
+                ..trunk("in", None, vec![])
+            }
         ]),
         "TRUNK  ADDRESS                           STATE  WHY                                SINCE    ANSWER  AGO      HEARD    RTT MS  OPTIONS  CALLS\n\
          teams  192.0.2.2:5061 (sip.example.com)  up                                        -        403     0:01:01  0:00:02    1.50  60 s         3\n\
          teams  192.0.2.3:5061                    down   503 to an INVITE, wants 18 s more  0:00:12  -       -        0:00:12          60 s         0\n\
-         in     -                                                                                                                      -            3\n"
+         in     -                                                                                                                      -            3\n\
+         in: sip:line@example.com is registered, the last answer 200, ends in 0:01:30\n"
     );
     assert_eq!(calls_table(&[]), "no calls\n");
     assert_eq!(flows_table(&[]), "no flows\n");

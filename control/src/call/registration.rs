@@ -150,6 +150,14 @@ impl Registrations {
         self.0.iter().filter_map(|one| one.due).min()
     }
 
+    /// That of a trunk which is not being taken back.
+    pub(super) fn of(&self, trunk: &str) -> Option<RegistrationSnapshot> {
+        let mut all = self.0.iter();
+        let found =
+            all.find(|one| *one.trunk.name == *trunk && one.state != RegistrationState::Leaving);
+        found.map(Registration::snapshot)
+    }
+
     pub(super) fn snapshots(&self) -> Vec<RegistrationSnapshot> {
         self.0.iter().map(Registration::snapshot).collect()
     }

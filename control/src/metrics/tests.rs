@@ -128,6 +128,7 @@ fn trunks() -> Vec<TrunkSnapshot> {
         name: "carrier".into(),
         asked_every: None,
         calls: 4,
+        registration: None,
         peers: vec![
             peer("198.51.100.2:5060"),
             PeerSnapshot {

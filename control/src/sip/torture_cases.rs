@@ -500,3 +500,18 @@ pub(crate) const CASES: &[Case] = &[
         ),
     ),
 ];
+
+/// `longreq`, whose values are long; its lines end as on the wire.
+pub(crate) fn long_request() -> String {
+    let long = "a".repeat(1500);
+    format!(
+        "INVITE sip:user@example.com SIP/2.0\r\n\
+         To: \"I have a user name of extreme {long}\" <sip:user@example.com:6000;unknownparam1=very{long}>\r\n\
+         F: sip:{long}@example.net;tag=12{long}424;unknownheaderparamname{long}=unknowheaderparamvalue{long}\r\n\
+         Call-ID: longreq.one{long}\r\nCSeq: 3882340 INVITE\r\n\
+         Unknown-{long}-Name: unknown-{long}-value; unknown-{long}-parameter-name = unknown-{long}\r\n\
+         Via: SIP/2.0/TCP sip33.example.com;branch=z9hG4bK-longreq\r\n\
+         V: SIP/2.0/TCP sip32.example.com;unknown={long};branch=z9hG4bKik{long}\r\n\
+         Max-Forwards: 70\r\nContact: <sip:amazinglylongcallernamewithnospace{long}@host5.example.net>\r\nl: 0\r\n\r\n"
+    )
+}

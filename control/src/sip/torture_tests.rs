@@ -1,6 +1,9 @@
 //! The messages of RFC 4475.
 
-use super::{torture_cases::CASES, *};
+use super::{
+    torture_cases::{CASES, long_request},
+    *,
+};
 
 #[test]
 fn each_message_gets_the_answer_that_its_section_asks_for() {
@@ -103,17 +106,7 @@ fn only_the_first_of_two_messages_in_a_datagram_is_read() {
 
 #[test]
 fn very_long_values_are_read() {
-    let long = "a".repeat(1500);
-    let text = format!(
-        "INVITE sip:user@example.com SIP/2.0\r\n\
-         To: \"I have a user name of extreme {long}\" <sip:user@example.com:6000;unknownparam1=very{long}>\r\n\
-         F: sip:{long}@example.net;tag=12{long}424;unknownheaderparamname{long}=unknowheaderparamvalue{long}\r\n\
-         Call-ID: longreq.one{long}\r\nCSeq: 3882340 INVITE\r\n\
-         Unknown-{long}-Name: unknown-{long}-value; unknown-{long}-parameter-name = unknown-{long}\r\n\
-         Via: SIP/2.0/TCP sip33.example.com;branch=z9hG4bK-longreq\r\n\
-         V: SIP/2.0/TCP sip32.example.com;unknown={long};branch=z9hG4bKik{long}\r\n\
-         Max-Forwards: 70\r\nContact: <sip:amazinglylongcallernamewithnospace{long}@host5.example.net>\r\nl: 0\r\n\r\n"
-    );
+    let text = long_request();
     let message = parse(text.as_bytes(), &Limits::default()).expect("longreq");
     assert_eq!(message.headers().vias().expect("vias").len(), 2);
 }

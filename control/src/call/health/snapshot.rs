@@ -9,7 +9,10 @@ use std::{
 
 use relay_user::media::MediaPlane;
 
-use super::{super::Core, Peer};
+use super::{
+    super::{Core, RegistrationSnapshot},
+    Peer,
+};
 
 /// One trunk at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +22,8 @@ pub struct TrunkSnapshot {
     pub asked_every: Option<Duration>,
     /// The calls that have a leg over the trunk.
     pub calls: u64,
+    /// That we are registered with it, where it wants that.
+    pub registration: Option<RegistrationSnapshot>,
     /// In the order of the configuration.
     pub peers: Vec<PeerSnapshot>,
 }
@@ -133,6 +138,7 @@ impl<M: MediaPlane> Core<M> {
                     name: Arc::clone(&trunk.name),
                     asked_every,
                     calls: 0,
+                    registration: self.registrations.of(&trunk.name),
                     peers: peers
                         .map(|peer| peer.snapshot(asked_every.is_some()))
                         .collect(),

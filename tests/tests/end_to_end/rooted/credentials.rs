@@ -122,6 +122,15 @@ fn we_are_registered_until_we_shut_down() {
     scene.wait_message(Party::ContactCentre, "its answer", |message| {
         message.text.contains("\r\nCSeq: 3 REGISTER\r\n") && message.text.contains(";expires=600")
     });
+    let trunks = scene.daemon.ask(&["trunks"]).expect("the trunks");
+    let told = trunks
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|trunk| trunk["name"] == "contact-centre")
+        .expect("the trunk");
+    assert_eq!(told["registration"]["state"], "registered", "{told}");
+    assert_eq!(told["registration"]["address"], "sip:trunk-7@203.0.113.2");
     scene.daemon.signal(Signal::SIGTERM).expect("a signal");
     registrar.finish(LIMIT).expect("the registrar's scenario");
     scene.wait_message(Party::ContactCentre, "the end of it", |message| {
