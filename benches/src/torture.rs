@@ -6,7 +6,10 @@ use control::sip::{Limits, parse};
 
 use crate::report::Report;
 
-#[expect(dead_code, reason = "what each is answered with is for the parser's tests")]
+#[expect(
+    dead_code,
+    reason = "what each is answered with is for the parser's tests"
+)]
 #[path = "../../control/src/sip/torture_cases.rs"]
 mod cases;
 

@@ -210,3 +210,38 @@ fn what_is_remembered_is_bounded_and_nothing_comes_back() {
         Freshness::Stale
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_is_read_or_not(value in "(Digest )?[a-z\"\\\\=, \\PC]{0,80}") {
+        let _ = Challenge::parse(value.as_bytes());
+        let _ = Answer::parse(value.as_bytes());
+        let mut nonces = Nonces::new([1; 32]);
+        let taken = nonces.take(Instant::now(), "carrier", &value, Some(1), LIFE);
+        proptest::prop_assert_eq!(taken, Freshness::Foreign);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again(
+        user in "\\PC{1,20}",
+        realm in "\\PC{0,20}",
+        password in "\\PC{1,20}",
+        count in 1u32..,
+    ) {
+        let challenge = Challenge {
+            realm,
+            nonce: "n".to_owned(),
+            opaque: Some("o\"p".to_owned()),
+            algorithm: Algorithm::Sha512,
+            names_algorithm: true,
+            protection: Some(Protection::Authentication),
+            stale: true,
+        };
+        let read = Challenge::parse(challenge.text().as_bytes());
+        proptest::prop_assert_eq!(read.as_ref(), Some(&challenge));
+        let answer = Answer::new(&challenge, &user, &password, ASKED, count, "c");
+        let read = Answer::parse(answer.text().as_bytes());
+        proptest::prop_assert_eq!(read.as_ref(), Some(&answer));
+        proptest::prop_assert!(answer.proves(&password, "GET", b""));
+    }
+}

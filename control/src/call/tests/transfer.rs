@@ -44,6 +44,22 @@ fn refer(phone: &mut Phone, to: &str) -> Request {
         )
 }
 
+/// Teams asks for a transfer to [`TARGET`], and the INVITE that comes of it.
+fn ask(bench: &mut Bench, callee: &mut Phone) -> Request {
+    bench.give(CENTRE, refer(callee, TARGET));
+    bench.response(CENTRE, 202);
+    notified(bench, callee, "100", false);
+    bench.request(CENTRE, Method::Invite)
+}
+
+/// A call to Teams that it asks to transfer: the caller, Teams, and the INVITE to the new peer.
+fn referred() -> (Bench, Phone, Phone, Request) {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    let invite = ask(&mut bench, &mut callee);
+    (bench, caller, callee, invite)
+}
+
 /// Answers the re-INVITE that a transfer ends with.
 fn renegotiate(bench: &mut Bench, phone: &Phone, port: u16) -> Request {
     let invite = bench.request(phone.peer, Method::Invite);
@@ -73,13 +89,8 @@ fn remotes(bench: &Bench) -> [String; 2] {
 
 #[test]
 fn a_blind_transfer_of_teams_goes_back_to_its_proxy_word_for_word() {
-    let mut bench = Bench::teams("");
-    let (caller, mut callee) = bring_up(&mut bench);
+    let (mut bench, caller, mut callee, invite) = referred();
     let ours = bench.core.calls()[0].legs[0].media;
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
     assert_eq!(invite.uri.to_string(), TARGET);
     assert_eq!(
         invite.headers.text(HeaderName::ReferredBy),
@@ -121,10 +132,7 @@ fn a_transfer_that_fails_gives_the_call_back() {
     let (mut caller, mut callee) = bring_up(&mut bench);
     let before = bench.media.calls();
     for status in [486, 603] {
-        bench.give(CENTRE, refer(&mut callee, TARGET));
-        bench.response(CENTRE, 202);
-        notified(&mut bench, &callee, "100", false);
-        let invite = bench.request(CENTRE, Method::Invite);
+        let invite = ask(&mut bench, &mut callee);
         let new = Phone::callee(CENTRE, &invite, "n1");
         bench.give(CENTRE, new.answer(&invite, status, &NONE));
         bench.request(CENTRE, Method::Ack);
@@ -150,12 +158,7 @@ fn a_transfer_that_fails_gives_the_call_back() {
 
 #[test]
 fn a_transfer_that_nobody_answers_is_given_up_after_the_ringing_time() {
-    let mut bench = Bench::teams("");
-    let (mut caller, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, mut caller, callee, invite) = referred();
     let new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 180, &NONE));
     notified(&mut bench, &callee, "180", false);
@@ -171,12 +174,7 @@ fn a_transfer_that_nobody_answers_is_given_up_after_the_ringing_time() {
 
 #[test]
 fn a_transfer_outlives_the_side_that_asked_for_it() {
-    let mut bench = Bench::teams("");
-    let (caller, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, caller, mut callee, invite) = referred();
     let bye = callee.request(Method::Bye);
     bench.give(CENTRE, bye);
     bench.response(CENTRE, 200);
@@ -193,12 +191,7 @@ fn a_transfer_outlives_the_side_that_asked_for_it() {
 
 #[test]
 fn a_call_ends_when_its_transfer_fails_after_the_asker_has_gone() {
-    let mut bench = Bench::teams("");
-    let (caller, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, caller, mut callee, invite) = referred();
     let bye = callee.request(Method::Bye);
     bench.give(CENTRE, bye);
     bench.response(CENTRE, 200);
@@ -212,12 +205,7 @@ fn a_call_ends_when_its_transfer_fails_after_the_asker_has_gone() {
 
 #[test]
 fn a_side_that_stays_may_hang_up_during_a_transfer() {
-    let mut bench = Bench::teams("");
-    let (mut caller, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, mut caller, callee, invite) = referred();
     let new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 180, &NONE));
     notified(&mut bench, &callee, "180", false);
@@ -238,12 +226,7 @@ fn a_side_that_stays_may_hang_up_during_a_transfer() {
 
 #[test]
 fn the_next_address_is_tried_when_a_new_peer_is_out_of_service() {
-    let mut bench = Bench::teams("");
-    let (caller, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, caller, callee, invite) = referred();
     let new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 503, &NONE));
     bench.request(CENTRE, Method::Ack);
