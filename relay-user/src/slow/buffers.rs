@@ -15,7 +15,7 @@ use io_uring::{Submitter, types::BufRingEntry};
 use crate::srtp::TRAILER;
 
 /// How many buffers a worker has: a power of two.
-pub(super) const BUFFERS: u16 = 1024;
+pub(super) const BUFFERS: u16 = 256;
 /// Octets of one.
 pub(super) const SIZE: usize = 2048;
 /// From one to the next. Not a power of two, or the same few sets of the processor's caches would
