@@ -474,21 +474,7 @@ fn write_v4<F: Frame>(
     ip.source = source;
     ip.destination = destination;
 
-    let mut header = change;
-    let service = service(entry, ip.service);
-    header.half([0x45, ip.service], [0x45, service]);
-    ip.service = service;
-    // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
-    let fragment = U16::new(headers::DO_NOT_FRAGMENT);
-    header.half(ip.identification.to_bytes(), [0, 0]);
-    header.half(ip.fragment.to_bytes(), fragment.to_bytes());
-    ip.identification = U16::ZERO;
-    ip.fragment = fragment;
-    let ttl = ip.ttl.wrapping_sub(1);
-    header.half([ip.ttl, ip.protocol], [ttl, ip.protocol]);
-    ip.ttl = ttl;
-    ip.checksum = header.apply(ip.checksum);
-
+    write_hop_v4(ip, entry, change);
     Some(write_udp(udp, rtp, entry, payload_type, change))
 }
 
@@ -507,19 +493,41 @@ fn write_v6<F: Frame>(
     change.address(destination, &entry.to.address);
     source.set(&entry.from.address);
     destination.set(&entry.to.address);
+    write_hop_v6(ip, entry);
+    Some(write_udp(udp, rtp, entry, payload_type, change))
+}
+
+/// Writes what every hop writes of a header, and its checksum: `change` is of what else was written.
+#[inline(always)]
+pub(crate) fn write_hop_v4(ip: &mut Ipv4, entry: &FlowEntry, mut change: Change) {
+    let service = service(entry, ip.service);
+    change.half([0x45, ip.service], [0x45, service]);
+    ip.service = service;
+    // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
+    let fragment = U16::new(headers::DO_NOT_FRAGMENT);
+    change.half(ip.identification.to_bytes(), [0, 0]);
+    change.half(ip.fragment.to_bytes(), fragment.to_bytes());
+    ip.identification = U16::ZERO;
+    ip.fragment = fragment;
+    let ttl = ip.ttl.wrapping_sub(1);
+    change.half([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+    ip.ttl = ttl;
+    ip.checksum = change.apply(ip.checksum);
+}
+
+/// Writes what every hop writes of a header.
+#[inline(always)]
+pub(crate) fn write_hop_v6(ip: &mut Ipv6, entry: &FlowEntry) {
     ip.hop_limit = ip.hop_limit.wrapping_sub(1);
-    let first = ip.version_class_label.get();
-    let service = service(entry, (first >> 20) as u8);
+    let service = service(entry, (ip.version_class_label.get() >> 20) as u8);
     // The flow label was the source's: a relayed packet belongs to another flow (RFC 6437, section
     // 3), which leaves unlabelled.
     ip.version_class_label = U32::new((6 << 28) | ((service as u32) << 20));
-
-    Some(write_udp(udp, rtp, entry, payload_type, change))
 }
 
 /// The octet of code point and congestion notification, as it leaves.
 #[inline(always)]
-pub(crate) fn service(entry: &FlowEntry, service: u8) -> u8 {
+fn service(entry: &FlowEntry, service: u8) -> u8 {
     if entry.has(FlowEntry::SET_DSCP) {
         (entry.dscp << 2) | (service & 0b11)
     } else {

@@ -10,7 +10,7 @@ use core::mem::size_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute, transmute_ref};
 
 use crate::{
-    U16, U32,
+    U16,
     checksum::Change,
     demultiplex::{Protocol, by_octets},
     flow::{Address, Endpoint, FlowEntry},
@@ -19,7 +19,7 @@ use crate::{
     link::{network, resize_link, write_link},
     next_hop::NextHop,
     reception::{self, Arrival},
-    relay::{Datagram, Outcome, check_stream, datagram, service, tell_drop},
+    relay::{Datagram, Outcome, check_stream, datagram, tell_drop, write_hop_v4, write_hop_v6},
     rtp::{self, RtpHeader},
     srtp::{
         index::{IndexError, SharedWord},
@@ -522,19 +522,7 @@ fn write_v4<F: Frame>(
     let total = U16::new(length as u16 + 28);
     change.half(ip.total_length.to_bytes(), total.to_bytes());
     ip.total_length = total;
-    let service = service(entry, ip.service);
-    change.half([0x45, ip.service], [0x45, service]);
-    ip.service = service;
-    // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
-    let fragment = U16::new(headers::DO_NOT_FRAGMENT);
-    change.half(ip.identification.to_bytes(), [0, 0]);
-    change.half(ip.fragment.to_bytes(), fragment.to_bytes());
-    ip.identification = U16::ZERO;
-    ip.fragment = fragment;
-    let ttl = ip.ttl.wrapping_sub(1);
-    change.half([ip.ttl, ip.protocol], [ttl, ip.protocol]);
-    ip.ttl = ttl;
-    ip.checksum = change.apply(ip.checksum);
+    write_hop_v4(ip, entry, change);
     write_udp(udp, entry, length, addresses_v4(ip), sum);
     Some(network + 28)
 }
@@ -552,10 +540,7 @@ fn write_v6<F: Frame>(
     ip.source = transmute!(source.address);
     ip.destination = transmute!(destination.address);
     ip.payload_length = U16::new(length as u16 + 8);
-    ip.hop_limit = ip.hop_limit.wrapping_sub(1);
-    let service = service(entry, (ip.version_class_label.get() >> 20) as u8);
-    // As the relay without SRTP does: the flow label was the source's (RFC 6437, section 3).
-    ip.version_class_label = U32::new((6 << 28) | ((service as u32) << 20));
+    write_hop_v6(ip, entry);
     write_udp(udp, entry, length, addresses_v6(ip), sum);
     Some(network + 48)
 }
