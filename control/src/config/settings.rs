@@ -172,7 +172,9 @@ pub struct Limits {
     pub message_octets: usize,
     /// TCP and TLS connections at one time, those that peers opened and our own together.
     pub connections: usize,
-    /// TLS handshakes and other connections that have not yet sent a message, at one time.
+    /// TLS handshakes and other connections that have not yet sent a message, at one time, half of
+    /// them from one host at most. One more takes the place of the one that has waited longest
+    /// among those from where most come.
     pub handshakes: usize,
     /// Octets that may wait for one slow reader before its connection is closed.
     pub write_octets: usize,
@@ -307,6 +309,12 @@ pub struct Trunk {
     /// share an address. Left out: the address in `listen`. Teams insists on a name.
     #[serde(default)]
     pub domain: Option<HostName>,
+    /// After how many seconds without traffic a TCP or TLS connection that we opened asks whether
+    /// its peer is there (RFC 5626 §4.4.1, a double line break); the connection is closed when
+    /// nothing comes back within 10 s. 0: never. Ask only peers that answer. Theirs are answered
+    /// always.
+    #[serde(default)]
+    pub keep_alive_seconds: u16,
     /// How to speak SIP with the trunk. What is left out is as `profile` has it.
     #[serde(default)]
     pub sip: Signalling,

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,17 +16,20 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, mpsc},
-    time::{Instant, timeout, timeout_at},
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     Discard, SendError, Shared, TransportEvent,
+    handshakes::Place,
     table::{Handle, Route},
     tls::Ends,
     verifier,
 };
-use crate::sip::{ConnectionId, Flow, Frame, SipError, StreamFramer, Target, Transport};
+use crate::sip::{
+    ConnectionId, Flow, Frame, Message, SipError, StreamFramer, Target, Transport, parse_shared,
+};
 
 /// How long a TLS handshake may take.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const MESSAGE: Duration = Duration::from_secs(30);
 /// How long a peer may read nothing of what is sent to it.
 const WRITE: Duration = Duration::from_secs(30);
+/// How long the answer to a keep-alive may take (RFC 5626 §4.4.1).
+const PONG: Duration = Duration::from_secs(10);
 const READ_OCTETS: usize = 16 * 1024;
 
 /// A message on its way to a connection.
@@ -51,7 +56,7 @@ pub(super) struct Outgoing {
 pub(super) enum Side {
     /// The peer. It holds a place among those that have not sent a message yet.
     Peer {
-        handshake: OwnedSemaphorePermit,
+        handshake: Place,
     },
     Us,
 }
@@ -61,6 +66,8 @@ pub(super) struct Opened {
     shared: Arc<Shared>,
     id: ConnectionId,
     flow: Flow,
+    /// Of the names that the peer may go by, those that its certificate was found to hold.
+    pub(super) peer_names: Vec<Arc<str>>,
     queue: mpsc::UnboundedReceiver<Outgoing>,
     queued: Arc<AtomicUsize>,
     close: Arc<Notify>,
@@ -95,6 +102,7 @@ pub(super) fn register(shared: &Arc<Shared>, mut flow: Flow, route: Option<Route
         shared: Arc::clone(shared),
         id,
         flow,
+        peer_names: Vec::new(),
         queue,
         queued,
         close,
@@ -232,16 +240,25 @@ where
     let activity = Activity::new();
     let (pong_sender, pong_receiver) = mpsc::channel(1);
     let flow = opened.flow.clone();
-    let mut tells = matches!(side, Side::Us);
+    let is_ours = matches!(side, Side::Us);
+    let mut finished = false;
+    let keep_alive = shared.view().keep_alive(&flow).filter(|_| is_ours);
+    let alias = OnceLock::new();
     let mut unsent = None;
     let end = {
-        let reading = read(reader, &flow, side, shared, &activity, pong_sender);
+        let peer = Peer {
+            flow: &flow,
+            names: &opened.peer_names,
+            alias: &alias,
+        };
+        let reading = read(reader, peer, side, shared, &activity, pong_sender);
         let writing = write(
             writer,
             &mut opened.queue,
             pong_receiver,
             &opened.queued,
             &activity,
+            keep_alive,
             &mut unsent,
         );
         tokio::select! {
@@ -253,7 +270,7 @@ where
     match end {
         End::Closed => tracing::debug!(remote = %flow.remote, "a connection was closed"),
         End::Finished => {
-            tells = false;
+            finished = true;
             tracing::debug!(remote = %flow.remote, "a connection was closed by us");
         }
         End::Idle => tracing::debug!(remote = %flow.remote, "an idle connection was closed"),
@@ -269,39 +286,89 @@ where
         }
     }
     fail(opened, shared, unsent).await;
-    if tells {
+    let flow = match alias.get() {
+        Some(remote) => Flow {
+            remote: *remote,
+            ..flow
+        },
+        None => flow,
+    };
+    if !finished && (is_ours || alias.get().is_some()) {
         // Without anybody who listens we are shutting down.
         let _ = shared.events.send(TransportEvent::Closed(flow)).await;
     }
 }
 
-/// When something last went over a connection.
+/// When something last went over a connection, in milliseconds since it began.
 struct Activity {
     start: Instant,
-    milliseconds: AtomicU64,
+    any: AtomicU64,
+    read: AtomicU64,
 }
 
 impl Activity {
     fn new() -> Self {
         Self {
             start: Instant::now(),
-            milliseconds: AtomicU64::new(0),
+            any: AtomicU64::new(0),
+            read: AtomicU64::new(0),
         }
     }
 
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn mark(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.milliseconds.store(elapsed, Relaxed);
+        self.any.store(self.elapsed(), Relaxed);
+    }
+
+    fn mark_read(&self) {
+        self.read.store(self.elapsed(), Relaxed);
+        self.mark();
     }
 
     fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.milliseconds.load(Relaxed))
+        self.start + Duration::from_millis(self.any.load(Relaxed))
+    }
+}
+
+/// What a connection's reader has to know of its peer.
+#[derive(Clone, Copy)]
+struct Peer<'c> {
+    flow: &'c Flow,
+    names: &'c [Arc<str>],
+    /// The address that the peer has said the connection to be an alias of.
+    alias: &'c OnceLock<SocketAddr>,
+}
+
+impl Peer<'_> {
+    /// Takes a request with `alias` in its Via (RFC 5923 §5) for what it says: requests to the
+    /// address that it names may go over its connection, since the peer's certificate was checked
+    /// for the names that they would ask for.
+    fn notice_alias(self, octets: &Bytes, shared: &Shared) {
+        if self.names.is_empty() || self.alias.get().is_some() {
+            return;
+        }
+        let Ok(Message::Request(request)) = parse_shared(octets, &shared.view().message_limits())
+        else {
+            return;
+        };
+        let (Ok(via), Some(id)) = (request.headers.via(), self.flow.connection) else {
+            return;
+        };
+        if via.parameters.has("alias") {
+            let port = via.port.unwrap_or(self.flow.transport.default_port());
+            let remote = SocketAddr::new(self.flow.remote.ip(), port);
+            let _ = self.alias.set(remote);
+            shared.table().alias(id, remote, self.names);
+        }
     }
 }
 
 async fn read<R: AsyncRead>(
     reader: R,
-    flow: &Flow,
+    peer: Peer<'_>,
     side: Side,
     shared: &Shared,
     activity: &Activity,
@@ -321,7 +388,17 @@ async fn read<R: AsyncRead>(
     loop {
         let idle = Duration::from_secs(shared.view().limits().idle_seconds);
         let until = unfinished.map_or_else(|| activity.last() + idle, |since| since + MESSAGE);
-        let length = match timeout_at(until, reader.read(&mut buffer)).await {
+        let reading = timeout_at(until, reader.read(&mut buffer));
+        let read = match &handshake {
+            None => reading.await,
+            Some(place) => tokio::select! {
+                read = reading => read,
+                () = place.lost() => {
+                    return End::Discarded(Discard::Handshakes, "its place went to another one");
+                }
+            },
+        };
+        let length = match read {
             Ok(Ok(0)) if framer.pending() == 0 => return End::Closed,
             Ok(Ok(0)) => {
                 return End::Discarded(Discard::Unfinished, "it ended within a message");
@@ -342,15 +419,18 @@ async fn read<R: AsyncRead>(
             Err(_) if activity.last() + idle > Instant::now() => continue,
             Err(_) => return End::Idle,
         };
-        activity.mark();
+        activity.mark_read();
         framer.push(buffer.get(..length).unwrap_or_default());
         loop {
             match framer.next_frame() {
                 Ok(Some(Frame::Message(octets))) => {
-                    handshake = None;
+                    // The first message says whether the connection is an alias.
+                    if handshake.take().is_some() {
+                        peer.notice_alias(&octets, shared);
+                    }
                     unfinished = None;
                     let event = TransportEvent::Message {
-                        flow: flow.clone(),
+                        flow: peer.flow.clone(),
                         octets,
                     };
                     // Waits while the queue is full; then the peer's own sending slows down.
@@ -385,16 +465,36 @@ async fn read<R: AsyncRead>(
     }
 }
 
+/// Ends at a time; never when there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn write<W: AsyncWrite>(
     writer: W,
     queue: &mut mpsc::UnboundedReceiver<Outgoing>,
     mut pong: mpsc::Receiver<()>,
     queued: &AtomicUsize,
     activity: &Activity,
+    keep_alive: Option<Duration>,
     unsent: &mut Option<Target>,
 ) -> End {
     let mut writer = std::pin::pin!(writer);
+    // When the peer was asked whether it is there, by the clock and as `Activity` counts.
+    let mut asked: Option<(Instant, u64)> = None;
     loop {
+        if asked.is_some_and(|(_, at)| activity.read.load(Relaxed) >= at) {
+            asked = None;
+        }
+        let due = keep_alive.map(|interval| match asked {
+            None => activity.last() + interval,
+            // Looked at when the next question would come, and when the answer is late.
+            Some((at, _)) if Instant::now() < at + interval => at + interval.min(PONG),
+            Some((at, _)) => at + PONG,
+        });
         let (target, octets) = tokio::select! {
             biased;
             outgoing = queue.recv() => match outgoing {
@@ -406,6 +506,19 @@ async fn write<W: AsyncWrite>(
                 }
             },
             Some(()) = pong.recv() => (None, Bytes::from_static(b"\r\n")),
+            () = at(due) => {
+                let now = Instant::now();
+                match asked {
+                    Some((_, at)) if activity.read.load(Relaxed) >= at => continue,
+                    Some((at, _)) if now < at + PONG => continue,
+                    Some(_) => return End::Discarded(Discard::KeepAlive, "nothing came back"),
+                    // Something went over it meanwhile.
+                    None if keep_alive.is_some_and(|it| activity.last() + it > now) => continue,
+                    None => {}
+                }
+                asked = Some((Instant::now(), activity.elapsed()));
+                (None, Bytes::from_static(b"\r\n\r\n"))
+            }
         };
         let waiting = target.is_some();
         *unsent = target;

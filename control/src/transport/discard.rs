@@ -33,7 +33,7 @@ discards! {
     Overload = "overload";
     /// A connection beyond the limit.
     Connections = "connections";
-    /// A connection beyond the limit of those that have not sent a message yet.
+    /// A connection that had not sent a message yet and lost its place to another one.
     Handshakes = "handshakes";
     /// A TLS handshake that failed or took too long.
     HandshakeFailed = "handshake-failed";
@@ -48,6 +48,8 @@ discards! {
     Unfinished = "unfinished";
     /// A connection closed because its peer did not read what was sent to it.
     SlowReader = "slow-reader";
+    /// A connection of ours whose peer did not answer a keep-alive.
+    KeepAlive = "keep-alive";
     /// A datagram that could not be sent.
     SendFailed = "send-failed";
     /// A line on the admin socket that is no request.

@@ -110,12 +110,7 @@ fn admit(
         tracing::warn!(%local, %remote, "a connection beyond [limits] connections");
         return;
     };
-    let Ok(handshake) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
-        shared.discards.count(Discard::Handshakes);
-        tracing::warn!(%local, %remote, "a connection beyond [limits] handshakes");
-        return;
-    };
-    let side = Side::Peer { handshake };
+    let handshake = shared.handshakes.enter(remote.ip());
     let flow = Flow {
         transport,
         ..Flow::udp(local, remote)
@@ -125,11 +120,22 @@ fn admit(
     tokio::spawn(async move {
         let _place = place;
         if transport != Transport::Tls {
-            connection::run(stream, opened, side, &shared).await;
+            connection::run(stream, opened, Side::Peer { handshake }, &shared).await;
             return;
         }
-        match timeout(HANDSHAKE, shake_hands(stream, &mut opened, local, &shared)).await {
-            Ok(Ok(stream)) => connection::run(stream, opened, side, &shared).await,
+        let shaking = timeout(HANDSHAKE, shake_hands(stream, &mut opened, local, &shared));
+        let shaken = tokio::select! {
+            shaken = shaking => shaken,
+            () = handshake.lost() => {
+                shared.discards.count(Discard::Handshakes);
+                tracing::debug!(%local, %remote, "a TLS handshake beyond [limits] handshakes");
+                return;
+            }
+        };
+        match shaken {
+            Ok(Ok(stream)) => {
+                connection::run(stream, opened, Side::Peer { handshake }, &shared).await;
+            }
             Ok(Err(error)) => {
                 let reason = verifier::reason(&error);
                 shared.discards.count(reason);
@@ -158,5 +164,10 @@ async fn shake_hands(
         .ends_for(local, name)
         .ok_or_else(|| io::Error::other("the listener has no certificates any more"))?;
     opened.identify(Arc::clone(&ends), name);
-    start.into_stream(Arc::clone(&ends.server)).await
+    let stream = start.into_stream(Arc::clone(&ends.server)).await?;
+    let shown = stream.get_ref().1.peer_certificates();
+    if let Some(certificate) = shown.and_then(<[_]>::first) {
+        opened.peer_names = ends.names_in(certificate);
+    }
+    Ok(stream)
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod discard;
 mod error;
+mod handshakes;
 mod listener;
 mod resolver;
 mod table;
@@ -38,6 +39,7 @@ use crate::{
     sip::{Flow, Target, Transport},
 };
 use connection::Outgoing;
+use handshakes::Handshakes;
 use table::Table;
 use udp::UdpEdge;
 use view::View;
@@ -87,7 +89,7 @@ struct Shared {
     events: mpsc::Sender<TransportEvent>,
     table: Mutex<Table>,
     connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
 }
 
 impl Shared {
@@ -116,7 +118,7 @@ impl Transports {
             events,
             table: Mutex::new(Table::default()),
             connections: Arc::new(Semaphore::new(settings.limits.connections)),
-            handshakes: Arc::new(Semaphore::new(settings.limits.handshakes)),
+            handshakes: Handshakes::new(settings.limits.handshakes),
         });
         let transports = Self {
             shared,

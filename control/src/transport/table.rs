@@ -1,7 +1,7 @@
 //! The connections that are open or being opened.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -42,7 +42,8 @@ impl Route {
 pub(super) struct Table {
     next: u64,
     entries: HashMap<ConnectionId, Entry>,
-    /// Those that we opened. One that a peer opened carries only what names it.
+    /// Those that we opened, and those that a peer opened and said to be an alias of its address
+    /// (RFC 5923). Another carries only what names it.
     routes: HashMap<Route, ConnectionId>,
 }
 
@@ -51,7 +52,7 @@ struct Entry {
     transport: Transport,
     local: SocketAddr,
     remote: SocketAddr,
-    route: Option<Route>,
+    routes: Vec<Route>,
     /// The certificates that it began with, once that is known.
     ends: Option<Arc<Ends>>,
 }
@@ -108,7 +109,7 @@ impl Table {
             transport: flow.transport,
             local: flow.local,
             remote: flow.remote,
-            route,
+            routes: route.into_iter().collect(),
             ends: None,
         };
         self.entries.insert(id, entry);
@@ -122,13 +123,37 @@ impl Table {
         }
     }
 
+    /// Lets requests of ours go over a connection that the peer at `remote` has opened, and whose
+    /// certificate holds `names`, as if we had opened it.
+    pub(super) fn alias(&mut self, id: ConnectionId, remote: SocketAddr, names: &[Arc<str>]) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        for name in names {
+            let target = Target {
+                transport: entry.transport,
+                server_name: Some(Arc::clone(name)),
+                ..Target::udp(entry.local, remote)
+            };
+            let route = Route::to(&target, entry.ends.as_ref());
+            // The one that is in use stays so.
+            if let hash_map::Entry::Vacant(vacant) = self.routes.entry(route.clone()) {
+                vacant.insert(id);
+                entry.routes.push(route);
+            }
+        }
+    }
+
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if let Some(Entry {
-            route: Some(route), ..
-        }) = self.entries.remove(&id)
-            && self.routes.get(&route) == Some(&id)
+        for route in self
+            .entries
+            .remove(&id)
+            .into_iter()
+            .flat_map(|it| it.routes)
         {
-            self.routes.remove(&route);
+            if self.routes.get(&route) == Some(&id) {
+                self.routes.remove(&route);
+            }
         }
     }
 
@@ -184,7 +209,13 @@ impl Table {
             let flow = Target {
                 transport: entry.transport,
                 connection: Some(id),
-                ..Target::udp(entry.local, entry.remote)
+                ..Target::udp(
+                    entry.local,
+                    entry
+                        .routes
+                        .first()
+                        .map_or(entry.remote, |route| route.remote),
+                )
             };
             if busy(&flow) {
                 left += 1;

@@ -11,7 +11,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore, ServerConfig, sign::SingleCertAndKey},
 };
 
-use super::verifier::PeerVerifier;
+use super::verifier::{self, PeerVerifier};
 use crate::config::{Authorities, TlsFiles, Trunk, tls_provider};
 
 /// What trunks show and trust that have the same certificates and the same rules. It is the same
@@ -43,6 +43,11 @@ impl PartialEq for Roots {
 }
 
 impl Ends {
+    /// Of the names that a peer may go by, those that a verified certificate of its holds.
+    pub(super) fn names_in(&self, certificate: &CertificateDer<'_>) -> Vec<Arc<str>> {
+        verifier::held(&self.terms.peer_names, certificate)
+    }
+
     /// TLS 1.2 and 1.3, the provider's cipher suites, ECDHE only.
     fn new(files: TlsFiles, terms: Terms) -> Result<Self, String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);

@@ -79,6 +79,17 @@ impl PeerVerifier {
     }
 }
 
+/// Which of the names a certificate holds.
+pub(super) fn held(names: &[Arc<str>], certificate: &CertificateDer<'_>) -> Vec<Arc<str>> {
+    let Ok(parsed) = ParsedCertificate::try_from(certificate) else {
+        return Vec::new();
+    };
+    let holds = |name: &Arc<str>| {
+        ServerName::try_from(&**name).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    };
+    names.iter().filter(|name| holds(name)).cloned().collect()
+}
+
 /// Why a handshake failed, for those who count.
 pub(super) fn reason(error: &std::io::Error) -> Discard {
     let inner = error.get_ref();

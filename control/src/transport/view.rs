@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     tls::{Ends, Pool},
 };
 use crate::{
-    config::{Limits, Settings},
+    config::{Limits, Settings, Trunk},
     sip::{self, Target, Transport},
 };
 
@@ -92,6 +93,20 @@ impl View {
 
     pub(super) fn message_limits(&self) -> sip::Limits {
         self.settings.limits.message_limits()
+    }
+
+    /// After how long without traffic a connection of ours asks whether its peer is there.
+    pub(super) fn keep_alive(&self, target: &Target) -> Option<Duration> {
+        let is_there = |trunk: &&Trunk| {
+            let mut destinations = trunk.destinations.iter();
+            trunk.speaks(target.transport)
+                && trunk.listen.ip() == target.local.ip()
+                && destinations.any(|destination| destination.address == target.remote)
+        };
+        let seconds = self.settings.trunks.iter().filter(is_there);
+        let seconds = seconds.map(|trunk| trunk.keep_alive_seconds);
+        let shortest = seconds.filter(|seconds| *seconds > 0).min();
+        shortest.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Whether requests from a host are listened to.

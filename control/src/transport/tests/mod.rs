@@ -206,8 +206,9 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
     closed(&mut connect_from("127.0.0.3", listen).await).await;
     assert_eq!(discards.get(Discard::ForeignSource), 1);
 
+    let mut silent = connect_from("127.0.0.2", listen).await;
     let mut one = connect_from("127.0.0.2", listen).await;
-    closed(&mut connect_from("127.0.0.2", listen).await).await;
+    closed(&mut silent).await;
     assert_eq!(discards.get(Discard::Handshakes), 1);
     one.write_all(OPTIONS).await.unwrap();
     message(&mut events).await;
@@ -218,6 +219,38 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
     closed(&mut connect_from("127.0.0.2", listen).await).await;
     assert_eq!(discards.get(Discard::Connections), 1);
     assert_eq!(transports.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_asked_and_its_connection_closed() {
+    let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let (listen, remote) = (free("127.0.0.1"), server.local_addr().unwrap());
+    let asks = "keep_alive_seconds = 1";
+    let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), asks));
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
+    let target = Target {
+        transport: Transport::Tcp,
+        ..Target::udp(listen, remote)
+    };
+    transports
+        .send(&target, Bytes::from_static(OPTIONS))
+        .unwrap();
+    let (mut peer, _) = server.accept().await.unwrap();
+    let mut buffer = vec![0; OPTIONS.len()];
+    peer.read_exact(&mut buffer).await.unwrap();
+    let mut ping = [0; 4];
+    for _ in 0..2 {
+        peer.read_exact(&mut ping).await.unwrap();
+        assert_eq!(&ping, b"\r\n\r\n");
+        peer.write_all(b"\r\n").await.unwrap();
+    }
+    // The third one is not answered.
+    closed(&mut peer).await;
+    match events.recv().await.unwrap() {
+        TransportEvent::Closed(flow) => assert_eq!(flow.remote, remote),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(transports.discards().get(Discard::KeepAlive), 1);
 }
 
 #[tokio::test]

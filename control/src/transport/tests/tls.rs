@@ -367,6 +367,93 @@ async fn a_renewed_certificate_is_shown_on_new_connections() {
     assert!(events.try_recv().is_err(), "nobody waits for the old one");
 }
 
+/// OPTIONS over TLS from a peer that listens on a port.
+fn options(port: u16, via: &str) -> Vec<u8> {
+    String::from_utf8_lossy(OPTIONS)
+        .replace("/TCP 127.0.0.2", &format!("/TLS 127.0.0.2:{port}{via}"))
+        .into_bytes()
+}
+
+#[tokio::test]
+async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
+    let certificates = Certificates::new("alias", &["sbc.example.com", "peer.example.com"]);
+    let theirs = free("127.0.0.2");
+    for (demands, via, goes_over) in [
+        (true, ";alias", true),
+        (true, "", false),
+        (false, ";alias", false),
+    ] {
+        let listen = free("127.0.0.1");
+        let tls = certificates.tls(
+            "sbc.example.com",
+            &format!("server_name = \"peer.example.com\"\nrequire_client_certificate = {demands}"),
+        );
+        let us = settings("", &trunk("a", "tls", listen, &theirs.to_string(), &tls));
+        let (transports, mut events) = start(&us);
+        let connector = certificates.client(Some("peer.example.com"));
+        let stream = connect_from("127.0.0.2", listen).await;
+        let name = ServerName::try_from("sbc.example.com").unwrap();
+        let mut peer = connector.connect(name, stream).await.unwrap();
+        peer.write_all(&options(theirs.port(), via)).await.unwrap();
+        message(&mut events).await;
+        // Nobody listens at the peer's own address.
+        let target = tls_target(listen, theirs, "peer.example.com");
+        transports
+            .send(&target, Bytes::from_static(b"over the alias"))
+            .unwrap();
+        if goes_over {
+            let mut octets = [0; 14];
+            peer.read_exact(&mut octets).await.unwrap();
+            assert_eq!(&octets, b"over the alias");
+            peer.shutdown().await.unwrap();
+            match events.recv().await.unwrap() {
+                TransportEvent::Closed(flow) => assert_eq!(flow.remote, theirs),
+                event => panic!("{event:?}"),
+            }
+        }
+        let target = tls_target(listen, theirs, "peer.example.com");
+        if goes_over {
+            transports.send(&target, Bytes::from_static(b"x")).unwrap();
+        }
+        match events.recv().await.unwrap() {
+            TransportEvent::Failed(failed) => assert_eq!(failed, target),
+            event => panic!("{event:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_half_open_handshakes_keeps_no_peer_out() {
+    let certificates = Certificates::new("flood", &["sbc.example.com"]);
+    let listen = free("127.0.0.1");
+    let tls = certificates.tls("sbc.example.com", "");
+    let ranges =
+        trunk("a", "tls", listen, "127.0.0.2", &tls).replace("127.0.0.2/32", "127.0.0.0/8");
+    let (transports, mut events) = start(&settings("handshakes = 8", &ranges));
+    let connector = certificates.client(None);
+    let mut flood = Vec::new();
+    for round in 0..60_u8 {
+        // The first octets of a handshake, from one host and from many.
+        for host in ["127.0.0.9".to_owned(), format!("127.0.1.{round}")] {
+            let mut stream = connect_from(&host, listen).await;
+            let _ = stream.write_all(&[0x16, 3, 1, 0]).await;
+            flood.push(stream);
+        }
+        if round % 10 == 9 {
+            let mut peer = open(&connector, listen, "sbc.example.com").await.unwrap();
+            assert_eq!(message(&mut events).await.1, OPTIONS);
+            peer.shutdown().await.unwrap();
+        }
+    }
+    assert_eq!(flood.len(), 120);
+    let discards = transports.discards();
+    while discards.get(Discard::Handshakes) < 112 {
+        tokio::task::yield_now().await;
+    }
+    assert!(transports.connections() <= 8);
+    assert_eq!(discards.get(Discard::Connections), 0);
+}
+
 #[tokio::test]
 async fn garbage_on_every_listener_is_counted_and_harms_nobody() {
     let certificates = Certificates::new("garbage", &["sbc.example.com"]);
