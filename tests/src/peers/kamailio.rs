@@ -16,6 +16,8 @@ use crate::lab::{Lab, LabError, Namespace, Party, Process, Result, wait_until};
 #[derive(Clone, Debug)]
 pub struct KamailioConfig<'a> {
     pub party: Party,
+    /// The name that it goes by.
+    pub name: &'a str,
     /// Where it listens for TLS, with a certificate demanded of whoever connects.
     pub tls: SocketAddr,
     /// Where it listens for UDP.
@@ -128,6 +130,7 @@ tcp_children=2
 enable_tls=yes
 tcp_accept_aliases=yes
 auto_aliases=no
+alias="{name}"
 listen=udp:{udp}
 listen=tls:{own}
 
@@ -168,6 +171,7 @@ request_route {{
     if (!t_relay()) sl_reply_error();
 }}
 "#,
+        name = config.name,
         udp = config.udp,
         own = config.tls,
         tls = tls.display(),

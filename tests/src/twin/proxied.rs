@@ -93,6 +93,7 @@ impl Proxied {
             &lab,
             &KamailioConfig {
                 party: Party::Teams,
+                name: PROXY,
                 tls: SocketAddr::new(far, TLS_PORT),
                 udp: SocketAddr::new(far, SIP_PORT),
                 border: SocketAddr::new(near, TLS_PORT),
@@ -122,7 +123,7 @@ impl Proxied {
              listen = \"{near}:{TLS_PORT}\"\naddresses = [\"{far}:{TLS_PORT}\"]\n\
              domain = \"{SBC}\"\ntls.certificate = \"{certificate}\"\ntls.key = \"{key}\"\n\
              tls.roots = \"{roots}\"\ntls.server_name = \"{name}\"\n\
-             tls.require_client_certificate = true\n\n\
+             tls.require_client_certificate = true\noptions.interval_seconds = 10\n\n\
              [[route]]\nfrom = [\"carrier\"]\ntrunk = \"proxy\"\n\n\
              [[route]]\nfrom = [\"proxy\"]\ntrunk = \"carrier\"\n",
             socket = lab.directory().join("admin.sock").display(),
@@ -236,6 +237,23 @@ impl Proxied {
             .lines()
             .find_map(|it| it.strip_prefix(&line)?.parse().ok())
             .unwrap_or(0))
+    }
+
+    /// What the session border controller knows of the proxy: whether it is up, and what came of
+    /// the last OPTIONS to it.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn proxy_state(&self) -> Result<String> {
+        let trunks = self.daemon.ask(&["trunks"])?;
+        let trunks = trunks.as_array().into_iter().flatten();
+        let address = trunks
+            .filter(|trunk| trunk["name"] == "proxy")
+            .map(|trunk| &trunk["addresses"][0])
+            .next()
+            .ok_or_else(|| LabError::new("there is no trunk to the proxy"))?;
+        let told = |key: &str| address[key].as_str().unwrap_or_default().to_owned();
+        Ok(format!("{}: {}", told("state"), told("answer")))
     }
 
     /// How many calls there are.

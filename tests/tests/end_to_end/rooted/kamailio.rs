@@ -39,8 +39,20 @@ fn calls_go_both_ways_through_kamailio_and_stay_on_its_route() {
 }
 
 #[test]
-fn options_are_answered_through_kamailio() {
+fn options_are_answered_both_ways() {
     let stage = Proxied::new(PROXY).expect("a stage");
+    let asked = stage.kamailio.wait_for("OPTIONS of", 1, LIMIT * 4);
+    assert!(
+        asked
+            .expect("asked by us")
+            .contains("by tls, sbc.example.com")
+    );
+    let up = || stage.proxy_state().is_ok_and(|state| state == "up: 200");
+    assert!(
+        wait_until(LIMIT, up),
+        "Kamailio's answer: {:?}",
+        stage.proxy_state()
+    );
     let status = stage.asks(End::Agent).expect("an answer by Kamailio's way");
     assert_eq!(status, Some(200));
 }
