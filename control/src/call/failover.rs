@@ -8,7 +8,6 @@ use super::{
     Change, Core, Side,
     model::{Call, Setup},
     status::tries_next,
-    trunk::Trunk,
     wire::{Client, Failure},
 };
 use crate::sip::{Flow, TransactionId};
@@ -83,29 +82,27 @@ impl<M: MediaPlane> Core<M> {
     /// Whether a failure with that status lets the next address be tried.
     pub(super) fn may_try_next(&self, now: Instant, call: &Call, status: u16) -> bool {
         call.setup.as_ref().is_some_and(|setup| {
-            tries_next(status)
-                && !setup.progressed
-                && self
-                    .next_place(now, &call.leg(Side::B).trunk, setup)
-                    .is_some()
+            tries_next(status) && !setup.progressed && self.next_place(now, call, setup).is_some()
         })
     }
 
     /// Where in the list of addresses that are left the next one stands that may be called.
-    pub(super) fn next_place(&self, now: Instant, trunk: &Trunk, setup: &Setup) -> Option<usize> {
+    fn next_place(&self, now: Instant, call: &Call, setup: &Setup) -> Option<usize> {
+        let trunk = &call.leg(Side::B).trunk;
+        // Then those are tried too that are out of service.
+        let is_emergency = self.is_emergency(&call.number);
         setup.others.iter().position(|&place| {
             let destination = trunk.destinations.get(usize::from(place));
-            destination.is_some_and(|it| self.peers.takes(now, trunk, it.address))
+            destination.is_some_and(|it| is_emergency || self.peers.takes(now, trunk, it.address))
         })
     }
 
     /// Sends the INVITE to the next address.
     pub(super) fn try_next(&mut self, now: Instant, call: &mut Call, why: &str) {
-        let trunk = Arc::clone(&call.leg(Side::B).trunk);
         let next = call
             .setup
             .as_ref()
-            .and_then(|setup| self.next_place(now, &trunk, setup));
+            .and_then(|setup| self.next_place(now, call, setup));
         if let (Some(setup), Some(next)) = (&mut call.setup, next) {
             let next = setup.others.drain(..=next).next_back();
             setup.destination = next.map_or(setup.destination, usize::from);

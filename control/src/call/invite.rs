@@ -342,8 +342,13 @@ impl<M: MediaPlane> Core<M> {
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
-        let places = self.peers.candidates(now, &to);
-        if !is_emergency && !places.is_empty() {
+        let mut places = self.peers.candidates(now, &to);
+        if is_emergency {
+            if places.is_empty() {
+                // Somebody may be there after all.
+                places = (0..=u16::MAX).take(to.destinations.len()).collect();
+            }
+        } else if !places.is_empty() {
             self.keep_limits(now, from, &to)?;
         }
         Ok((number, to, places))

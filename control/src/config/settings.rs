@@ -162,8 +162,8 @@ pub struct Limits {
     pub drain_seconds: u64,
     /// Calls at one time. One more is answered with 503.
     pub calls: u32,
-    /// The numbers to which calls are taken whatever limit of calls is reached, as regular
-    /// expressions, such as `"^(112|911)$"`.
+    /// The numbers to which calls are taken whatever limit of calls is reached, and tried although
+    /// no address is in service, as regular expressions, such as `"^(112|911)$"`.
     pub emergency: Vec<Pattern>,
     /// How long a call may ring before it is given up, in seconds.
     pub ring_seconds: u64,

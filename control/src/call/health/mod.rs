@@ -228,7 +228,7 @@ impl Peers {
     pub(super) fn candidates(&self, now: Instant, trunk: &Trunk) -> Vec<u16> {
         let mut first = Vec::new();
         let mut last = Vec::new();
-        for (place, destination) in (0..).zip(&trunk.destinations) {
+        for (place, destination) in (0..=u16::MAX).zip(&trunk.destinations) {
             match self.usable(now, trunk, destination.address) {
                 Use::Yes => first.push(place),
                 Use::Last => last.push(place),

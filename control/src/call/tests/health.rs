@@ -546,3 +546,30 @@ fn who_shuts_down_asks_no_more() {
     bench.pass(SECOND * 100);
     bench.silent();
 }
+
+#[test]
+fn a_call_in_an_emergency_is_tried_whoever_is_out_of_service() {
+    let text = SETTINGS
+        .replace(
+            "ring_seconds = 60",
+            "ring_seconds = 60\nemergency = [\"^112$\"]",
+        )
+        .replace("^\\\\+1555", "^(\\\\+1555|112)")
+        .replace(
+            "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]",
+            &format!("addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]\n{ASKED}"),
+        );
+    let mut bench = Bench::with(&text);
+    bench.core.watch(bench.now);
+    bench.pass(SECOND / 10);
+    for peer in [CENTRE, SECOND_CENTRE] {
+        answer(&mut bench, peer, 503);
+    }
+    refused_with(&mut bench, 503);
+    let mut caller = Phone::caller(CARRIER, "112");
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
+    let invite = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, Response::to_request(&invite, 503, Some("b")));
+    bench.request(CENTRE, Method::Ack);
+    bench.request(SECOND_CENTRE, Method::Invite);
+}
