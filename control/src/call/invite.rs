@@ -15,6 +15,7 @@ use super::{
     location::{elin, fold, unfold},
     media,
     model::{Call, Leg, Setup},
+    numbers::{read_called, write_all},
     registration::aim,
     reliable::Reliable,
     routing::{called_host, to_destination},
@@ -177,8 +178,9 @@ impl<M: MediaPlane> Core<M> {
         locations: Vec<Part>,
     ) -> Result<(), Refusal> {
         let mut called = request.clone();
-        let back = self.callbacks.redirect(now, &mut called);
         aim(&mut called, from);
+        read_called(&mut called, from);
+        let back = self.callbacks.redirect(now, &mut called);
         let request = &called;
         let (number, to, places) = self.route(now, request, from, back.as_deref())?;
         let Some((&destination, others)) = places.split_first() else {
@@ -462,6 +464,7 @@ impl<M: MediaPlane> Core<M> {
         }
         ask(&trunk, setup.least_session, &mut request.headers);
         carry_invite(theirs, &mut request.headers, &trunk);
+        write_all(&mut request, &whose, &trunk);
         if !setup.offer.is_empty() {
             request = request.with_body(SDP, setup.offer.clone());
         }

@@ -21,6 +21,7 @@ mod limits;
 mod location;
 mod media;
 mod model;
+mod numbers;
 mod progress;
 mod registration;
 mod reinvite;

@@ -4,6 +4,7 @@ mod authentication;
 mod document;
 mod error;
 mod media;
+mod numbers;
 mod options;
 mod reference;
 mod settings;
@@ -16,6 +17,7 @@ pub use crate::sip::Transport;
 pub use authentication::{Authentication, Credentials, Registration, Secret, User};
 pub use error::{ConfigError, Problem};
 pub use media::relay_config;
+pub use numbers::{Form, Numbers};
 pub use options::Options;
 pub use reference::reference;
 pub use settings::{

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     authentication::{self, Authentication, Credentials, Registration},
     error::Problem,
+    numbers::Numbers,
     options::Options,
     signalling::Signalling,
     values::{Host, HostName, Pattern, PortRange, TrunkAddress},
@@ -328,6 +329,12 @@ pub struct Trunk {
     /// Certificates. Needed when the transport is `tls`.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// How the trunk writes telephone numbers, in the Request-URI, From, To, P-Asserted-Identity,
+    /// Diversion and History-Info of calls, in both directions. Between trunks a number has its
+    /// country code behind `+`, and so it is for routes. Shorter ones than seven digits stay as
+    /// they are, and so do those in transfers.
+    #[serde(default)]
+    pub numbers: Numbers,
     /// With what challenges of the trunk (401 and 407) are answered, to any request. MD5, SHA-256
     /// and SHA-512-256 are known; of several challenges the first of those is answered.
     #[serde(default)]

@@ -404,6 +404,22 @@ fn passwords_are_read_and_never_shown() {
 }
 
 #[test]
+fn national_numbers_want_a_country() {
+    let with = |keys: &str| {
+        read(&GOOD.replacen("allowed_sources", &format!("{keys}\nallowed_sources"), 1))
+    };
+    let settings = with("numbers = { form = \"national\", country = \"49\" }").unwrap();
+    let numbers = &settings.trunk("carrier").unwrap().numbers;
+    assert_eq!(
+        numbers.read("03012345678").as_deref(),
+        Some("+493012345678")
+    );
+    let error = with("numbers.form = \"national\"").unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert_eq!(error.problems[0].line, Some(14), "{error}");
+}
+
+#[test]
 fn a_registration_wants_somebody_and_somewhere() {
     let with = |keys: &str| {
         let text = GOOD.replacen("allowed_sources", &format!("{keys}\nallowed_sources"), 1);

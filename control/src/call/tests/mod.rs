@@ -13,6 +13,7 @@ mod health;
 mod identity;
 mod limits;
 mod media_scenarios;
+mod numbers;
 mod offers;
 mod random;
 mod registration;

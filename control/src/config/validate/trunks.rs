@@ -88,6 +88,9 @@ impl Validator<'_> {
                     "choose 1 to 127; 17 is user busy",
                 );
             }
+            if let Some((what, remedy)) = trunk.numbers.fault() {
+                self.error(&at("numbers"), what.to_owned(), remedy);
+            }
             for codec in &trunk.codecs {
                 if codec.is_empty()
                     || !codec
