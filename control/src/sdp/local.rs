@@ -68,7 +68,11 @@ impl LocalDescription {
         session.connection = Some(Connection::from_ip_addr(address));
         session.times = vec![Time::new(0, 0)];
         if self.ice.is_some() {
-            session.attributes.push(Attribute::new("ice-lite"));
+            // The second says that we are one of RFC 8445's (section 10).
+            session.attributes = vec![
+                Attribute::new("ice-lite"),
+                Attribute::with_value("ice-options", "ice2"),
+            ];
         }
         let (before, after) = self.layout.refused();
         let before = before.iter().map(refused);

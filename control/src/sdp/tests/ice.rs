@@ -70,7 +70,8 @@ fn an_offer_with_ice_is_answered_by_a_lite_agent_with_one_candidate() {
     let answers = offered(&mut call, &theirs(&[], &[]), 2);
     let answer = &answers[0];
     let (session, audio) = answer.split_once("m=audio").unwrap();
-    assert!(session.contains("a=ice-lite\r\n") && !audio.contains("a=ice-lite"));
+    assert!(session.contains("a=ice-lite\r\na=ice-options:ice2\r\n"));
+    assert!(!audio.contains("a=ice-lite"));
     assert_eq!(
         values(answer, "candidate"),
         ["1 1 UDP 2130706431 203.0.113.1 21000 typ host"]

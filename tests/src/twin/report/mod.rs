@@ -6,6 +6,10 @@ mod stage;
 mod table;
 
 pub use observe::heard;
+pub use rows::{
+    bypass::{Lite, RESTARTED, call as bypassed, restart},
+    invite::FRAGMENT,
+};
 pub use stage::{Stage, StageSettings, connect_with};
 pub use table::{json, table};
 

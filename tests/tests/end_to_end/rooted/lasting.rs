@@ -9,7 +9,7 @@ use tests::{
 };
 
 /// What is waited for that comes at once.
-const SOON: Duration = Duration::from_secs(4);
+pub(super) const SOON: Duration = Duration::from_secs(4);
 /// The shortest session timer that RFC 4028 lets one ask for, refreshed by the peer that says so.
 const SESSION: &str = "90;refresher=uac";
 /// A sequence number that wraps within a second.
@@ -25,7 +25,7 @@ fn call(stage: &Stage) -> CallView {
 
 /// Waits until the kernel has relayed another second of both directions, and shows that the workers
 /// have not taken over.
-fn on_its_path(stage: &Stage, moment: &str) {
+pub(super) fn on_its_path(stage: &Stage, moment: &str) {
     let before = call(stage).streams;
     let carried = wait_until(SOON, || {
         let now = call(stage).streams;

@@ -1,3 +1,4 @@
+mod bypass;
 mod credentials;
 mod damage;
 mod fast_path;

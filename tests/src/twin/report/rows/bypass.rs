@@ -38,7 +38,7 @@ pub(super) fn groups() -> Vec<Group> {
 
 /// What the SBC says of itself for ICE.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Lite {
+pub struct Lite {
     fragment: String,
     password: String,
     /// Its candidates for RTP.
@@ -46,7 +46,11 @@ struct Lite {
 }
 
 impl Lite {
-    fn of(sdp: &Sdp) -> Result<Self> {
+    /// Reads it from a description.
+    ///
+    /// # Errors
+    /// When there is no ICE-lite in it.
+    pub fn of(sdp: &Sdp) -> Result<Self> {
         let audio = sdp.audio().ok_or_else(|| LabError::new("no audio"))?;
         let value = |wanted: &str| {
             let all = audio.attributes.iter().chain(&sdp.attributes);
@@ -75,8 +79,11 @@ impl Lite {
         })
     }
 
-    /// Sends a check from a party's port and waits for a good answer.
-    fn check(&self, media: &Media, own: &str, nominates: bool, unknown: bool) -> Result<()> {
+    /// Sends a check from a party's port, by its ufrag, and waits for a good answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn check(&self, media: &Media, own: &str, nominates: bool, unknown: bool) -> Result<()> {
         let check = Check {
             fragments: [&self.fragment, own],
             password: &self.password,
@@ -112,11 +119,34 @@ fn with_ice(stage: &Stage) -> Result<(Outgoing, Incoming)> {
 }
 
 /// A call with ICE: Teams' side, the carrier's side, the SBC's ICE.
-fn call(stage: &Stage) -> Result<(Call, Call, Lite)> {
+///
+/// # Errors
+/// When it does not come up, or the SBC has no ICE.
+pub fn call(stage: &Stage) -> Result<(Call, Call, Lite)> {
     let (outgoing, incoming) = with_ice(stage)?;
     let (teams, carrier) = connect(outgoing, incoming)?;
     let lite = Lite::of(&good_answer(&teams.opening.message)?)?;
     Ok((teams, carrier, lite))
+}
+
+/// Teams' ufrag after a restart.
+pub const RESTARTED: &str = "New1";
+
+/// Teams restarts ICE; the SBC's ICE then.
+///
+/// # Errors
+/// When its re-INVITE is refused, or answered without ICE.
+pub fn restart(teams: &Call) -> Result<Lite> {
+    teams.reinvite(&[], |description: &mut Description| {
+        for line in &mut description.extra {
+            if line.starts_with("ice-ufrag:") {
+                *line = format!("ice-ufrag:{RESTARTED}");
+            } else if line.starts_with("ice-pwd:") {
+                *line = format!("ice-pwd:{}", PASSWORD.replace('5', "6"));
+            }
+        }
+    })?;
+    Lite::of(&teams.sdp()?)
 }
 
 fn rows() -> Vec<Row> {
@@ -230,17 +260,7 @@ fn rows() -> Vec<Row> {
             let (teams, carrier, before) = call(stage)?;
             before.check(&teams.media, FRAGMENT, true, false)?;
             let begun = Instant::now();
-            let fragment = "New1";
-            teams.reinvite(&[], |description: &mut Description| {
-                for line in &mut description.extra {
-                    if line.starts_with("ice-ufrag:") {
-                        *line = format!("ice-ufrag:{fragment}");
-                    } else if line.starts_with("ice-pwd:") {
-                        *line = format!("ice-pwd:{}", PASSWORD.replace('5', "6"));
-                    }
-                }
-            })?;
-            let after = Lite::of(&teams.sdp()?)?;
+            let after = restart(&teams)?;
             demand(
                 before.fragment != after.fragment && before.password != after.password,
                 || {
@@ -250,7 +270,7 @@ fn rows() -> Vec<Row> {
                     )
                 },
             )?;
-            after.check(&teams.media, fragment, true, false)?;
+            after.check(&teams.media, RESTARTED, true, false)?;
             heard(&teams, &carrier)
         }),
         row(

@@ -178,7 +178,7 @@ fn from() -> Vec<Row> {
 }
 
 /// Teams' ICE ufrag and password.
-pub(super) const FRAGMENT: &str = "8Gha";
+pub const FRAGMENT: &str = "8Gha";
 pub(super) const PASSWORD: &str = "5QgdfhjQvdTmAvtxLMRH4h8X";
 
 /// What Teams offers for media bypass: many candidates, and more than one packet takes.

@@ -1,11 +1,11 @@
 //! Every row, by topic.
 
-mod bypass;
+pub(super) mod bypass;
 mod centre;
 mod failover;
 mod hold;
 mod identity;
-mod invite;
+pub(super) mod invite;
 mod media;
 mod methods;
 mod proxies;
