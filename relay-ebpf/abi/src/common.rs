@@ -200,8 +200,7 @@ pub fn relay<F: Frame, T: Tables>(
     Some(relayed)
 }
 
-/// What is compared of the RTP header's first two octets, and how a flow of the family says that
-/// its common packets take this way.
+/// What stands where the marker would be in a row's `rtp`, by family.
 const V4: u16 = 0;
 const V6: u16 = CommonFlow::V6;
 
@@ -214,6 +213,8 @@ struct Ready<C> {
     link_end: u32,
 }
 
+/// Finds the next hop, gets ready to send, and reads the clock. `None` if the packet is too long for
+/// it or it cannot be sent.
 #[inline(always)]
 fn ready<'a, T: Tables>(
     tables: &'a T,
