@@ -8,7 +8,7 @@
 //! A context may share the indices of its RTP with the kernel's program ([`Row`]). Its RTP is then
 //! protected and unprotected by our own functions, those of the kernel; its RTCP by libsrtp still.
 //! A worker's contexts of the kernel's suites have such a row in any case, or one of their own,
-//! since our functions are three times as quick (docs/slow-path.md).
+//! since our functions are quicker among many calls (docs/slow-path.md).
 
 #[cfg(test)]
 mod agreement;
