@@ -184,7 +184,13 @@ impl Peer {
     /// The next packet, which has to come from `from`.
     pub(super) fn receive(&self, from: &str) -> Vec<u8> {
         let mut buffer = vec![0; 2048];
-        let (length, source) = self.0.recv_from(&mut buffer).expect("a packet comes");
+        let (length, source) = loop {
+            match self.0.recv_from(&mut buffer) {
+                // Somebody stopped this process and let it go on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received.expect("a packet comes"),
+            }
+        };
         assert_eq!(source, address(from));
         buffer.truncate(length);
         buffer
