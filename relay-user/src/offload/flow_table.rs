@@ -38,9 +38,10 @@ pub(super) fn rows(flows: u32) -> u32 {
 }
 
 /// How many rows a table has besides those that its flows take, for what no program may stand on.
-/// When a quarter of them was given up, it goes on its way back.
+/// When a quarter of them was given up, it goes on its way back, which takes milliseconds: as many
+/// that a small table too takes hundreds of calls that begin together without waiting for that.
 fn spare(flows: u32) -> u32 {
-    (flows / 16).max(64)
+    flows.clamp(64, 1024).max(flows / 16)
 }
 
 /// Why a flow was not installed.
