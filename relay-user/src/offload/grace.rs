@@ -18,9 +18,16 @@ use tracing::error;
 #[derive(Debug)]
 pub(super) struct Grace {
     given: Sender<Vec<u32>>,
-    returned: Receiver<Vec<u32>>,
-    /// Batches that have not come back.
-    waiting: u32,
+    returned: Receiver<Returned>,
+    /// Rows that have not come back.
+    waiting: usize,
+}
+
+/// Rows that were given, and those of them that may be used: none when the kernel did not wait.
+#[derive(Debug)]
+struct Returned {
+    given: usize,
+    rows: Vec<u32>,
 }
 
 impl Grace {
@@ -34,13 +41,17 @@ impl Grace {
             .name("grace".to_owned())
             .spawn(move || {
                 // Ends when the table does.
-                for batch in batches {
+                while let Ok(mut batch) = batches.recv() {
+                    // One wait serves for all that came during the last one: those who install
+                    // many flows a second would otherwise give more than comes back.
+                    batch.extend(batches.try_iter().flatten());
+                    let given = batch.len();
                     if let Err(why) = period.pass() {
                         // The rows are lost to the table, which says so when it is full.
                         error!("the kernel did not wait for its programs: {why}");
-                        continue;
+                        batch.clear();
                     }
-                    if free.send(batch).is_err() {
+                    if free.send(Returned { given, rows: batch }).is_err() {
                         break;
                     }
                 }
@@ -54,16 +65,16 @@ impl Grace {
 
     /// Takes rows that nothing links to any more.
     pub(super) fn give(&mut self, rows: Vec<u32>) {
+        let count = rows.len();
         if self.given.send(rows).is_ok() {
-            self.waiting += 1;
+            self.waiting += count;
         }
     }
 
     /// Rows on which no program stands, if there are some by now.
     pub(super) fn take(&mut self) -> Option<Vec<u32>> {
-        let rows = self.returned.try_recv().ok()?;
-        self.waiting -= 1;
-        Some(rows)
+        let returned = self.returned.try_recv().ok()?;
+        Some(self.rows_of(returned))
     }
 
     /// As [`Grace::take`], but waits for them; `None` when none were given.
@@ -71,9 +82,13 @@ impl Grace {
         if self.waiting == 0 {
             return None;
         }
-        let rows = self.returned.recv().ok()?;
-        self.waiting -= 1;
-        Some(rows)
+        let returned = self.returned.recv().ok()?;
+        Some(self.rows_of(returned))
+    }
+
+    fn rows_of(&mut self, returned: Returned) -> Vec<u32> {
+        self.waiting = self.waiting.saturating_sub(returned.given);
+        returned.rows
     }
 }
 
@@ -162,5 +177,23 @@ impl Period {
             },
         )
         .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod rooted {
+    use super::*;
+
+    /// However fast they are given, rows come back once each, and nobody waits for more.
+    #[test]
+    fn every_row_comes_back_once() {
+        let mut grace = Grace::new().expect("root");
+        for batch in 0..100 {
+            grace.give(vec![2 * batch, 2 * batch + 1]);
+        }
+        let mut rows: Vec<u32> = std::iter::from_fn(|| grace.wait()).flatten().collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..200).collect::<Vec<u32>>());
+        assert_eq!(grace.take(), None);
     }
 }
