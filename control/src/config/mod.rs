@@ -10,6 +10,7 @@ mod reference;
 mod settings;
 mod signalling;
 mod tls;
+mod trunk;
 mod validate;
 mod values;
 
@@ -21,11 +22,12 @@ pub use numbers::{Form, Numbers};
 pub use options::Options;
 pub use reference::reference;
 pub use settings::{
-    ADMIN_SOCKET, Admin, CallLimits, Destination, Hold, Ice, Interface, Latching, Limits, Log,
-    Media, Route, Settings, Srtp, Tenant, Tls, Trunk, XdpMode,
+    ADMIN_SOCKET, Admin, CallLimits, Interface, Limits, Log, Media, Route, Settings, Tenant,
+    XdpMode,
 };
 pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};
 pub(crate) use tls::{Authorities, TlsFiles, tls_provider};
+pub use trunk::{Destination, Hold, Ice, Latching, Srtp, Tls, Trunk};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
 use std::path::Path;

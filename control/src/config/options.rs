@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::Trunk;
+use super::trunk::Trunk;
 
 /// How the trunk's addresses are asked by OPTIONS whether they are in service. One that is not
 /// gets no calls until it answers again; calls that are up stay. Calls find that out too: an INVITE

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{
     sign::CertifiedKey,
 };
 
-use super::{settings::Tls, values::REMEDY};
+use super::{trunk::Tls, values::REMEDY};
 
 /// What a TLS trunk's files hold. Its `Debug` form shows no key.
 #[derive(Clone)]

@@ -8,8 +8,9 @@ use super::Validator;
 use crate::{
     config::{
         document::Step::{self, Index, Key},
-        settings::{CallLimits, Srtp, Trunk},
+        settings::CallLimits,
         tls::TlsFiles,
+        trunk::{Srtp, Trunk},
         values::{Host, REMEDY},
     },
     sip::Transport,
