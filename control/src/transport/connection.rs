@@ -110,8 +110,16 @@ pub(super) fn register(shared: &Arc<Shared>, mut flow: Flow, route: Option<Route
 }
 
 /// Sends on the connection that the target names, on one that is open, or on a new one.
-pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendError> {
+pub(super) fn send(shared: &Arc<Shared>, mut outgoing: Outgoing) -> Result<(), SendError> {
     let view = shared.view();
+    let target = &mut outgoing.target;
+    if target.transport == Transport::Tls
+        && target.server_name.is_none()
+        && !shared.table().has(target)
+    {
+        // A response whose connection is gone (RFC 3261 §18.2.2).
+        target.server_name = view.name_of_peer(target);
+    }
     let limit = view.limits().write_octets;
     let ends = view.ends_to(&outgoing.target);
     let route = Route::to(&outgoing.target, ends.as_ref());
@@ -180,7 +188,7 @@ pub(super) fn send(shared: &Arc<Shared>, outgoing: Outgoing) -> Result<(), SendE
                     Discard::HandshakeFailed => {}
                     reason => shared.discards.count(reason),
                 }
-                fail(opened, &shared, None).await;
+                fail(opened, &shared, None, false).await;
             }
         }
     });
@@ -199,13 +207,19 @@ async fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream>
     Ok(stream)
 }
 
-/// Reports everything that waits as not sent, each target once.
-async fn fail(mut opened: Opened, shared: &Shared, first: Option<Target>) {
+/// Reports everything that waits as not sent, each target once. What waits for the `peer` that
+/// opened the connection, responses for the most part, goes over a new one.
+async fn fail(mut opened: Opened, shared: &Arc<Shared>, first: Option<Outgoing>, peer: bool) {
     shared.table().remove(opened.id);
     opened.queue.close();
-    let mut failed: HashSet<Target> = first.into_iter().collect();
-    while let Ok(outgoing) = opened.queue.try_recv() {
-        failed.insert(outgoing.target);
+    let mut failed = HashSet::new();
+    let mut next = first;
+    while let Some(outgoing) = next.or_else(|| opened.queue.try_recv().ok()) {
+        let target = outgoing.target.clone();
+        if !peer || send(shared, outgoing).is_err() {
+            failed.insert(target);
+        }
+        next = None;
     }
     for target in failed {
         if shared
@@ -227,12 +241,14 @@ enum End {
     Finished,
     /// It was silent for too long.
     Idle,
+    /// More waited for it than may.
+    Overrun,
     Discarded(Discard, &'static str),
     Broken(io::Error),
 }
 
 /// Serves an open connection until it ends.
-pub(super) async fn run<S>(stream: S, mut opened: Opened, side: Side, shared: &Shared)
+pub(super) async fn run<S>(stream: S, mut opened: Opened, side: Side, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send,
 {
@@ -264,11 +280,15 @@ where
         tokio::select! {
             end = reading => end,
             end = writing => end,
-            () = opened.close.notified() => End::Closed,
+            () = opened.close.notified() => End::Overrun,
         }
     };
+    // Who does not read over one connection does not over another either.
+    let is_slow = matches!(end, End::Overrun | End::Discarded(Discard::SlowReader, _));
     match end {
-        End::Closed => tracing::debug!(remote = %flow.remote, "a connection was closed"),
+        End::Closed | End::Overrun => {
+            tracing::debug!(remote = %flow.remote, "a connection was closed");
+        }
         End::Finished => {
             finished = true;
             tracing::debug!(remote = %flow.remote, "a connection was closed by us");
@@ -285,7 +305,7 @@ where
             );
         }
     }
-    fail(opened, shared, unsent).await;
+    fail(opened, shared, unsent, !is_ours && !is_slow).await;
     let flow = match alias.get() {
         Some(remote) => Flow {
             remote: *remote,
@@ -480,7 +500,7 @@ async fn write<W: AsyncWrite>(
     queued: &AtomicUsize,
     activity: &Activity,
     keep_alive: Option<Duration>,
-    unsent: &mut Option<Target>,
+    unsent: &mut Option<Outgoing>,
 ) -> End {
     let mut writer = std::pin::pin!(writer);
     // When the peer was asked whether it is there, by the clock and as `Activity` counts.
@@ -495,10 +515,13 @@ async fn write<W: AsyncWrite>(
             Some((at, _)) if Instant::now() < at + interval => at + interval.min(PONG),
             Some((at, _)) => at + PONG,
         });
-        let (target, octets) = tokio::select! {
+        let (outgoing, octets) = tokio::select! {
             biased;
             outgoing = queue.recv() => match outgoing {
-                Some(outgoing) => (Some(outgoing.target), outgoing.octets),
+                Some(outgoing) => {
+                    let octets = outgoing.octets.clone();
+                    (Some(outgoing), octets)
+                }
                 // The table has forgotten this connection.
                 None => {
                     let _ = timeout(WRITE, writer.shutdown()).await;
@@ -520,8 +543,8 @@ async fn write<W: AsyncWrite>(
                 (None, Bytes::from_static(b"\r\n\r\n"))
             }
         };
-        let waiting = target.is_some();
-        *unsent = target;
+        let waiting = outgoing.is_some();
+        *unsent = outgoing;
         let writing = async {
             writer.write_all(&octets).await?;
             writer.flush().await

@@ -90,6 +90,12 @@ impl Table {
         self.entries.len()
     }
 
+    /// Whether the connection that a target names is there.
+    pub(super) fn has(&self, target: &Target) -> bool {
+        let id = target.connection;
+        id.is_some_and(|id| self.entries.contains_key(&id))
+    }
+
     /// Enters the connection that `flow` is to be, whose number it gets. `route` is where it leads
     /// when we open it.
     pub(super) fn insert(

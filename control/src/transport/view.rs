@@ -159,6 +159,31 @@ impl View {
         }
     }
 
+    /// The name that the peer's certificate must hold when a response goes over a new connection:
+    /// where a peer's own connection is gone, or none of ours says it. `None` when no trunk that
+    /// admits the peer may be called.
+    pub(super) fn name_of_peer(&self, target: &Target) -> Option<Arc<str>> {
+        let host = target.remote.ip();
+        let trunks = self.settings.trunks.iter().filter(|trunk| {
+            trunk.transport == target.transport
+                && trunk.listen == target.local
+                && trunk.admits(host)
+                && !trunk.destinations.is_empty()
+        });
+        let is_asked = |trunk: &&Trunk| {
+            let (own, asked) = (trunk.own_name(), target.own_name.as_deref());
+            own.zip(asked)
+                .is_some_and(|(own, asked)| own.eq_ignore_ascii_case(asked))
+        };
+        let trunk = trunks
+            .clone()
+            .find(is_asked)
+            .or_else(|| trunks.clone().next())?;
+        let mut destinations = trunk.destinations.iter();
+        let known = destinations.find(|destination| destination.address.ip() == host);
+        known.or(trunk.destinations.first())?.server_name.clone()
+    }
+
     /// Whether connections that began with these certificates are overtaken: their listener has
     /// others now. Those of a listener that is gone stay, since calls may still need them.
     pub(super) fn has_overtaken(&self, local: SocketAddr, ends: &Arc<Ends>) -> bool {

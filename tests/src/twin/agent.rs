@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fmt::Write,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +20,10 @@ use super::{
     message::Message,
     rules::{self, ALLOW, Rule, SHORTEST_TIMER},
 };
-use crate::lab::{Door, LabError, Result};
+use crate::{
+    daemon::TLS_PORT,
+    lab::{Door, LabError, Result},
+};
 
 /// How long a script waits for what should come at once.
 pub const SOON: Duration = Duration::from_secs(4);
@@ -255,13 +258,14 @@ impl Agent {
         self.state().pending.contains_key(invite.branch())
     }
 
-    /// A Via of ours with a new branch.
+    /// A Via of ours with a new branch: where we listen, whatever port a connection of ours has.
     #[must_use]
     pub fn via(&self, link: &Link) -> String {
-        let sent_by = link.local().map_or_else(
-            || self.shared.address.to_string(),
-            |local| local.to_string(),
-        );
+        let sent_by = match (link.local(), link) {
+            (Some(local), Link::Udp { .. }) => local.to_string(),
+            (Some(local), Link::Tls(_)) => SocketAddr::new(local.ip(), TLS_PORT).to_string(),
+            (None, _) => self.shared.address.to_string(),
+        };
         format!(
             "SIP/2.0/{} {sent_by};branch=z9hG4bK{}",
             link.transport(),

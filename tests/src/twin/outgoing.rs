@@ -289,7 +289,12 @@ impl Outgoing {
     /// When ACK cannot be sent.
     pub fn accept(&self, arrival: Arrival) -> Result<Call> {
         let mut dialog = self.dialog(&arrival.message);
-        let mut acknowledgement = dialog.request("ACK", &self.agent.via(&self.link));
+        let is_gone = |link: &Link| link.connection().is_some_and(|it| it.is_closed());
+        if is_gone(&self.link) {
+            dialog.link = arrival.link.clone();
+        }
+        let link = dialog.link.clone();
+        let mut acknowledgement = dialog.request("ACK", &self.agent.via(&link));
         let remote = Sdp::of(&arrival.message.body);
         if let Some(sdp) = remote {
             if Sdp::of(&self.request.body).is_some() {
@@ -298,7 +303,7 @@ impl Outgoing {
                 acknowledgement = acknowledgement.with_body("application/sdp", &text);
             }
         }
-        self.agent.send(&self.link, &acknowledgement)?;
+        self.agent.send(&link, &acknowledgement)?;
         Ok(Call::new(&self.agent, dialog, arrival))
     }
 }

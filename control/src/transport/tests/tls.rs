@@ -423,6 +423,71 @@ async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
 }
 
 #[tokio::test]
+async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
+    let certificates = Certificates::new("again", &["sbc.example.com", "peer.example.com"]);
+    let theirs = free("127.0.0.2");
+    let ours = certificates.tls("sbc.example.com", "server_name = \"peer.example.com\"");
+    let peer = certificates.tls("peer.example.com", "");
+    let peer =
+        trunk("b", "tls", theirs, "127.0.0.1", &peer).replace("127.0.0.2/32", "127.0.0.1/32");
+    let (_peer, mut peer_events) = start(&settings("", &peer));
+    let connector = certificates.client(None);
+    for arrives in [false, true] {
+        let listen = free("127.0.0.1");
+        let mut trunk = trunk("a", "tls", listen, &theirs.to_string(), &ours);
+        if !arrives {
+            trunk = trunk.replace(&format!("[\"{theirs}\"]"), "[]");
+        }
+        let known = settings("", &trunk).with_lookups(|_, _| Vec::new());
+        let (transports, mut events) = start(&Arc::new(known));
+        let mut stream = open(&connector, listen, "sbc.example.com").await.unwrap();
+        let (mut flow, _) = message(&mut events).await;
+        stream.shutdown().await.unwrap();
+        while transports.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // Where the topmost Via says that the peer listens.
+        flow.remote.set_port(theirs.port());
+        let sent = transports.send(&flow, Bytes::from_static(OPTIONS));
+        if !arrives {
+            assert_eq!(sent, Err(SendError::NoCertificates));
+            continue;
+        }
+        sent.unwrap();
+        let (back, _) = message(&mut peer_events).await;
+        transports.send(&flow, Bytes::from_static(OPTIONS)).unwrap();
+        let (again, _) = message(&mut peer_events).await;
+        assert_eq!(again.connection, back.connection, "one is enough");
+    }
+}
+
+/// A peer that reads nothing and then breaks off, while responses wait for it.
+#[tokio::test]
+async fn what_waits_when_a_peer_breaks_off_goes_over_a_new_connection() {
+    let server = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let (listen, theirs) = (free("127.0.0.1"), server.local_addr().unwrap());
+    let settings = settings(
+        "write_octets = 100000000",
+        &trunk("a", "tcp", listen, &theirs.to_string(), ""),
+    );
+    let (transports, mut events) = start(&settings);
+    let mut peer = connect_from("127.0.0.2", listen).await;
+    peer.write_all(OPTIONS).await.unwrap();
+    let (mut flow, _) = message(&mut events).await;
+    flow.remote.set_port(theirs.port());
+    // More than the sockets between the two take.
+    let filler = Bytes::from(vec![b'x'; 20_000_000]);
+    transports.send(&flow, filler).unwrap();
+    transports.send(&flow, Bytes::from_static(b"last")).unwrap();
+    drop(peer);
+    let (mut again, _) = server.accept().await.unwrap();
+    let mut came = vec![0; 20_000_004];
+    again.read_exact(&mut came).await.unwrap();
+    assert!(came.ends_with(b"xlast"));
+    assert!(events.try_recv().is_err(), "nothing has failed");
+}
+
+#[tokio::test]
 async fn a_flood_of_half_open_handshakes_keeps_no_peer_out() {
     let certificates = Certificates::new("flood", &["sbc.example.com"]);
     let listen = free("127.0.0.1");

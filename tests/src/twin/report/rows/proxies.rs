@@ -7,7 +7,7 @@ use super::{
     observe::{heard, unbroken},
     row,
     security::is_served,
-    stage::{CUSTOMERS, OPTIONS, SBC, Stage, StageSettings, tenant_address},
+    stage::{CUSTOMERS, OPTIONS, SBC, Stage, StageSettings, connect, tenant_address},
     untestable,
 };
 use crate::{
@@ -97,6 +97,24 @@ fn proxies() -> Vec<Row> {
                 caller.go_over(&stage.twin.connect(1, stage.sbc_tls, SBC)?);
                 caller.bye()?;
                 callee.wait_bye(SOON).map(|_| ())
+            },
+        ),
+        row(
+            "proxies/closed-connection",
+            "a call whose connection Teams closes is answered over a new one",
+            |stage| {
+                let link = stage.twin.connect(0, stage.sbc_tls, SBC)?;
+                let number = stage.number("+1777");
+                let mark = stage.carrier.agent.mark();
+                let outgoing = stage
+                    .twin
+                    .call(&link, &Twin::invite(&number, "+15550199", SBC))?;
+                let incoming = stage.carrier.agent.incoming(mark, &number, SOON)?;
+                if let Some(connection) = link.connection() {
+                    connection.close();
+                }
+                let (caller, callee) = connect(outgoing, incoming)?;
+                heard(&caller, &callee)
             },
         ),
         row(
