@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod scenario;
+mod script;
 
 pub use scenario::{CALLED, CALLER, SECURED_KEY, SECURED_PORT, Scenario, User};
 
