@@ -74,6 +74,18 @@ fn passes(lab: &mut Lab, from: &str, check: &[u8], own: &str) -> bool {
     message.class() == Class::Success && message.is_by(credentials(own).password.as_bytes())
 }
 
+/// A check without nomination is answered well.
+#[track_caller]
+fn checked(lab: &mut Lab, from: &str, own: &str, theirs: &str, priority: u32) {
+    assert!(passes(lab, from, &check(own, theirs, priority, false), own));
+}
+
+/// A check that nominates is answered well.
+#[track_caller]
+fn nominated(lab: &mut Lab, from: &str, own: &str, theirs: &str, priority: u32) {
+    assert!(passes(lab, from, &check(own, theirs, priority, true), own));
+}
+
 /// Where a packet of the caller's goes.
 fn heard_at(lab: &mut Lab, sequence: u16) -> Result<SocketAddr, Discard> {
     let packet = rtp(0, sequence, u32::from(sequence) * 160, 7);
@@ -91,12 +103,7 @@ fn nobody_is_heard_or_sent_to_before_a_check() {
     let mut lab = lab();
     assert_eq!(speaks(&mut lab, CALLEE, 1), Err(Discard::ForeignSource));
     assert_eq!(heard_at(&mut lab, 1), Err(Discard::NoDestination));
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, false),
-        "ours"
-    ));
+    checked(&mut lab, CALLEE, "ours", "theirs", 9);
     assert_eq!(heard_at(&mut lab, 2), Ok(address(CALLEE)));
     assert_eq!(speaks(&mut lab, STRANGER, 2), Err(Discard::ForeignSource));
     assert_eq!(speaks(&mut lab, CALLEE, 3), Ok(()));
@@ -105,31 +112,16 @@ fn nobody_is_heard_or_sent_to_before_a_check() {
 #[test]
 fn the_pair_of_highest_priority_is_used_until_somebody_streams_or_is_nominated() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("ours", "theirs", 5, false),
-        "ours"
-    ));
+    checked(&mut lab, RELAYED, "ours", "theirs", 5);
     assert_eq!(heard_at(&mut lab, 1), Ok(address(RELAYED)));
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, false),
-        "ours"
-    ));
+    checked(&mut lab, CALLEE, "ours", "theirs", 9);
     assert_eq!(heard_at(&mut lab, 2), Ok(address(CALLEE)));
     // Early media latches.
     assert_eq!(speaks(&mut lab, RELAYED, 1), Ok(()));
     assert_eq!(speaks(&mut lab, CALLEE, 2), Err(Discard::ForeignSource));
     assert_eq!(heard_at(&mut lab, 3), Ok(address(RELAYED)));
     // Nomination has the last word.
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 9);
     assert_eq!(heard_at(&mut lab, 4), Ok(address(CALLEE)));
     assert_eq!(speaks(&mut lab, RELAYED, 3), Err(Discard::ForeignSource));
     assert_eq!(speaks(&mut lab, CALLEE, 4), Ok(()));
@@ -138,12 +130,7 @@ fn the_pair_of_highest_priority_is_used_until_somebody_streams_or_is_nominated()
 #[test]
 fn a_nomination_is_told_before_and_after_the_media_has_begun() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 5, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 5);
     let Some(SlowEvent::Peer { key, entry }) = lab.event() else {
         panic!("nothing was told");
     };
@@ -153,21 +140,11 @@ fn a_nomination_is_told_before_and_after_the_media_has_begun() {
     assert_eq!(speaks(&mut lab, CALLEE, 1), Ok(()));
     assert_eq!(lab.source().peer, endpoint(address(CALLEE)));
     // Another nomination, of higher priority; one of lower priority changes nothing.
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("ours", "theirs", 9, true),
-        "ours"
-    ));
+    nominated(&mut lab, RELAYED, "ours", "theirs", 9);
     let moved = lab.source();
     assert_eq!(moved.peer, endpoint(address(RELAYED)));
     assert_eq!(moved.ssrc_in.get(), 9);
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 5, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 5);
     assert_eq!(lab.event(), None);
     assert_eq!(speaks(&mut lab, RELAYED, 2), Ok(()));
     assert_eq!(lab.event(), None);
@@ -192,12 +169,7 @@ fn wrong_credentials_move_nothing() {
     let wrong = check_by("ours", "theirs", 9, true, "another");
     let refused = (0..50).filter(|_| lab.send(STRANGER, OURS_CALLEE, &wrong).is_ok());
     assert_eq!(refused.count(), 8);
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, false),
-        "ours"
-    ));
+    checked(&mut lab, CALLEE, "ours", "theirs", 9);
 }
 
 #[test]
@@ -237,22 +209,12 @@ fn checks_come_from_where_the_trunk_allows() {
 #[test]
 fn of_several_forks_the_one_whose_sdp_holds_is_heard() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 5, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 5);
     assert!(matches!(lab.event(), Some(SlowEvent::Peer { .. })));
     assert_eq!(speaks(&mut lab, CALLEE, 1), Ok(()));
     assert_eq!(lab.source().peer, endpoint(address(CALLEE)));
     // Another fork checks and nominates before its SDP comes.
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("ours", "forked", 9, true),
-        "ours"
-    ));
+    nominated(&mut lab, RELAYED, "ours", "forked", 9);
     assert_eq!(heard_at(&mut lab, 1), Ok(address(CALLEE)));
     assert_eq!(speaks(&mut lab, RELAYED, 2), Err(Discard::ForeignSource));
     let _ = lab.source();
@@ -269,12 +231,7 @@ fn of_several_forks_the_one_whose_sdp_holds_is_heard() {
 #[test]
 fn after_a_restart_media_goes_on_until_the_new_nomination() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 5, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 5);
     assert_eq!(speaks(&mut lab, CALLEE, 1), Ok(()));
     let restarted = IceMedia {
         before: Some(credentials("ours")),
@@ -284,32 +241,12 @@ fn after_a_restart_media_goes_on_until_the_new_nomination() {
     assert_eq!(speaks(&mut lab, CALLEE, 2), Ok(()));
     assert_eq!(heard_at(&mut lab, 1), Ok(address(CALLEE)));
     // The old credentials keep the old pair open and open no new one.
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 5, false),
-        "ours"
-    ));
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("ours", "theirs", 9, true),
-        "ours"
-    ));
+    checked(&mut lab, CALLEE, "ours", "theirs", 5);
+    nominated(&mut lab, RELAYED, "ours", "theirs", 9);
     assert_eq!(heard_at(&mut lab, 2), Ok(address(CALLEE)));
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("anew", "theirs2", 9, false),
-        "anew"
-    ));
+    checked(&mut lab, RELAYED, "anew", "theirs2", 9);
     assert_eq!(heard_at(&mut lab, 3), Ok(address(CALLEE)));
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("anew", "theirs2", 9, true),
-        "anew"
-    ));
+    nominated(&mut lab, RELAYED, "anew", "theirs2", 9);
     assert_eq!(heard_at(&mut lab, 4), Ok(address(RELAYED)));
     assert_eq!(speaks(&mut lab, CALLEE, 3), Err(Discard::ForeignSource));
     assert_eq!(speaks(&mut lab, RELAYED, 4), Ok(()));
@@ -318,18 +255,8 @@ fn after_a_restart_media_goes_on_until_the_new_nomination() {
 #[test]
 fn what_the_sdp_says_was_chosen_counts_if_it_was_checked() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, false),
-        "ours"
-    ));
-    assert!(passes(
-        &mut lab,
-        RELAYED,
-        &check("ours", "theirs", 5, false),
-        "ours"
-    ));
+    checked(&mut lab, CALLEE, "ours", "theirs", 9);
+    checked(&mut lab, RELAYED, "ours", "theirs", 5);
     let chosen = |peer: &str| {
         from_callee(IceMedia {
             chosen: Some(address(peer)),
@@ -356,12 +283,7 @@ fn a_leg_that_comes_from_another_call_is_where_it_was() {
     assert_eq!(speaks(&mut lab, CALLEE, 1), Err(Discard::ForeignSource));
     assert_eq!(speaks(&mut lab, RELAYED, 2), Ok(()));
     // What is nominated since goes before it, and stays.
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 9);
     lab.install(1, from_callee(known));
     assert_eq!(heard_at(&mut lab, 2), Ok(address(CALLEE)));
 }
@@ -369,12 +291,7 @@ fn a_leg_that_comes_from_another_call_is_where_it_was() {
 #[test]
 fn rtcp_has_a_pair_of_its_own_where_it_has_a_port_of_its_own() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 9, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 9);
     let report = receiver_report(9, 0, 0);
     let early = lab.send(CALLEE_RTCP, OURS_CALLEE_RTCP, &report);
     assert_eq!(early.err(), Some(Discard::ForeignSource));
@@ -393,16 +310,10 @@ fn rtcp_has_a_pair_of_its_own_where_it_has_a_port_of_its_own() {
 #[test]
 fn the_pairs_that_are_remembered_are_bounded_and_the_nominated_one_stays() {
     let mut lab = lab();
-    assert!(passes(
-        &mut lab,
-        CALLEE,
-        &check("ours", "theirs", 1, true),
-        "ours"
-    ));
+    nominated(&mut lab, CALLEE, "ours", "theirs", 1);
     for port in 1000u16..1060 {
         let from = format!("203.0.113.5:{port}");
-        let check = check("ours", "theirs", u32::from(port), false);
-        assert!(passes(&mut lab, &from, &check, "ours"));
+        checked(&mut lab, &from, "ours", "theirs", u32::from(port));
     }
     assert_eq!(heard_at(&mut lab, 1), Ok(address(CALLEE)));
     assert_eq!(speaks(&mut lab, CALLEE, 1), Ok(()));
