@@ -59,6 +59,15 @@ pub(super) struct Call {
     pub(super) rows: [FlowRows; 2],
 }
 
+/// A flow that a worker has news of, the leg that it comes from, and the flow the other way.
+struct Concerned<'a> {
+    flow: &'a mut Flow,
+    rows: &'a FlowRows,
+    leg: &'a LegMedia,
+    opposite: &'a mut Flow,
+    opposite_rows: &'a FlowRows,
+}
+
 impl Plane {
     pub(super) fn new(
         ports: Ports,
@@ -135,23 +144,18 @@ impl Plane {
     }
 
     /// A worker knows a flow's source: the kernel may relay it, and the other direction goes
-    /// there. News of a flow that is gone, or whose source was forgotten since, is ignored.
+    /// there.
     pub(super) fn learned(&mut self, parts: &Parts<'_>, key: &FlowKey, learned: &FlowEntry) {
-        let Some((id, direction)) = self.flows.get(key).copied() else {
+        let Some(Concerned {
+            flow,
+            rows,
+            leg,
+            opposite,
+            opposite_rows,
+        }) = self.concerned(key, learned)
+        else {
             return;
         };
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        let [first, second] = &mut call.flows;
-        let [first_rows, second_rows] = &call.rows;
-        let (flow, opposite, rows, opposite_rows) = match direction {
-            0 => (first, second, first_rows, second_rows),
-            _ => (second, first, second_rows, first_rows),
-        };
-        if learned.next_hop.get() != flow.token {
-            return;
-        }
         let announced = rows.unprotect.as_ref().map(|row| row.announced());
         if announced.is_some_and(|generation| generation != learned.generation.get()) {
             // News of a later source follows, which may have taken this one's index state.
@@ -178,37 +182,44 @@ impl Plane {
         let second = learned.flags.get() & FlowEntry::UNPROTECT_SECOND;
         let others = entry.flags.get() & !FlowEntry::UNPROTECT_SECOND;
         entry.flags = (others | known | second).into();
-        if let Some(leg) = call.media.legs.get(direction) {
-            flow.pin_strictly(leg);
-        }
+        flow.pin_strictly(leg);
         let peer = flow.entry.peer;
         install_kernel(parts.tables, flow, rows);
         lead(parts, opposite, opposite_rows, peer);
     }
 
     /// A leg's ICE has named its peer, whose SSRC is not known yet: the kernel takes nobody else,
-    /// and the other direction goes there. News from before is ignored.
+    /// and the other direction goes there.
     pub(super) fn nominated(&mut self, parts: &Parts<'_>, key: &FlowKey, nominated: &FlowEntry) {
-        let Some((id, direction)) = self.flows.get(key).copied() else {
+        let Some(concerned) = self.concerned(key, nominated) else {
             return;
         };
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        let [first, second] = &mut call.flows;
-        let [first_rows, second_rows] = &call.rows;
-        let (flow, opposite, rows, opposite_rows) = match direction {
-            0 => (first, second, first_rows, second_rows),
-            _ => (second, first, second_rows, first_rows),
-        };
-        if nominated.next_hop.get() != flow.token {
-            return;
-        }
+        let flow = concerned.flow;
         let peer = nominated.peer;
         flow.entry.peer = peer;
         flow.entry.flags = (flow.entry.flags.get() | FlowEntry::PINNED).into();
-        install_kernel(parts.tables, flow, rows);
-        lead(parts, opposite, opposite_rows, peer);
+        install_kernel(parts.tables, flow, concerned.rows);
+        lead(parts, concerned.opposite, concerned.opposite_rows, peer);
+    }
+
+    /// What a worker's news is about; none where the flow is gone, or its source was forgotten
+    /// since.
+    fn concerned(&mut self, key: &FlowKey, news: &FlowEntry) -> Option<Concerned<'_>> {
+        let (id, direction) = self.flows.get(key).copied()?;
+        let call = self.calls.get_mut(&id)?;
+        let [first, second] = &mut call.flows;
+        let [first_rows, second_rows] = &call.rows;
+        let (flow, rows, opposite, opposite_rows) = match direction {
+            0 => (first, first_rows, second, second_rows),
+            _ => (second, second_rows, first, first_rows),
+        };
+        (news.next_hop.get() == flow.token).then_some(Concerned {
+            flow,
+            rows,
+            leg: call.media.legs.get(direction)?,
+            opposite,
+            opposite_rows,
+        })
     }
 
     /// Destinations that leave by another row of the next-hop table from now on.
