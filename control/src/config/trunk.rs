@@ -62,8 +62,8 @@ pub struct Trunk {
     #[schemars(with = "Vec<String>")]
     pub media_sources: Vec<IpNet>,
     /// How the source of its media is pinned: `strict` (the address and port in its SDP and no
-    /// other), `latch` (the source of the first valid packet) or `relatch-on-reinvite` (that, anew
-    /// after each offer and answer).
+    /// other), `latch` (the source of the first valid packet, anew when its SDP names another
+    /// address) or `relatch-on-reinvite` (that, and anew after each offer and answer).
     #[serde(default)]
     pub latching: Latching,
     /// SRTP with keys in the SDP (RFC 4568): `require` (nothing else), `offer` (if the peer takes

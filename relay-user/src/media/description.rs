@@ -86,10 +86,10 @@ pub struct SourcePolicy {
 pub enum Latching {
     /// Only the address and port that SDP names.
     Strict,
-    /// The source of the first valid packet, for the life of the call.
+    /// The source of the first valid packet, and again when the leg's SDP names another address.
     #[default]
     Latch,
-    /// The source of the first valid packet after each offer or answer.
+    /// The same, and again after each offer or answer.
     RelatchOnReinvite,
 }
 

@@ -169,14 +169,6 @@ impl Served {
         })
     }
 
-    /// Whether RTP, and RTCP beside it, may pin `source`.
-    fn admits(&self, source: &Endpoint) -> bool {
-        match &self.ice {
-            Some(ice) => ice.has_checked(source, Component::Rtp),
-            None => self.sources.admits_rtp(source),
-        }
-    }
-
     fn relay_rtp(
         &mut self,
         received: &Received,
@@ -199,7 +191,7 @@ impl Served {
             // A held source is unprotected all the same, or its rollover counter would be lost.
             Ok(_) | Err(Reason::Held) => {}
             Err(Reason::NotPinned) => {
-                if !self.admits(&received.source) {
+                if !self.may_pin(&received.source, received.now) {
                     return Err(Discard::ForeignSource);
                 }
             }

@@ -14,7 +14,7 @@ use super::{
     Discard, LastOutput, RtcpRoute, SlowError, SlowEvent, SlowEvents, SlowFlow, Sources,
     ice::{Component, Ice},
     shared::{Copied, FlowShared, Translation},
-    sources::ChangeLimit,
+    sources::{ChangeLimit, Left},
 };
 use crate::srtp::{Inbound, Outbound};
 
@@ -113,6 +113,8 @@ pub(super) struct Served {
     pub reception: Reception,
     pub last_seen: u64,
     changes: ChangeLimit,
+    /// Who must not be pinned yet.
+    left: Option<Box<Left>>,
     /// The sequence number that would show a source to have begun anew.
     restart: Option<u16>,
     /// Events for which the queue had no room yet.
@@ -144,6 +146,7 @@ impl Served {
             reception: Reception::default(),
             last_seen: 0,
             changes: ChangeLimit::new(),
+            left: None,
             restart: None,
             source_untold: false,
             peer_untold: false,
@@ -182,6 +185,10 @@ impl Served {
                 entry.generation = old.generation;
                 entry.flags = (entry.flags.get() | FlowEntry::SSRC_KNOWN).into();
             }
+        }
+        if relatch && old.has(FlowEntry::PINNED) && prepared.ice.is_none() {
+            let left = self.sources.left_for(&prepared.flow.sources, old.peer);
+            self.left = left.map(Box::new);
         }
         let resumed = old.has(FlowEntry::HELD) && !entry.has(FlowEntry::HELD);
         let secured = prepared.protect.is_some() || prepared.unprotect.is_some();
@@ -262,6 +269,23 @@ impl Served {
         }
     }
 
+    /// Whether RTP from `source` may pin it at `now`, in nanoseconds.
+    pub(super) fn may_pin(&mut self, source: &Endpoint, now: u64) -> bool {
+        self.admits(source)
+            && self
+                .left
+                .as_mut()
+                .is_none_or(|left| left.admits(source, now))
+    }
+
+    /// Whether RTP, and RTCP beside it, may pin `source`.
+    pub(super) fn admits(&self, source: &Endpoint) -> bool {
+        match &self.ice {
+            Some(ice) => ice.has_checked(source, Component::Rtp),
+            None => self.sources.admits_rtp(source),
+        }
+    }
+
     /// Whether the source of `header` may take over at `now`. That it does
     /// [`Served::note_change`] is told, once nothing else is against it.
     pub(super) fn may_change(&self, header: &RtpHeader, now: u64) -> bool {
@@ -337,6 +361,7 @@ impl Served {
         self.entry.generation = self.entry.generation.get().wrapping_add(1).into();
         let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
         self.entry.flags = (self.entry.flags.get() | known).into();
+        self.left = None;
         self.publish();
         if let Some(context) = &self.unprotect {
             context.announce(self.entry.generation.get());

@@ -38,9 +38,26 @@ impl Sources {
     pub(super) fn are_forgotten_for(&self, new: &Self) -> bool {
         match new.latching {
             Latching::Strict => self.latching != Latching::Strict || self.rtp != new.rtp,
-            Latching::Latch => false,
-            Latching::RelatchOnReinvite => self.negotiation != new.negotiation,
+            Latching::Latch => self.latching != new.latching || self.names_another(new),
+            Latching::RelatchOnReinvite => {
+                self.latching != new.latching
+                    || self.negotiation != new.negotiation
+                    || self.names_another(new)
+            }
         }
+    }
+
+    /// Whether `new` comes of a description that has moved to another address.
+    fn names_another(&self, new: &Self) -> bool {
+        self.rtp.is_some() && new.rtp.is_some() && new.rtp != self.rtp
+    }
+
+    /// Whom `peer`, forgotten for `new`, may not come back as for a while: itself, where its
+    /// description has moved from one address to another.
+    pub(super) fn left_for(&self, new: &Self, peer: Endpoint) -> Option<Left> {
+        let returns = new.rtp.is_some_and(|named| endpoint(named) == peer);
+        (self.names_another(new) && !returns && new.latching != Latching::Strict)
+            .then_some(Left { peer, until: None })
     }
 
     /// Whether the trunk lets anything in from `source`.
@@ -58,6 +75,26 @@ impl Sources {
 
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
+}
+
+/// A peer that was pinned until its description named another address. What it sends still, on its way
+/// when the description came or sent until the answer to it did, must not pin it again; but a peer
+/// may receive at one address and go on sending from another, so this ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    peer: Endpoint,
+    /// From its first packet on, in nanoseconds.
+    until: Option<u64>,
+}
+
+/// In nanoseconds.
+const LEAVING: u64 = 1_000_000_000;
+
+impl Left {
+    /// Whether `source` may be pinned at `now`, in nanoseconds.
+    pub(super) fn admits(&mut self, source: &Endpoint, now: u64) -> bool {
+        self.peer != *source || now >= *self.until.get_or_insert(now + LEAVING)
+    }
 }
 
 /// How often a pinned peer may change its SSRC: a burst, and then one each second.

@@ -26,6 +26,9 @@ pub(super) struct Flow {
     /// The index of the kernel's counters, and whether there is an entry in its table.
     pub(super) counters: Option<u32>,
     pub(super) path: Path,
+    /// The address for RTP that the source's SDP named last; one that names none, as a hold may, does
+    /// not make it another.
+    named: Option<SocketAddr>,
     /// What the next hop is held for.
     pub(super) way: Option<Way>,
     /// Goes to the worker and comes back with what it learned, so that news from before a source
@@ -86,6 +89,7 @@ impl Flow {
             entry,
             counters: None,
             path,
+            named: None,
             way: None,
             token,
             loss: Loss::default(),
@@ -111,6 +115,26 @@ impl Flow {
         self.token = token;
     }
 
+    /// Whether what a leg says now, and said `earlier`, makes its learned peer be forgotten.
+    pub(super) fn is_forgotten_by(&self, earlier: &LegMedia, now: &LegMedia) -> bool {
+        match (&earlier.ice, &now.ice) {
+            (None, None) => {}
+            (Some(earlier), Some(now)) => return !now.continues(earlier),
+            _ => return true,
+        }
+        let moved = match (self.named, now.remote) {
+            (Some(named), Some(remote)) => named != remote.rtp,
+            _ => false,
+        };
+        let changed = moved || earlier.sources.latching != now.sources.latching;
+        match now.sources.latching {
+            Latching::RelatchOnReinvite => changed || earlier.negotiation != now.negotiation,
+            Latching::Latch => changed,
+            // The peer is whom SDP names, and its SSRC stays known.
+            Latching::Strict => false,
+        }
+    }
+
     /// Takes over what the description says.
     pub(super) fn describe(&mut self, media: &CallMedia, direction: usize) {
         let (Some(stream), Some(from), Some(to)) = (
@@ -121,6 +145,7 @@ impl Flow {
             return;
         };
         self.pin_strictly(from);
+        self.named = from.remote.map(|remote| remote.rtp).or(self.named);
         let entry = &mut self.entry;
         entry.from = endpoint(to.port.rtp);
         let mut flags = entry.flags.get() & !(FlowEntry::HELD | FlowEntry::SET_DSCP);
@@ -206,7 +231,7 @@ impl Flow {
                 .filter(|types| types.len() > PAYLOAD_TYPES)
                 .cloned()
                 .unwrap_or_default(),
-            sources: sources(from),
+            sources: sources(from, self.named),
             unprotect: from.srtp.as_ref().map(|keys| keys.unprotect.clone()),
             protect: to.srtp.as_ref().map(|keys| keys.protect.clone()),
             unprotect_row: rows.unprotect.clone(),
@@ -223,28 +248,14 @@ impl Flow {
     }
 }
 
-/// Whether a new description of a leg makes its learned peer be forgotten.
-pub(super) fn forgets(earlier: &LegMedia, now: &LegMedia) -> bool {
-    match (&earlier.ice, &now.ice) {
-        (None, None) => {}
-        (Some(earlier), Some(now)) => return !now.continues(earlier),
-        _ => return true,
-    }
-    let changed = earlier.sources.latching != now.sources.latching;
-    match now.sources.latching {
-        Latching::RelatchOnReinvite => changed || earlier.negotiation != now.negotiation,
-        Latching::Latch => changed,
-        // The peer is whom SDP names, and its SSRC stays known.
-        Latching::Strict => false,
-    }
-}
-
-fn sources(leg: &LegMedia) -> Sources {
+fn sources(leg: &LegMedia, named: Option<SocketAddr>) -> Sources {
+    let latching = leg.latching();
+    let named = named.filter(|_| latching != Latching::Strict);
     Sources {
-        latching: leg.latching(),
+        latching,
         negotiation: leg.negotiation,
         allowed: leg.sources.allowed.clone(),
-        rtp: leg.remote.map(|remote| remote.rtp),
+        rtp: leg.remote.map(|remote| remote.rtp).or(named),
         rtcp: leg
             .remote
             .map(|remote| rtcp_address(leg, remote.rtp, remote.rtcp)),

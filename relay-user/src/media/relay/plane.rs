@@ -13,7 +13,7 @@ use relay_abi::{
 use super::{
     KernelTables,
     counters::CounterIndices,
-    flow::{Flow, Way, forgets},
+    flow::{Flow, Way},
     rows::{FlowRows, SrtpRows, keeps_source, retire},
     slow_path::SlowPath,
     statistics::{read, statistics, update_loss},
@@ -300,7 +300,7 @@ impl Plane {
                 Some((flow, _)) => *flow,
                 None => Flow::new(key, Path::Userspace(PathReason::NoXdp), self.token()),
             };
-            if before.is_some_and(|(_, before)| forgets(before, leg)) {
+            if before.is_some_and(|(flow, before)| flow.is_forgotten_by(before, leg)) {
                 flow.forget(self.token());
             }
             flow.way = None;

@@ -152,6 +152,70 @@ fn a_reinvite_forgets_the_peer_only_where_the_trunk_says_so() {
 }
 
 #[test]
+fn a_peer_whose_description_moves_is_followed_and_what_it_sent_before_is_not() {
+    let moved = "198.51.100.3:1234";
+    for latching in [Latching::Latch, Latching::RelatchOnReinvite] {
+        let mut flow = caller_to_callee();
+        flow.sources.latching = latching;
+        flow.sources.rtp = Some(address(CALLER));
+        let mut lab = Lab::new([flow.clone(), callee_to_caller()]);
+        let first = lab
+            .send(CALLER, OURS_CALLER, &rtp(0, 1, 0, 7))
+            .expect("relayed");
+        lab.source();
+
+        flow.sources.negotiation += 1;
+        flow.sources.rtp = Some(address(moved));
+        lab.install(0, flow.clone());
+        for late in 2..4 {
+            assert_eq!(
+                lab.send(CALLER, OURS_CALLER, &rtp(0, late, 160, 7)),
+                Err(Discard::ForeignSource)
+            );
+            lab.elapse(20);
+        }
+        let left = lab
+            .send(moved, OURS_CALLER, &rtp(0, 2, 160, 7))
+            .expect("relayed");
+        assert_eq!(left.sequence(), first.sequence().wrapping_add(1));
+        assert_eq!(lab.source().peer, endpoint(address(moved)));
+
+        // Back at once: nobody that was there before is in its way.
+        flow.sources.negotiation += 1;
+        flow.sources.rtp = Some(address(CALLER));
+        lab.install(0, flow);
+        assert_eq!(
+            lab.send(moved, OURS_CALLER, &rtp(0, 3, 320, 7)),
+            Err(Discard::ForeignSource)
+        );
+        lab.send(CALLER, OURS_CALLER, &rtp(0, 3, 320, 7))
+            .expect("relayed");
+    }
+}
+
+#[test]
+fn a_peer_that_sends_on_from_where_it_no_longer_receives_is_heard_after_a_while() {
+    let mut flow = caller_to_callee();
+    flow.sources.rtp = Some(address(CALLER));
+    let mut lab = Lab::new([flow.clone(), callee_to_caller()]);
+    lab.send(CALLER, OURS_CALLER, &rtp(0, 1, 0, 7))
+        .expect("relayed");
+    lab.source();
+    flow.sources.rtp = Some(address("198.51.100.3:1234"));
+    lab.install(0, flow);
+    for sequence in 2..52 {
+        assert_eq!(
+            lab.send(CALLER, OURS_CALLER, &rtp(0, sequence, 160, 7)),
+            Err(Discard::ForeignSource)
+        );
+        lab.elapse(20);
+    }
+    lab.send(CALLER, OURS_CALLER, &rtp(0, 52, 160, 7))
+        .expect("relayed");
+    assert_eq!(lab.source().peer, endpoint(address(CALLER)));
+}
+
+#[test]
 fn a_new_ssrc_goes_on_where_the_old_one_ended() {
     let mut lab = Lab::plain();
     lab.send(CALLER, OURS_CALLER, &rtp(0, 10, 160, 7))

@@ -79,9 +79,9 @@ fn hold_and_resume_keep_the_source_and_its_numbers() {
 }
 
 #[test]
-fn only_relatching_forgets_the_source() {
+fn the_source_is_forgotten_when_it_moves_and_by_relatching() {
     for (latching, moved, kept) in [
-        (Latching::Latch, true, true),
+        (Latching::Latch, true, false),
         (Latching::Latch, false, true),
         (Latching::RelatchOnReinvite, false, false),
         (Latching::RelatchOnReinvite, true, false),
@@ -110,6 +110,30 @@ fn only_relatching_forgets_the_source() {
         bench.learn(port, "198.51.100.2:9000", 2);
         assert!(bench.entry(port).unwrap().has(FlowEntry::PINNED));
     }
+}
+
+#[test]
+fn a_hold_that_names_no_address_is_no_move() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    bench.learn(port, "198.51.100.2:6000", 1);
+    let remote = media.legs[0].remote.take();
+    bench.connect(CALL, &media).unwrap();
+    assert!(bench.entry(port).unwrap().has(FlowEntry::PINNED));
+    media.legs[0].remote = remote;
+    bench.connect(CALL, &media).unwrap();
+    assert!(bench.entry(port).unwrap().has(FlowEntry::PINNED));
+
+    // Resumed elsewhere it is one.
+    media.legs[0].remote = None;
+    bench.connect(CALL, &media).unwrap();
+    let rtp = "198.51.100.2:9000".parse().unwrap();
+    media.legs[0].remote = remote.map(|remote| crate::media::RemoteMedia { rtp, ..remote });
+    bench.connect(CALL, &media).unwrap();
+    assert!(!bench.entry(port).unwrap().has(FlowEntry::PINNED));
+    assert_eq!(bench.told(port).sources.rtp, Some(rtp));
 }
 
 #[test]
