@@ -38,12 +38,8 @@ const SHA: &str = "Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qo
 /// A call to the centre whose first INVITE the centre has challenged, and the second INVITE.
 fn challenged(value: &str) -> (Bench, Phone, Phone, Request) {
     let mut bench = Bench::keyed("", OURS);
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
+    let (caller, callee, first) = bench.begin_call();
     assert!(!first.headers.has(HeaderName::Authorization));
-    let callee = Phone::callee(CENTRE, &first, "b1");
     bench.give(CENTRE, challenge(&callee, &first, 401, value));
     bench.request(CENTRE, Method::Ack);
     let second = bench.request(CENTRE, Method::Invite);
@@ -72,13 +68,10 @@ fn a_challenged_call_comes_about_and_ends() {
     );
     let ok = bench.response(CARRIER, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
 
     // A re-INVITE has credentials at once; the centre wants others.
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4002, "")));
-    bench.response(CARRIER, 100);
-    let again = bench.request(CENTRE, Method::Invite);
+    let again = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4002, "")), CENTRE);
     let known = proved(&again, HeaderName::Authorization).expect("what is known is used");
     assert_eq!((known.nonce.as_str(), known.count), ("n1", Some(2)));
     assert_eq!(again.headers.cseq().unwrap().number, 3);
@@ -94,8 +87,7 @@ fn a_challenged_call_comes_about_and_ends() {
     let ack = bench.request(CENTRE, Method::Ack);
     assert_eq!(ack.headers.cseq().unwrap().number, 4);
     bench.response(CARRIER, 200);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
 
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
@@ -114,11 +106,7 @@ fn a_challenged_call_comes_about_and_ends() {
 #[test]
 fn a_proxy_and_the_peer_behind_it_are_both_answered() {
     let mut bench = Bench::keyed("", OURS);
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &first, "b1");
+    let (_, callee, first) = bench.begin_call();
     let proxy = "Digest realm=\"proxy\", nonce=\"p1\"";
     bench.give(CENTRE, challenge(&callee, &first, 407, proxy));
     bench.request(CENTRE, Method::Ack);
@@ -136,11 +124,7 @@ fn a_proxy_and_the_peer_behind_it_are_both_answered() {
 fn the_first_challenge_that_is_known_is_answered() {
     let value = "Digest realm=\"carrier\", nonce=\"n0\", algorithm=SHA3-512";
     let mut bench = Bench::keyed("", OURS);
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &first, "b1");
+    let (_, callee, first) = bench.begin_call();
     let both = challenge(&callee, &first, 401, value)
         .with(HeaderName::WwwAuthenticate, SHA)
         .with(
@@ -184,11 +168,7 @@ fn a_peer_that_finds_every_nonce_stale_is_given_up() {
 fn without_credentials_or_for_another_realm_a_challenge_is_a_refusal() {
     for keys in ["", &format!("{OURS}\ncredentials.realm = \"elsewhere\"")] {
         let mut bench = Bench::keyed("", keys);
-        let mut caller = Phone::caller(CARRIER, "+15551234");
-        bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-        bench.response(CARRIER, 100);
-        let first = bench.request(CENTRE, Method::Invite);
-        let callee = Phone::callee(CENTRE, &first, "b1");
+        let (_, callee, first) = bench.begin_call();
         bench.give(CENTRE, challenge(&callee, &first, 401, SHA));
         bench.request(CENTRE, Method::Ack);
         bench.response(CARRIER, 500);
@@ -202,9 +182,7 @@ fn a_call_that_is_cancelled_answers_no_challenge() {
     let mut bench = Bench::keyed("", OURS);
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
+    let first = bench.carry(CARRIER, invite.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &first, "b1");
     bench.give(CARRIER, cancel(&invite));
     bench.response(CARRIER, 200);
@@ -243,9 +221,7 @@ fn challenges(response: &Response) -> Vec<Challenge> {
 
 /// The next INVITE of a caller, in a dialog of its own.
 fn next_call(number: u32) -> Phone {
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    caller.call_id = format!("call-{number}").into();
-    caller
+    Phone::caller(CARRIER, "+15551234").with_call_id(&format!("call-{number}"))
 }
 
 fn outcomes(bench: &Bench) -> Vec<(Authenticated, u64)> {
@@ -285,12 +261,11 @@ fn a_caller_has_to_prove_who_he_is() {
     for (challenge, count) in [(&offered[0], 1), (&offered[1], 1), (&offered[0], 2)] {
         let mut caller = next_call(10 + count + u32::from(challenge == &offered[1]) * 10);
         let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-        bench.give(
+        let passed = bench.carry(
             CARRIER,
             with_credentials(invite, challenge, "wonder land", count),
+            CENTRE,
         );
-        bench.response(CARRIER, 100);
-        let passed = bench.request(CENTRE, Method::Invite);
         assert!(
             !passed.headers.has(HeaderName::Authorization),
             "credentials are for us alone"
@@ -324,9 +299,7 @@ fn credentials_serve_once_and_for_a_time_and_for_one_number() {
 
     let good = with_credentials(next_call(2).invite(&"".into()), &offered, "wonder land", 1);
     let taken = good.headers.get(HeaderName::Authorization).unwrap().clone();
-    bench.give(CARRIER, good);
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
+    bench.carry(CARRIER, good, CENTRE);
 
     let mut replayed = next_call(3).invite(&"".into());
     replayed.headers.push_header(taken.clone());
@@ -335,8 +308,7 @@ fn credentials_serve_once_and_for_a_time_and_for_one_number() {
         "the count does not rise"
     );
 
-    let mut other = Phone::caller(CARRIER, "+15559999");
-    other.call_id = "other".into();
+    let mut other = Phone::caller(CARRIER, "+15559999").with_call_id("other");
     let mut other = other.invite(&"".into());
     let stolen = with_credentials(next_call(4).invite(&"".into()), &offered, "wonder land", 2);
     let stolen = stolen.headers.get(HeaderName::Authorization).unwrap();
@@ -351,10 +323,11 @@ fn credentials_serve_once_and_for_a_time_and_for_one_number() {
     let late = with_credentials(next_call(5).invite(&"".into()), &offered, "wonder land", 3);
     let fresh = refused(&mut bench, late);
     assert!(fresh.stale, "the nonce is too old");
-    let again = with_credentials(next_call(6).invite(&"".into()), &fresh, "wonder land", 1);
-    bench.give(CARRIER, again);
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
+    bench.carry(
+        CARRIER,
+        with_credentials(next_call(6).invite(&"".into()), &fresh, "wonder land", 1),
+        CENTRE,
+    );
 }
 
 #[test]
@@ -369,18 +342,16 @@ fn options_and_what_is_inside_a_call_are_not_challenged() {
 
     let mut caller = next_call(3);
     let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(
+    let invite = bench.carry(
         CARRIER,
         with_credentials(invite, &offered, "wonder land", 1),
+        CENTRE,
     );
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     caller.learn(&bench.response(CARRIER, 200));
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);

@@ -187,7 +187,26 @@ impl Bench {
         self.sent.remove(at)
     }
 
+    /// An INVITE of one peer as it reaches the other.
+    #[track_caller]
+    pub fn carry(&mut self, from: &str, invite: impl Into<Message>, to: &str) -> Request {
+        self.give(from, invite);
+        self.response(from, 100);
+        self.request(to, Method::Invite)
+    }
+
+    /// A call of the carrier's that has reached the centre: its ends, and the centre's INVITE.
+    #[track_caller]
+    pub fn begin_call(&mut self) -> (Phone, Phone, Request) {
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+        let onward = self.carry(CARRIER, invite, CENTRE);
+        let callee = Phone::callee(CENTRE, &onward, "b1");
+        (caller, callee, onward)
+    }
+
     /// The next request to a peer, which must be of that method.
+    #[track_caller]
     pub fn request(&mut self, peer: &str, method: Method) -> Request {
         match self.next(peer) {
             Some((_, Message::Request(request))) if request.method == method => request,
@@ -196,6 +215,7 @@ impl Bench {
     }
 
     /// The next response to a peer, which must have that status.
+    #[track_caller]
     pub fn response(&mut self, peer: &str, status: u16) -> Response {
         match self.next(peer) {
             Some((_, Message::Response(response))) if response.status == status => response,
@@ -269,6 +289,14 @@ impl Phone {
             target: format!("sip:{number}@{called}"),
             sequence: 0,
             branches: 0,
+        }
+    }
+
+    /// With a Call-ID of its own, for calls beside another one.
+    pub fn with_call_id(self, call_id: &str) -> Self {
+        Self {
+            call_id: call_id.into(),
+            ..self
         }
     }
 
@@ -372,37 +400,20 @@ pub fn refusal_ack(invite: &Request, refusal: &Response) -> Request {
     ack
 }
 
-/// A call that is up, and its two ends.
-pub struct Up {
-    pub bench: Bench,
-    pub caller: Phone,
-    pub callee: Phone,
-}
-
-/// A call that the carrier has made and the centre has answered.
-pub fn up() -> Up {
+/// A call that the carrier has made and the centre has answered, and its two ends.
+pub fn up() -> (Bench, Phone, Phone) {
     let mut bench = Bench::new();
     let (caller, callee) = bring_up(&mut bench);
     bench.silent();
-    Up {
-        bench,
-        caller,
-        callee,
-    }
+    (bench, caller, callee)
 }
 
 pub fn bring_up(bench: &mut Bench) -> (Phone, Phone) {
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
-    let ok = callee.answer(&invite, 200, &sdp(CENTRE, 5000, ""));
-    bench.give(CENTRE, ok);
+    let (mut caller, callee, invite) = bench.begin_call();
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     (caller, callee)
 }

@@ -45,9 +45,7 @@ fn ice(bench: &Bench) -> IceMedia {
 /// The carrier calls; the INVITE that Teams gets.
 fn called(bench: &mut Bench) -> (Phone, Request) {
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     (caller, invite)
 }
 
@@ -60,8 +58,7 @@ fn up() -> (Bench, Phone, Phone) {
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     (bench, caller, callee)
 }
 
@@ -86,8 +83,7 @@ fn of_several_forks_the_media_plane_is_told_whose_sdp_holds() {
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     assert_eq!(&*ice(&bench).fragment, "two2");
     assert_eq!(*ice(&bench).own.fragment, ours);
     assert_eq!(ice(&bench).before, None);
@@ -100,9 +96,7 @@ fn of_several_forks_the_media_plane_is_told_whose_sdp_holds() {
 fn early_and_final_answers_of_ours_say_the_same_to_teams() {
     let mut bench = bench();
     let mut caller = Phone::caller(CENTRE, "+4412345");
-    bench.give(CENTRE, caller.invite(&teams(5000, "one1")));
-    bench.response(CENTRE, 100);
-    let invite = bench.request(CARRIER, Method::Invite);
+    let invite = bench.carry(CENTRE, caller.invite(&teams(5000, "one1")), CARRIER);
     assert!(!text(&invite.body).contains("ice"));
     let callee = Phone::callee(CARRIER, &invite, "b1");
     let mut said = Vec::new();
@@ -142,9 +136,7 @@ fn a_restart_by_teams_and_one_that_the_carrier_refuses() {
     let (mut bench, _caller, mut callee) = up();
     let before = ice(&bench);
     for (status, restarts) in [(488, false), (200, true)] {
-        bench.give(CENTRE, callee.invite(&teams(5000, "two2")));
-        bench.response(CENTRE, 100);
-        let onward = bench.request(CARRIER, Method::Invite);
+        let onward = bench.carry(CENTRE, callee.invite(&teams(5000, "two2")), CARRIER);
         let carrier = Phone::callee(CARRIER, &onward, "a1");
         let body = match status {
             200 => sdp(CARRIER, 4000, ""),
@@ -153,8 +145,7 @@ fn a_restart_by_teams_and_one_that_the_carrier_refuses() {
         bench.give(CARRIER, carrier.answer(&onward, status, &body));
         bench.request(CARRIER, Method::Ack);
         let told = bench.response(CENTRE, status);
-        let ack = callee.ack();
-        bench.give(CENTRE, ack);
+        bench.give(CENTRE, callee.ack());
         let now = ice(&bench);
         if !restarts {
             assert_eq!(now, before);
@@ -175,12 +166,11 @@ fn a_restart_by_teams_and_one_that_the_carrier_refuses() {
 fn a_re_invite_of_the_carrier_is_no_restart_towards_teams() {
     let (mut bench, mut caller, callee) = up();
     let before = ice(&bench);
-    bench.give(
+    let onward = bench.carry(
         CARRIER,
         caller.invite(&sdp(CARRIER, 4002, "a=sendonly\r\n")),
+        CENTRE,
     );
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
     let offer = text(&onward.body);
     assert_eq!(value(offer, "ice-ufrag"), Some(&*before.own.fragment));
     assert_eq!(value(offer, "ice-pwd"), Some(before.own.password.as_str()));
@@ -197,9 +187,7 @@ fn addresses(bench: &mut Bench, location: Option<&str>) -> [String; 2] {
     if let Some(location) = location {
         invite.headers.push("X-MS-UserLocation", location);
     }
-    bench.give(CENTRE, invite);
-    bench.response(CENTRE, 100);
-    let invite = bench.request(CARRIER, Method::Invite);
+    let invite = bench.carry(CENTRE, invite, CARRIER);
     let callee = Phone::callee(CARRIER, &invite, "b1");
     bench.give(
         CARRIER,
@@ -208,12 +196,10 @@ fn addresses(bench: &mut Bench, location: Option<&str>) -> [String; 2] {
     bench.request(CARRIER, Method::Ack);
     let ok = bench.response(CENTRE, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, caller.ack());
     let told = [0, 1].map(|number| leg(bench, number).port.rtp.ip().to_string());
     assert!(text(&ok.body).contains(&format!("c=IN IP4 {}\r\n", told[0])));
-    let bye = caller.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, caller.request(Method::Bye));
     bench.response(CENTRE, 200);
     let bye = bench.request(CARRIER, Method::Bye);
     bench.give(CARRIER, callee.answer(&bye, 200, &Bytes::new()));
@@ -277,19 +263,15 @@ fn an_attended_transfer_takes_its_known_peer_along() {
         Bytes::from(text)
     };
     let begin = |bench: &mut Bench, call_id: &str, port: u16, fragment: &str| {
-        let mut centre = Phone::caller(CENTRE, "+4412345");
-        centre.call_id = call_id.into();
+        let mut centre = Phone::caller(CENTRE, "+4412345").with_call_id(call_id);
         centre.local.set_tag(call_id);
-        bench.give(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")));
-        bench.response(CENTRE, 100);
-        let invite = bench.request(CARRIER, Method::Invite);
+        let invite = bench.carry(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")), CARRIER);
         let phone = Phone::callee(CARRIER, &invite, fragment);
         bench.give(CARRIER, phone.answer(&invite, 200, &answer(port, fragment)));
         bench.request(CARRIER, Method::Ack);
         let ok = bench.response(CENTRE, 200);
         centre.learn(&ok);
-        let ack = centre.ack();
-        bench.give(CENTRE, ack);
+        bench.give(CENTRE, centre.ack());
         centre
     };
     let mut first = begin(&mut bench, "first", 4000, "one1");

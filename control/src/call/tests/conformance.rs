@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bench::{
-    Bench, CARRIER, CENTRE, Phone, Up, address, bring_up, cancel, refusal_ack, sdp, up,
+    Bench, CARRIER, CENTRE, Phone, address, bring_up, cancel, refusal_ack, sdp, up,
 };
 use crate::sip::{HeaderName, Message, Method, Request, Response};
 
@@ -60,9 +60,7 @@ fn the_same_invite_by_another_way_is_a_loop() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite.clone(), CENTRE);
     let mut merged = invite;
     merged.headers.set(
         HeaderName::Via,
@@ -82,19 +80,14 @@ fn a_refused_caller_may_try_again_with_the_next_number() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &onward, "b");
     bench.give(CENTRE, callee.answer(&onward, 486, &bytes::Bytes::new()));
     bench.request(CENTRE, Method::Ack);
     let busy = bench.response(CARRIER, 486);
     bench.give(CARRIER, refusal_ack(&first, &busy));
 
-    let second = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, second);
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
+    bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
 }
 
 #[test]
@@ -113,9 +106,7 @@ fn a_caller_without_a_tag_is_served() {
         .with(HeaderName::CSeq, "1 INVITE")
         .with(HeaderName::Contact, "<sip:old@198.51.100.2>")
         .with_body("application/sdp", sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite.clone(), CENTRE);
     let mut callee = Phone::callee(CENTRE, &onward, "b");
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
@@ -146,9 +137,7 @@ fn requests_inside_a_dialog_follow_its_route_set() {
         HeaderName::RecordRoute,
         "<sip:198.51.100.9;lr>, <sip:198.51.100.8:5080;lr>",
     );
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite, CENTRE);
     assert!(!onward.headers.has(HeaderName::RecordRoute));
     let mut callee = Phone::callee(CENTRE, &onward, "b");
     let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")).with(
@@ -168,8 +157,7 @@ fn requests_inside_a_dialog_follow_its_route_set() {
         2
     );
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     let bye = bench.request("198.51.100.9:5060", Method::Bye);
@@ -183,9 +171,7 @@ fn an_answer_that_crosses_with_cancel_is_acknowledged_and_ended() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &onward, "b");
     bench.give(CENTRE, callee.answer(&onward, 180, &bytes::Bytes::new()));
     bench.response(CARRIER, 180);
@@ -208,14 +194,9 @@ fn an_answer_that_crosses_with_cancel_is_acknowledged_and_ended() {
 
 #[test]
 fn a_request_out_of_order_is_refused_and_the_call_stays() {
-    let Up {
-        mut bench,
-        mut caller,
-        ..
-    } = up();
+    let (mut bench, mut caller, _) = up();
     caller.sequence += 5;
-    let options = caller.request(Method::Options);
-    bench.give(CARRIER, options);
+    bench.give(CARRIER, caller.request(Method::Options));
     bench.response(CARRIER, 200);
     let late = caller.numbered(Method::Bye, 2);
     bench.give(CARRIER, late);
@@ -225,14 +206,9 @@ fn a_request_out_of_order_is_refused_and_the_call_stays() {
 
 #[test]
 fn a_method_that_is_not_served_leaves_the_call_alone() {
-    let Up {
-        mut bench,
-        mut caller,
-        ..
-    } = up();
+    let (mut bench, mut caller, _) = up();
     for method in [Method::Update, Method::Prack, Method::Subscribe] {
-        let request = caller.request(method);
-        bench.give(CARRIER, request);
+        bench.give(CARRIER, caller.request(method));
         let refused = bench.response(CARRIER, 405);
         assert!(refused.headers.has(HeaderName::Allow));
     }
@@ -241,9 +217,7 @@ fn a_method_that_is_not_served_leaves_the_call_alone() {
 
 #[test]
 fn a_request_of_another_dialog_is_481() {
-    let Up {
-        mut bench, caller, ..
-    } = up();
+    let (mut bench, caller, _) = up();
     let mut wrong_tag = caller.clone();
     wrong_tag.remote.set_tag("0123456789abcdef");
     let mut wrong_from = caller.clone();
@@ -251,8 +225,7 @@ fn a_request_of_another_dialog_is_481() {
     let mut wrong_call = caller;
     wrong_call.call_id = "other".into();
     for phone in [&mut wrong_tag, &mut wrong_from, &mut wrong_call] {
-        let bye = phone.request(Method::Bye);
-        bench.give(CARRIER, bye);
+        bench.give(CARRIER, phone.request(Method::Bye));
         bench.response(CARRIER, 481);
     }
     assert_eq!(bench.core.calls().len(), 1);
@@ -260,27 +233,19 @@ fn a_request_of_another_dialog_is_481() {
 
 #[test]
 fn a_new_contact_in_a_reinvite_is_where_the_next_request_goes() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-        ..
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let mut reinvite = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
     reinvite
         .headers
         .set(HeaderName::Contact, "<sip:moved@198.51.100.7:5090>");
-    bench.give(CARRIER, reinvite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, reinvite, CENTRE);
     let mut ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
     ok.headers
         .set(HeaderName::Contact, "<sip:moved@192.0.2.7:5090>");
     bench.give(CENTRE, ok);
     bench.request("192.0.2.7:5090", Method::Ack);
     bench.response(CARRIER, 200);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.core.hang_up(bench.now);
     bench.collect();
     let bye = bench.request("198.51.100.7:5090", Method::Bye);
@@ -290,12 +255,7 @@ fn a_new_contact_in_a_reinvite_is_where_the_next_request_goes() {
 
 #[test]
 fn both_sides_hang_up_at_once() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-        ..
-    } = up();
+    let (mut bench, mut caller, mut callee) = up();
     let bye_a = caller.request(Method::Bye);
     let bye_b = callee.request(Method::Bye);
     bench.give(CARRIER, bye_a);
@@ -312,9 +272,7 @@ fn both_sides_hang_up_at_once() {
 fn an_answer_that_is_never_acknowledged_ends_the_call() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     let callee = Phone::callee(CENTRE, &onward, "b");
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
@@ -342,8 +300,7 @@ fn a_call_can_be_made_again_after_all_of_it() {
     let mut bench = Bench::new();
     for _ in 0..3 {
         let (mut caller, _) = bring_up(&mut bench);
-        let bye = caller.request(Method::Bye);
-        bench.give(CARRIER, bye);
+        bench.give(CARRIER, caller.request(Method::Bye));
         bench.response(CARRIER, 200);
         let bye = bench.request(CENTRE, Method::Bye);
         bench.give(CENTRE, Response::to_request(&bye, 200, None));

@@ -143,8 +143,8 @@ fn damaged_messages_are_survived_counted_and_leave_nothing_behind() {
             damage: 0.4,
         };
         for _ in 0..6 {
-            let mut caller = Phone::caller(CARRIER, "+15551234");
-            caller.call_id = format!("{seed}-{}", peers.random.random::<u32>()).into();
+            let mut caller = Phone::caller(CARRIER, "+15551234")
+                .with_call_id(&format!("{seed}-{}", peers.random.random::<u32>()));
             let invite = caller.invite(&sdp(CARRIER, 4000, ""));
             peers.give(CARRIER, invite.clone());
             let answer = peers

@@ -14,11 +14,7 @@ const NONE: Bytes = Bytes::new();
 
 #[test]
 fn the_callee_hangs_up() {
-    let Up {
-        mut bench,
-        caller,
-        mut callee,
-    } = up();
+    let (mut bench, caller, mut callee) = up();
     let bye = callee
         .request(Method::Bye)
         .with(HeaderName::Reason, "Q.850;cause=16");
@@ -37,11 +33,7 @@ fn the_callee_hangs_up() {
 
 #[test]
 fn both_hang_up_at_once() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-    } = up();
+    let (mut bench, mut caller, mut callee) = up();
     let from_caller = caller.request(Method::Bye);
     let from_callee = callee.request(Method::Bye);
     bench.give(CARRIER, from_caller);
@@ -55,13 +47,8 @@ fn both_hang_up_at_once() {
 
 #[test]
 fn a_bye_that_nobody_answers_is_given_up() {
-    let Up {
-        mut bench,
-        mut caller,
-        ..
-    } = up();
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    let (mut bench, mut caller, _) = up();
+    bench.give(CARRIER, caller.request(Method::Bye));
     assert_eq!(bench.core.calls()[0].state, CallState::Ending);
     assert_eq!(bench.media.reserved_ports(), 0, "media ends at once");
     bench.pass(Duration::from_secs(33));
@@ -73,9 +60,7 @@ fn a_cancel_stops_the_callee() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
     bench.response(CARRIER, 180);
@@ -102,9 +87,7 @@ fn a_cancel_waits_for_a_provisional_response() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     bench.give(CARRIER, cancel(&first));
     bench.response(CARRIER, 200);
     bench.response(CARRIER, 487);
@@ -123,9 +106,7 @@ fn an_answer_that_crosses_with_the_cancel_is_ended() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
     bench.response(CARRIER, 180);
@@ -150,12 +131,9 @@ fn a_cancel_after_the_answer_changes_nothing() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
-    let ok = callee.answer(&invite, 200, &sdp(CENTRE, 5000, ""));
-    bench.give(CENTRE, ok);
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     bench.response(CARRIER, 200);
     bench.give(CARRIER, cancel(&first));
@@ -167,11 +145,7 @@ fn a_cancel_after_the_answer_changes_nothing() {
 #[test]
 fn a_200_is_repeated_until_its_ack_and_then_given_up() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (mut caller, callee, invite) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
@@ -200,20 +174,14 @@ fn a_200_is_repeated_until_its_ack_and_then_given_up() {
 #[test]
 fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let mut callee = Phone::callee(CENTRE, &invite, "b1");
+    let (mut caller, mut callee, invite) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     caller.learn(&bench.response(CARRIER, 200));
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     bench.silent();
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     let bye = bench.request(CARRIER, Method::Bye);
     bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
     bench.finished();
@@ -224,15 +192,11 @@ fn a_caller_may_hang_up_before_its_ack() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     // Without an offer, so that the callee's ACK is still owed.
-    let invite = caller.invite(&NONE);
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     caller.learn(&bench.response(CARRIER, 200));
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     bench.request(CENTRE, Method::Ack);
     let bye = bench.request(CENTRE, Method::Bye);
@@ -244,15 +208,10 @@ fn a_caller_may_hang_up_before_its_ack() {
 #[test]
 fn a_bye_in_an_early_dialog_cancels_the_call() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (mut caller, callee, invite) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
     caller.learn(&bench.response(CARRIER, 180));
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     bench.response(CARRIER, 487);
     bench.request(CENTRE, Method::Cancel);
@@ -262,16 +221,9 @@ fn a_bye_in_an_early_dialog_cancels_the_call() {
 
 #[test]
 fn hanging_up_everything_leaves_nothing() {
-    let Up {
-        mut bench,
-        caller,
-        callee,
-    } = up();
-    let mut second = Phone::caller(CARRIER, "+15559999");
-    second.call_id = "another".into();
-    bench.give(CARRIER, second.invite(&sdp(CARRIER, 4002, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let (mut bench, caller, callee) = up();
+    let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("another");
+    let invite = bench.carry(CARRIER, second.invite(&sdp(CARRIER, 4002, "")), CENTRE);
     let ringing = Phone::callee(CENTRE, &invite, "b2");
     bench.give(CENTRE, ringing.answer(&invite, 180, &NONE));
     bench.response(CARRIER, 180);
@@ -290,17 +242,9 @@ fn hanging_up_everything_leaves_nothing() {
 
 #[test]
 fn a_reinvite_that_is_answered_after_the_end_still_gets_its_ack() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    let (mut bench, mut caller, callee) = up();
+    let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     bench.response(CARRIER, 487);
     let bye = bench.request(CENTRE, Method::Bye);

@@ -13,9 +13,7 @@ use crate::{
 /// A call to two addresses of which the first has its INVITE.
 fn begun(mut bench: Bench) -> (Bench, Phone, Request) {
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
+    let first = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     // What is sent again over UDP is of no interest here.
     bench.sent.clear();
     (bench, caller, first)
@@ -23,21 +21,21 @@ fn begun(mut bench: Bench) -> (Bench, Phone, Request) {
 
 fn is_up(bench: &mut Bench, caller: &mut Phone, second: &Request) -> Phone {
     let callee = Phone::callee(SECOND_CENTRE, second, "b2");
-    let ok = callee.answer(second, 200, &sdp(SECOND_CENTRE, 5000, ""));
-    bench.give(SECOND_CENTRE, ok);
+    bench.give(
+        SECOND_CENTRE,
+        callee.answer(second, 200, &sdp(SECOND_CENTRE, 5000, "")),
+    );
     bench.request(SECOND_CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
     callee
 }
 
 fn hang_up(bench: &mut Bench, caller: &mut Phone, callee: &Phone) {
     bench.sent.clear();
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(SECOND_CENTRE, Method::Bye);
     bench.give(SECOND_CENTRE, callee.answer(&bye, 200, &Bytes::new()));

@@ -18,9 +18,7 @@ fn of_a_hundred_branches_and_two_racing_answers_one_wins_a_thousand_times() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut bench = Bench::new();
         let mut caller = Phone::caller(CARRIER, "+15551234");
-        bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-        bench.response(CARRIER, 100);
-        let invite = bench.request(CENTRE, Method::Invite);
+        let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
         let branches: Vec<Phone> = (0..100)
             .map(|branch| Phone::callee(CENTRE, &invite, &format!("b{branch}")))
             .collect();
@@ -45,8 +43,7 @@ fn of_a_hundred_branches_and_two_racing_answers_one_wins_a_thousand_times() {
         let ok = bench.response(CARRIER, 200);
         if random.random_bool(0.5) {
             caller.learn(&ok);
-            let ack = caller.ack();
-            bench.give(CARRIER, ack);
+            bench.give(CARRIER, caller.ack());
         }
         // The second 200 comes, and perhaps again.
         bench.give(CENTRE, answers[1].clone());
@@ -62,8 +59,7 @@ fn of_a_hundred_branches_and_two_racing_answers_one_wins_a_thousand_times() {
         bench.give(CENTRE, branches[other].answer(&bye, 200, &NONE));
         if caller.target.contains("+1555") {
             caller.learn(&ok);
-            let ack = caller.ack();
-            bench.give(CARRIER, ack);
+            bench.give(CARRIER, caller.ack());
         }
         bench.silent();
         let calls = bench.core.calls();
@@ -78,8 +74,7 @@ fn of_a_hundred_branches_and_two_racing_answers_one_wins_a_thousand_times() {
             .port();
         assert_eq!(usize::from(port), 5000 + 2 * one, "the winner is heard");
         let mut winner = branches[one].clone();
-        let bye = winner.request(Method::Bye);
-        bench.give(CENTRE, bye);
+        bench.give(CENTRE, winner.request(Method::Bye));
         bench.response(CENTRE, 200);
         let bye = bench.request(CARRIER, Method::Bye);
         bench.give(CARRIER, caller.answer(&bye, 200, &NONE));

@@ -264,8 +264,7 @@ fn whoever_was_heard_from_lately_may_miss_an_options() {
     options(&mut bench, SECOND_CENTRE);
     // It asks us instead.
     let mut phone = Phone::caller(SECOND_CENTRE, "ping");
-    let ping = phone.request(Method::Options);
-    bench.give(SECOND_CENTRE, ping);
+    bench.give(SECOND_CENTRE, phone.request(Method::Options));
     bench.response(SECOND_CENTRE, 200);
     bench.pass(SECOND * 26);
     assert_eq!(state(&bench, SECOND_CENTRE), PeerState::Untried);
@@ -306,8 +305,7 @@ fn with_all_out_of_service_calls_are_refused_at_once_and_those_that_are_up_stay(
         }
         assert_eq!(goes_to(&mut bench), Some(CENTRE));
         bench.sent.clear();
-        let bye = caller.request(Method::Bye);
-        bench.give(CARRIER, bye);
+        bench.give(CARRIER, caller.request(Method::Bye));
         bench.response(CARRIER, 200);
         let bye = bench.request(CENTRE, Method::Bye);
         bench.give(CENTRE, callee.answer(&bye, 200, &Bytes::new()));

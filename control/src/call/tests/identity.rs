@@ -16,9 +16,7 @@ fn onward(carrier: &str, centre: &str, headers: &[(&'static str, &str)]) -> (Ben
     for (name, value) in headers {
         invite.headers.push(*name, *value);
     }
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, invite, CENTRE);
     (bench, invite)
 }
 
@@ -189,8 +187,7 @@ fn a_reason_is_made_where_a_trunk_wants_one() {
 
     let mut bench = Bench::keyed("sip.make_reason = true", "");
     let (_, mut callee) = bring_up(&mut bench);
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, callee.request(Method::Bye));
     let bye = bench.request(CARRIER, Method::Bye);
     assert_eq!(bye.headers.text(HeaderName::Reason), Some("Q.850;cause=16"));
 }
@@ -210,9 +207,7 @@ fn a_location_passes_beside_the_offer_and_its_number_may_stand_for_the_caller() 
             .request(Method::Invite)
             .with("Geolocation", "<cid:a@b>")
             .with_body("multipart/mixed;boundary=part", body);
-        bench.give(CARRIER, invite);
-        bench.response(CARRIER, 100);
-        let onward = bench.request(CENTRE, Method::Invite);
+        let onward = bench.carry(CARRIER, invite, CENTRE);
         let body = String::from_utf8_lossy(&onward.body).into_owned();
         assert!(
             body.contains("m=audio") && body.contains(LOCATION),

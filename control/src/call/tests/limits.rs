@@ -81,8 +81,7 @@ fn a_trunk_has_so_many_calls_at_one_time_and_no_more() {
         }
         assert_eq!(refused(&bench), [(whose.to_owned(), "trunk-calls", 3)]);
         bench.sent.clear();
-        let bye = caller.request(Method::Bye);
-        bench.give(CARRIER, bye);
+        bench.give(CARRIER, caller.request(Method::Bye));
         bench.response(CARRIER, 200);
         // From then on there is room, whenever the other side answers its BYE.
         assert_eq!(outcome(&mut bench, "+15551234"), None);
@@ -181,8 +180,7 @@ fn calls_in_an_emergency_are_taken_whatever_the_limits() {
     );
     // They count: there is no room for others until they are over.
     bench.sent.clear();
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     let bye = bench.request(CENTRE, Method::Bye);
     bench.give(CENTRE, callee.answer(&bye, 200, &Bytes::new()));
     bench.pass(SECOND);

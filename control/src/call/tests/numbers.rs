@@ -49,8 +49,7 @@ fn each_trunk_sees_its_own_form_and_routes_see_plus() {
     let ok = bench.response(CARRIER, 200);
     assert_eq!(ok.headers.from().unwrap(), caller.local);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);
@@ -64,9 +63,7 @@ fn towards_a_national_trunk_its_country_s_numbers_lose_their_code() {
     let mut bench = Bench::keyed(NATIONAL, "");
     let mut caller = Phone::caller(CENTRE, "+442079460000");
     caller.local = "<sip:+4930123456@192.0.2.2>;tag=a1".parse().unwrap();
-    bench.give(CENTRE, caller.invite(&sdp(CENTRE, 5000, "")));
-    bench.response(CENTRE, 100);
-    let onward = bench.request(CARRIER, Method::Invite);
+    let onward = bench.carry(CENTRE, caller.invite(&sdp(CENTRE, 5000, "")), CARRIER);
     assert_eq!(onward.uri.user(), Some("02079460000"));
     assert_eq!(onward.headers.to().unwrap().uri.user(), Some("02079460000"));
     assert_eq!(

@@ -15,10 +15,7 @@ fn text(body: &Bytes) -> String {
 fn an_invite_without_an_offer_reaches_teams_with_one() {
     let mut bench = Bench::teams("");
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    let invite = caller.invite(&NONE);
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
     let offer = text(&invite.body);
     assert!(
         offer.contains("m=audio") && offer.contains("PCMA/8000"),
@@ -58,10 +55,7 @@ fn an_invite_without_an_offer_reaches_teams_with_one() {
 fn a_reinvite_without_an_offer_reaches_teams_with_one() {
     let mut bench = Bench::teams("");
     let (mut caller, callee) = bring_up(&mut bench);
-    let invite = caller.invite(&NONE);
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
     assert!(text(&onward.body).contains("a=sendrecv"));
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5006, "")));
     bench.request(CENTRE, Method::Ack);
@@ -89,19 +83,17 @@ fn hold_in_each_of_its_forms_reaches_teams_as_inactive() {
         sdp(CARRIER, 4000, "a=recvonly\r\n"),
         zeros.into(),
     ] {
-        let invite = caller.invite(&held);
-        bench.give(CARRIER, invite);
-        bench.response(CARRIER, 100);
-        let onward = bench.request(CENTRE, Method::Invite);
+        let onward = bench.carry(CARRIER, caller.invite(&held), CENTRE);
         let offer = text(&onward.body);
         assert!(offer.contains("a=inactive"), "{offer}");
         assert!(!offer.contains("0.0.0.0"), "{offer}");
-        let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n"));
-        bench.give(CENTRE, ok);
+        bench.give(
+            CENTRE,
+            callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n")),
+        );
         bench.request(CENTRE, Method::Ack);
         bench.response(CARRIER, 200);
-        let ack = caller.ack();
-        bench.give(CARRIER, ack);
+        bench.give(CARRIER, caller.ack());
         assert!(bench.core.calls()[0].held);
     }
 }
@@ -110,9 +102,7 @@ fn hold_in_each_of_its_forms_reaches_teams_as_inactive() {
 fn nothing_but_what_teams_takes_is_sent_to_it() {
     let mut bench = Bench::teams("sip.update = true\nsip.reliable_provisional = true");
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     let headers = &invite.headers;
     for method in ["PRACK", "UPDATE", "SUBSCRIBE"] {
         assert!(!headers.has_token(HeaderName::Allow, method));

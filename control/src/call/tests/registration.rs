@@ -258,8 +258,6 @@ fn a_call_to_what_is_registered_goes_to_the_number_in_to() {
     bench.give(CENTRE, granted(&first, 600));
     let mut caller = Phone::caller(CENTRE, "line-1");
     caller.remote = "<sip:+44201234@carrier.example>".parse().unwrap();
-    bench.give(CENTRE, caller.invite(&sdp(CENTRE, 5000, "")));
-    bench.response(CENTRE, 100);
-    let invite = bench.request(CARRIER, Method::Invite);
+    let invite = bench.carry(CENTRE, caller.invite(&sdp(CENTRE, 5000, "")), CARRIER);
     assert_eq!(invite.uri.user(), Some("+44201234"));
 }

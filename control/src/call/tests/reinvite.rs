@@ -18,27 +18,19 @@ fn text(body: &Bytes) -> String {
 
 #[test]
 fn the_caller_holds_and_resumes() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     for (theirs, answered, held) in [
         ("a=sendonly\r\n", "a=recvonly", true),
         ("a=sendrecv\r\n", "a=sendrecv", false),
     ] {
-        let invite = caller.invite(&sdp(CARRIER, 4000, theirs));
-        bench.give(CARRIER, invite);
-        bench.response(CARRIER, 100);
-        let onward = bench.request(CENTRE, Method::Invite);
+        let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, theirs)), CENTRE);
         assert!(text(&onward.body).contains(theirs.trim()));
         let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, &format!("{answered}\r\n")));
         bench.give(CENTRE, ok);
         bench.request(CENTRE, Method::Ack);
         let ok = bench.response(CARRIER, 200);
         assert!(text(&ok.body).contains(answered));
-        let ack = caller.ack();
-        bench.give(CARRIER, ack);
+        bench.give(CARRIER, caller.ack());
         bench.silent();
         assert_eq!(bench.core.calls()[0].held, held);
         assert_eq!(
@@ -50,22 +42,15 @@ fn the_caller_holds_and_resumes() {
 
 #[test]
 fn the_callee_changes_codec_and_address() {
-    let Up {
-        mut bench,
-        caller,
-        mut callee,
-    } = up();
+    let (mut bench, caller, mut callee) = up();
     let offer = text(&sdp(CENTRE, 5002, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
-    bench.give(CENTRE, callee.invite(&offer.into()));
-    bench.response(CENTRE, 100);
-    let onward = bench.request(CARRIER, Method::Invite);
+    let onward = bench.carry(CENTRE, callee.invite(&offer.into()), CARRIER);
     assert_eq!(onward.headers.call_id().unwrap(), caller.call_id);
     let answer = text(&sdp(CARRIER, 4000, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
     bench.give(CARRIER, caller.answer(&onward, 200, &answer.into()));
     bench.request(CARRIER, Method::Ack);
     bench.response(CENTRE, 200);
-    let ack = callee.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, callee.ack());
     bench.silent();
     let call = &bench.core.calls()[0];
     assert_eq!(call.codec.as_deref(), Some("PCMA/8000"));
@@ -77,15 +62,8 @@ fn the_callee_changes_codec_and_address() {
 
 #[test]
 fn a_reinvite_without_an_offer_gets_one() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
-    let invite = caller.invite(&NONE);
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let (mut bench, mut caller, callee) = up();
+    let onward = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
     assert!(onward.body.is_empty());
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5006, "")));
     let ok = bench.response(CARRIER, 200);
@@ -105,16 +83,10 @@ fn a_reinvite_without_an_offer_gets_one() {
 
 #[test]
 fn a_refused_reinvite_leaves_the_call_as_it_was() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let before = bench.media.calls();
     let invite = caller.invite(&sdp(CARRIER, 4008, "a=inactive\r\n"));
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite, CENTRE);
     bench.give(CENTRE, callee.answer(&onward, 488, &NONE));
     bench.request(CENTRE, Method::Ack);
     bench.response(CARRIER, 488);
@@ -125,16 +97,8 @@ fn a_refused_reinvite_leaves_the_call_as_it_was() {
 #[test]
 fn a_reinvite_that_finds_no_call_ends_it() {
     for status in [408, 481] {
-        let Up {
-            mut bench,
-            mut caller,
-            callee,
-            ..
-        } = up();
-        let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-        bench.give(CARRIER, invite);
-        bench.response(CARRIER, 100);
-        let onward = bench.request(CENTRE, Method::Invite);
+        let (mut bench, mut caller, callee) = up();
+        let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
         bench.give(CENTRE, callee.answer(&onward, status, &NONE));
         let bye = bench.next(CARRIER);
         assert!(bye.is_some());
@@ -150,13 +114,8 @@ fn a_reinvite_that_finds_no_call_ends_it() {
 
 #[test]
 fn a_callee_that_is_gone_is_noticed_by_silence() {
-    let Up {
-        mut bench,
-        mut caller,
-        ..
-    } = up();
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
+    let (mut bench, mut caller, _) = up();
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
     bench.pass(Duration::from_secs(32));
     bench.response(CARRIER, 100);
     bench.response(CARRIER, 408);
@@ -171,21 +130,13 @@ fn after_glare_we_ask_again_within_the_time_of_the_call_ids_owner() {
         (CARRIER, CENTRE, 2_100, 4_000),
         (CENTRE, CARRIER, 0, 2_000),
     ] {
-        let Up {
-            mut bench,
-            mut caller,
-            mut callee,
-            ..
-        } = up();
+        let (mut bench, mut caller, mut callee) = up();
         let (one, two) = if asks == CARRIER {
             (&mut caller, &callee)
         } else {
             (&mut callee, &caller)
         };
-        let invite = one.invite(&sdp(asks, 7000, ""));
-        bench.give(asks, invite);
-        bench.response(asks, 100);
-        let onward = bench.request(asked, Method::Invite);
+        let onward = bench.carry(asks, one.invite(&sdp(asks, 7000, "")), asked);
         bench.give(asked, two.answer(&onward, 491, &NONE));
         bench.request(asked, Method::Ack);
         bench.silent();
@@ -206,13 +157,8 @@ fn after_glare_we_ask_again_within_the_time_of_the_call_ids_owner() {
 
 #[test]
 fn endless_glare_is_passed_on() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
+    let (mut bench, mut caller, callee) = up();
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
     bench.response(CARRIER, 100);
     for _ in 0..4 {
         let onward = bench.request(CENTRE, Method::Invite);
@@ -230,23 +176,14 @@ fn endless_glare_is_passed_on() {
 
 #[test]
 fn crossing_reinvites_get_491() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-    } = up();
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
-    let invite = callee.invite(&sdp(CENTRE, 5000, ""));
-    bench.give(CENTRE, invite);
+    let (mut bench, mut caller, mut callee) = up();
+    bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
+    bench.give(CENTRE, callee.invite(&sdp(CENTRE, 5000, "")));
     bench.response(CENTRE, 100);
     bench.response(CENTRE, 491);
 
     // A second one of the same side waits, too (RFC 3261 §14.2).
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
+    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
     bench.response(CARRIER, 100);
     let refusal = bench.response(CARRIER, 500);
     assert!(refusal.headers.has(HeaderName::RetryAfter));
@@ -254,15 +191,9 @@ fn crossing_reinvites_get_491() {
 
 #[test]
 fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let invite = caller.invite(&sdp(CARRIER, 4000, "a=inactive\r\n"));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite.clone(), CENTRE);
     bench.give(CENTRE, callee.answer(&onward, 100, &NONE));
     bench.give(CARRIER, cancel(&invite));
     bench.response(CARRIER, 200);
@@ -276,19 +207,15 @@ fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
 
 #[test]
 fn a_reinvite_accepted_in_spite_of_its_cancel_holds() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let invite = caller.invite(&sdp(CARRIER, 4000, "a=inactive\r\n"));
-    bench.give(CARRIER, invite.clone());
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite.clone(), CENTRE);
     bench.give(CARRIER, cancel(&invite));
     bench.response(CARRIER, 200);
-    let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n"));
-    bench.give(CENTRE, ok);
+    bench.give(
+        CENTRE,
+        callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n")),
+    );
     bench.request(CENTRE, Method::Ack);
     bench.response(CARRIER, 200);
     assert!(bench.core.calls()[0].held);
@@ -296,17 +223,9 @@ fn a_reinvite_accepted_in_spite_of_its_cancel_holds() {
 
 #[test]
 fn hanging_up_ends_a_reinvite_on_its_way() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-    } = up();
-    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    let (mut bench, mut caller, mut callee) = up();
+    let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
+    bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     bench.response(CARRIER, 487);
     let bye = bench.request(CARRIER, Method::Bye);
@@ -317,25 +236,17 @@ fn hanging_up_ends_a_reinvite_on_its_way() {
 
 #[test]
 fn the_new_contact_of_a_reinvite_is_used() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-    } = up();
+    let (mut bench, mut caller, mut callee) = up();
     let mut invite = caller.invite(&sdp(CARRIER, 4000, ""));
     invite
         .headers
         .set(HeaderName::Contact, "<sip:moved@198.51.100.2:5090>");
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let onward = bench.request(CENTRE, Method::Invite);
+    let onward = bench.carry(CARRIER, invite, CENTRE);
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     bench.response(CARRIER, 200);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CARRIER, caller.ack());
+    bench.give(CENTRE, callee.request(Method::Bye));
     let bye = bench.request("198.51.100.2:5090", Method::Bye);
     assert_eq!(bye.uri.to_string(), "sip:moved@198.51.100.2:5090");
 }

@@ -16,8 +16,7 @@ const NONE: Bytes = Bytes::new();
 fn options_is_answered() {
     let mut bench = Bench::new();
     let mut peer = Phone::caller(CARRIER, "ping");
-    let options = peer.request(Method::Options);
-    bench.give(CARRIER, options);
+    bench.give(CARRIER, peer.request(Method::Options));
     let ok = bench.response(CARRIER, 200);
     assert!(ok.headers.has_token(HeaderName::Allow, "INFO"));
     assert!(ok.headers.has_token(HeaderName::Allow, "REFER"));
@@ -48,10 +47,8 @@ fn requests_that_cannot_be_served_are_refused_with_the_reason() {
     let mut bench = Bench::new();
     let mut peer = Phone::caller(CARRIER, "+15551234");
     let offer = sdp(CARRIER, 4000, "");
-    let mut other = Phone::caller(CARRIER, "+7");
-    other.call_id = "other".into();
-    let mut secure = Phone::caller(CARRIER, "+15551234");
-    secure.call_id = "secure".into();
+    let mut other = Phone::caller(CARRIER, "+7").with_call_id("other");
+    let mut secure = Phone::caller(CARRIER, "+15551234").with_call_id("secure");
     secure.target = "sips:+15551234@198.51.100.1".into();
     let mut hops = peer.invite(&offer);
     hops.headers.set(HeaderName::MaxForwards, 0);
@@ -93,34 +90,23 @@ fn requests_that_cannot_be_served_are_refused_with_the_reason() {
 
 #[test]
 fn a_request_in_a_dialog_that_is_gone_is_481() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let mut wrong = caller.clone();
     wrong.local.set_tag("somebody-else");
-    let bye = wrong.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, wrong.request(Method::Bye));
     bench.response(CARRIER, 481);
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);
     bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
-    let info = caller.request(Method::Info);
-    bench.give(CARRIER, info);
+    bench.give(CARRIER, caller.request(Method::Info));
     bench.response(CARRIER, 481);
     bench.finished();
 }
 
 #[test]
 fn an_old_request_is_out_of_order() {
-    let Up {
-        mut bench,
-        mut caller,
-        ..
-    } = up();
+    let (mut bench, mut caller, _) = up();
     let info = caller.numbered(Method::Info, 1);
     bench.give(CARRIER, info);
     bench.response(CARRIER, 500);
@@ -134,9 +120,7 @@ fn the_same_call_by_two_ways_is_merged() {
     let mut twin = invite.clone();
     let via = "SIP/2.0/UDP 198.51.100.2:5060;rport;branch=z9hG4bKother";
     twin.headers.set(HeaderName::Via, via);
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
+    bench.carry(CARRIER, invite, CENTRE);
     bench.give(CARRIER, twin);
     bench.response(CARRIER, 100);
     bench.response(CARRIER, 482);
@@ -145,11 +129,7 @@ fn the_same_call_by_two_ways_is_merged() {
 
 #[test]
 fn dtmf_by_info_is_carried_both_ways() {
-    let Up {
-        mut bench,
-        mut caller,
-        mut callee,
-    } = up();
+    let (mut bench, mut caller, mut callee) = up();
     let dtmf = "Signal=5\r\nDuration=160\r\n";
     let info = caller
         .request(Method::Info)
@@ -164,8 +144,10 @@ fn dtmf_by_info_is_carried_both_ways() {
     bench.give(CENTRE, callee.answer(&onward, 200, &NONE));
     bench.response(CARRIER, 200);
 
-    let info = callee.request(Method::Info).with_body("text/plain", "x");
-    bench.give(CENTRE, info);
+    bench.give(
+        CENTRE,
+        callee.request(Method::Info).with_body("text/plain", "x"),
+    );
     let onward = bench.request(CARRIER, Method::Info);
     bench.give(CARRIER, caller.answer(&onward, 415, &NONE));
     bench.response(CENTRE, 415);
@@ -174,24 +156,17 @@ fn dtmf_by_info_is_carried_both_ways() {
 
 #[test]
 fn draining_refuses_new_calls_and_keeps_the_old() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     bench.core.drain();
-    let mut second = Phone::caller(CARRIER, "+15559999");
-    second.call_id = "another".into();
+    let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("another");
     bench.give(CARRIER, second.invite(&sdp(CARRIER, 4002, "")));
     bench.response(CARRIER, 100);
     let refusal = bench.response(CARRIER, 503);
     assert!(refusal.headers.has(HeaderName::RetryAfter));
-    let options = second.request(Method::Options);
-    bench.give(CARRIER, options);
+    bench.give(CARRIER, second.request(Method::Options));
     bench.response(CARRIER, 503);
 
-    let info = caller.request(Method::Info);
-    bench.give(CARRIER, info);
+    bench.give(CARRIER, caller.request(Method::Info));
     let onward = bench.request(CENTRE, Method::Info);
     bench.give(CENTRE, callee.answer(&onward, 200, &NONE));
     bench.response(CARRIER, 200);
@@ -201,8 +176,7 @@ fn draining_refuses_new_calls_and_keeps_the_old() {
 fn more_calls_than_allowed_are_503() {
     let mut bench = Bench::with(&SETTINGS.replace("ring_seconds = 60", "calls = 1"));
     bring_up(&mut bench);
-    let mut second = Phone::caller(CARRIER, "+15559999");
-    second.call_id = "another".into();
+    let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("another");
     bench.give(CARRIER, second.invite(&sdp(CARRIER, 4002, "")));
     bench.response(CARRIER, 100);
     let refusal = bench.response(CARRIER, 503);
@@ -212,35 +186,28 @@ fn more_calls_than_allowed_are_503() {
 
 #[test]
 fn new_settings_are_for_new_calls() {
-    let Up {
-        mut bench,
-        mut caller,
-        callee,
-    } = up();
+    let (mut bench, mut caller, callee) = up();
     let moved = SETTINGS
         .replace("192.0.2.2:5060", "192.0.2.7:5060")
         .replace("198.51.100.2:5060", "198.51.100.7:5060");
     bench.core.reconfigure(bench.now, settings(&moved));
-    let mut second = Phone::caller("198.51.100.7:5060", "+15559999");
-    second.call_id = "another".into();
+    let mut second = Phone::caller("198.51.100.7:5060", "+15559999").with_call_id("another");
     let flow = Flow::udp(address(LISTEN_CARRIER), address("198.51.100.7:5060"));
     bench.give_over(&flow, second.invite(&sdp(CARRIER, 4002, "")));
     bench.request("192.0.2.7:5060", Method::Invite);
 
     // The old call's peers are heard as long as it lasts.
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);
     bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
-    let options = caller.request(Method::Options);
-    bench.give(CARRIER, options);
+    bench.give(CARRIER, caller.request(Method::Options));
     assert!(bench.next(CARRIER).is_none());
 }
 
 #[test]
 fn responses_and_calls_are_counted() {
-    let Up { bench, .. } = up();
+    let (bench, _, _) = up();
     let statistics = bench.core.statistics();
     let count = |trunk: &str, direction, status| {
         statistics
@@ -269,9 +236,7 @@ fn a_proxy_that_records_its_route_is_visited() {
     let invite = caller
         .invite(&sdp(CARRIER, 4000, ""))
         .with(HeaderName::RecordRoute, "<sip:198.51.100.50:5062;lr>");
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, invite, CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     let ok = callee
         .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
@@ -283,8 +248,7 @@ fn a_proxy_that_records_its_route_is_visited() {
     let routes = ack.headers.addresses(HeaderName::Route).unwrap();
     assert_eq!(routes.len(), 2);
     caller.learn(&bench.response(CARRIER, 200));
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.core.hang_up(bench.now);
     bench.collect();
     let bye = bench.request("198.51.100.50:5062", Method::Bye);
@@ -428,8 +392,10 @@ fn over_tls_the_dialog_stays_on_its_connection() {
     assert_eq!(target.connection, Some(ConnectionId(7)));
     let invite = bench.request(CARRIER, Method::Invite);
     let callee = Phone::callee(CARRIER, &invite, "b1");
-    let ok = callee.answer(&invite, 200, &sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, ok);
+    bench.give(
+        CARRIER,
+        callee.answer(&invite, 200, &sdp(CARRIER, 4000, "")),
+    );
     bench.request(CARRIER, Method::Ack);
     bench.sent.clear();
     bench.pass(Duration::from_secs(33));
@@ -452,7 +418,7 @@ fn over_tls_the_dialog_stays_on_its_connection() {
 
 #[test]
 fn the_log_line_names_the_call_and_what_changed() {
-    let Up { bench, .. } = up();
+    let (bench, _, _) = up();
     let lines: Vec<String> = bench.events.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
@@ -475,9 +441,7 @@ fn the_same_invite_by_another_way_is_482_also_when_the_call_is_answered() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     let other_way = |number: u32| {
         let mut copy = first.clone();
@@ -497,16 +461,13 @@ fn the_same_invite_by_another_way_is_482_also_when_the_call_is_answered() {
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     caller.learn(&bench.response(CARRIER, 200));
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     refused(&mut bench, other_way(2));
     bench.silent();
     assert_eq!(bench.core.calls().len(), 1);
     // No longer than the transaction lasts.
     bench.pass(Duration::from_secs(40));
-    bench.give(CARRIER, other_way(3));
-    bench.response(CARRIER, 100);
-    bench.request(CENTRE, Method::Invite);
+    bench.carry(CARRIER, other_way(3), CENTRE);
 }
 
 #[test]

@@ -11,11 +11,7 @@ const NONE: Bytes = Bytes::new();
 
 fn ringing(carrier: &str, centre: &str) -> (Bench, Phone, crate::sip::Request) {
     let mut bench = Bench::keyed(carrier, centre);
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (_, callee, invite) = bench.begin_call();
     (bench, callee, invite)
 }
 
@@ -87,12 +83,13 @@ fn a_reliable_provisional_response_is_acknowledged_once() {
 fn reliably(option: HeaderName) -> (Bench, Phone, Phone, crate::sip::Request) {
     let mut bench = Bench::keyed("sip.reliable_provisional = true", "");
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    let invite = caller
-        .invite(&sdp(CARRIER, 4000, ""))
-        .with(option, "100rel");
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(
+        CARRIER,
+        caller
+            .invite(&sdp(CARRIER, 4000, ""))
+            .with(option, "100rel"),
+        CENTRE,
+    );
     assert!(!invite.headers.has(HeaderName::Require));
     let callee = Phone::callee(CENTRE, &invite, "b1");
     (bench, caller, callee, invite)

@@ -22,9 +22,7 @@ fn version(request: &Request) -> String {
 fn up_with(centre: &str, agreed: &str, allow: &str) -> (Bench, Phone, Phone) {
     let mut bench = Bench::keyed("", centre);
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     assert_eq!(invite.headers.text(HeaderName::SessionExpires), Some("600"));
     assert!(invite.headers.has_token(HeaderName::Supported, "timer"));
     let callee = Phone::callee(CENTRE, &invite, "b1");
@@ -42,8 +40,7 @@ fn up_with(centre: &str, agreed: &str, allow: &str) -> (Bench, Phone, Phone) {
         "legs have their own"
     );
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     (bench, caller, callee)
 }
 
@@ -155,11 +152,7 @@ fn a_peer_without_session_timers_has_none() {
 #[test]
 fn a_callee_who_finds_the_timer_too_short_is_asked_again() {
     let mut bench = Bench::keyed("", TIMER);
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (_, callee, invite) = bench.begin_call();
     let short = callee
         .answer(&invite, 422, &NONE)
         .with(HeaderName::MinSe, 900);
@@ -194,9 +187,7 @@ fn a_callers_timer_is_its_legs_alone() {
         .invite(&sdp(CARRIER, 4000, ""))
         .with(HeaderName::Supported, "timer")
         .with(HeaderName::SessionExpires, "1800;refresher=uas");
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, invite, CENTRE);
     assert!(!invite.headers.has(HeaderName::SessionExpires));
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
@@ -207,8 +198,7 @@ fn a_callers_timer_is_its_legs_alone() {
         Some("1800;refresher=uas")
     );
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.pass(Duration::from_secs(900));
     let refresh = bench.request(CARRIER, Method::Invite);
     let ok = caller

@@ -14,9 +14,7 @@ use crate::{
 fn a_call_is_made_answered_and_hung_up() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     assert_eq!(bench.core.calls()[0].state, CallState::Calling);
 
     let callee = Phone::callee(CENTRE, &invite, "b1");
@@ -35,8 +33,7 @@ fn a_call_is_made_answered_and_hung_up() {
         ringing.headers.to().unwrap().tag()
     );
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.silent();
 
     let call = &bench.core.calls()[0];
@@ -51,8 +48,7 @@ fn a_call_is_made_answered_and_hung_up() {
     assert_eq!(media.legs[1].remote.unwrap().rtp, address("192.0.2.2:5000"));
     assert!(media.streams.iter().all(|stream| stream.active));
 
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);
     assert_eq!(bench.media.reserved_ports(), 0);
@@ -74,9 +70,7 @@ fn nothing_of_one_side_shows_on_the_other() {
             "<sip:secret@carrier.example>",
         )
         .with(HeaderName::RecordRoute, "<sip:198.51.100.2:5060;lr>");
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, invite, CENTRE);
     let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
     for foreign in ["secret", "198.51.100", "Record-Route", "tag=a-"] {
         assert!(!text.contains(foreign), "{foreign} in {text}");
@@ -116,10 +110,7 @@ fn nothing_of_one_side_shows_on_the_other() {
 fn without_an_offer_the_answer_travels_in_the_ack() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    let invite = caller.invite(&Bytes::new());
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&Bytes::new()), CENTRE);
     assert!(invite.body.is_empty());
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
@@ -146,15 +137,11 @@ fn without_an_offer_the_answer_travels_in_the_ack() {
 fn an_ack_without_the_wanted_answer_ends_the_call() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    let invite = caller.invite(&Bytes::new());
-    bench.give(CARRIER, invite);
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&Bytes::new()), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     caller.learn(&bench.response(CARRIER, 200));
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
     bench.request(CENTRE, Method::Ack);
     let bye = bench.request(CENTRE, Method::Bye);
     bench.give(CENTRE, callee.answer(&bye, 200, &Bytes::new()));
@@ -166,11 +153,7 @@ fn an_ack_without_the_wanted_answer_ends_the_call() {
 #[test]
 fn early_media_is_connected() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (_, callee, invite) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&invite, 183, &sdp(CENTRE, 5000, "")));
     let progress = bench.response(CARRIER, 183);
     assert!(!progress.body.is_empty());
@@ -186,9 +169,7 @@ fn early_media_is_connected() {
 fn of_several_forks_the_first_that_answers_wins() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     let one = Phone::callee(CENTRE, &invite, "b1");
     let two = Phone::callee(CENTRE, &invite, "b2");
     bench.give(CENTRE, one.answer(&invite, 180, &Bytes::new()));
@@ -202,8 +183,7 @@ fn of_several_forks_the_first_that_answers_wins() {
     let ok = bench.response(CARRIER, 200);
     assert_eq!(ok.headers.to().unwrap().tag(), tag_one);
     caller.learn(&ok);
-    let ack = caller.ack();
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack());
 
     bench.give(CENTRE, two.answer(&invite, 200, &sdp(CENTRE, 6000, "")));
     let ack = bench.request(CENTRE, Method::Ack);
@@ -224,9 +204,7 @@ fn of_several_forks_the_first_that_answers_wins() {
 fn a_flood_of_forks_is_bounded_and_the_answer_still_counts() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")), CENTRE);
     for number in 0..200 {
         let fork = Phone::callee(CENTRE, &invite, &format!("b{number}"));
         bench.give(CENTRE, fork.answer(&invite, 180, &Bytes::new()));
@@ -237,8 +215,7 @@ fn a_flood_of_forks_is_bounded_and_the_answer_still_counts() {
     bench.give(CENTRE, last.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
     bench.request(CENTRE, Method::Ack);
     caller.learn(&bench.response(CARRIER, 200));
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     let bye = bench.request(CENTRE, Method::Bye);
     bench.give(CENTRE, last.answer(&bye, 200, &Bytes::new()));
@@ -250,9 +227,7 @@ fn a_busy_callee_is_told_to_the_caller() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     let busy = callee
         .answer(&invite, 486, &Bytes::new())
@@ -275,11 +250,7 @@ fn a_busy_callee_is_told_to_the_caller() {
 fn a_challenge_or_redirection_is_not_passed_on() {
     for (theirs, ours) in [(407, 500), (302, 480), (603, 603), (404, 404)] {
         let mut bench = Bench::new();
-        let mut caller = Phone::caller(CARRIER, "+15551234");
-        bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-        bench.response(CARRIER, 100);
-        let invite = bench.request(CENTRE, Method::Invite);
-        let callee = Phone::callee(CENTRE, &invite, "b1");
+        let (_, callee, invite) = bench.begin_call();
         bench.give(CENTRE, callee.answer(&invite, theirs, &Bytes::new()));
         let refusal = bench.response(CARRIER, ours);
         assert!(!refusal.headers.has(HeaderName::Contact));
@@ -290,11 +261,7 @@ fn a_challenge_or_redirection_is_not_passed_on() {
 #[test]
 fn the_next_address_is_tried_when_one_fails() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let first = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &first, "b1");
+    let (_, callee, first) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&first, 503, &Bytes::new()));
     let second = bench.request(SECOND_CENTRE, Method::Invite);
     assert_ne!(
@@ -302,8 +269,10 @@ fn the_next_address_is_tried_when_one_fails() {
         second.headers.call_id().unwrap()
     );
     let callee = Phone::callee(SECOND_CENTRE, &second, "b2");
-    let ok = callee.answer(&second, 200, &sdp(SECOND_CENTRE, 5000, ""));
-    bench.give(SECOND_CENTRE, ok);
+    bench.give(
+        SECOND_CENTRE,
+        callee.answer(&second, 200, &sdp(SECOND_CENTRE, 5000, "")),
+    );
     bench.request(SECOND_CENTRE, Method::Ack);
     bench.response(CARRIER, 200);
     assert!(
@@ -317,11 +286,7 @@ fn the_next_address_is_tried_when_one_fails() {
 #[test]
 fn no_other_address_is_tried_once_it_rings() {
     let mut bench = Bench::new();
-    let mut caller = Phone::caller(CARRIER, "+15551234");
-    bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let (_, callee, invite) = bench.begin_call();
     bench.give(CENTRE, callee.answer(&invite, 180, &Bytes::new()));
     bench.response(CARRIER, 180);
     bench.give(CENTRE, callee.answer(&invite, 503, &Bytes::new()));
@@ -362,9 +327,7 @@ fn who_does_not_answer_is_given_up() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let first = caller.invite(&sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, first.clone());
-    bench.response(CARRIER, 100);
-    let invite = bench.request(CENTRE, Method::Invite);
+    let invite = bench.carry(CARRIER, first.clone(), CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     bench.give(CENTRE, callee.answer(&invite, 180, &Bytes::new()));
     bench.response(CARRIER, 180);
@@ -390,8 +353,7 @@ fn a_media_failure_refuses_the_call() {
     let text = SETTINGS.replace("20000-20099", "20000-20001");
     let mut bench = Bench::with(&text);
     bring_up(&mut bench);
-    let mut second = Phone::caller(CARRIER, "+15559999");
-    second.call_id = "another".into();
+    let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("another");
     bench.give(CARRIER, second.invite(&sdp(CARRIER, 4002, "")));
     bench.response(CARRIER, 100);
     let refusal = bench.response(CARRIER, 503);

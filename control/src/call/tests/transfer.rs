@@ -110,8 +110,7 @@ fn a_blind_transfer_of_teams_goes_back_to_its_proxy_word_for_word() {
         String::from_utf8_lossy(&asked.body).contains(&format!("m=audio {port} ")),
         "the address of the side that stays does not move"
     );
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     bench.silent();
     assert_eq!(remotes(&bench), ["198.51.100.2:4000", "192.0.2.2:5100"]);
@@ -143,15 +142,14 @@ fn a_transfer_that_fails_gives_the_call_back() {
     }
     // It can still be renegotiated and ended.
     let invite = callee.invite(&sdp(CENTRE, 5000, "a=inactive\r\n"));
-    bench.give(CENTRE, invite);
-    bench.response(CENTRE, 100);
-    let onward = bench.request(CARRIER, Method::Invite);
-    let ok = caller.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n"));
-    bench.give(CARRIER, ok);
+    let onward = bench.carry(CENTRE, invite, CARRIER);
+    bench.give(
+        CARRIER,
+        caller.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n")),
+    );
     bench.request(CARRIER, Method::Ack);
     bench.response(CENTRE, 200);
-    let ack = callee.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, callee.ack());
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
 }
@@ -175,8 +173,7 @@ fn a_transfer_that_nobody_answers_is_given_up_after_the_ringing_time() {
 #[test]
 fn a_transfer_outlives_the_side_that_asked_for_it() {
     let (mut bench, caller, mut callee, invite) = referred();
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     bench.silent();
     let mut new = Phone::callee(CENTRE, &invite, "n1");
@@ -192,8 +189,7 @@ fn a_transfer_outlives_the_side_that_asked_for_it() {
 #[test]
 fn a_call_ends_when_its_transfer_fails_after_the_asker_has_gone() {
     let (mut bench, caller, mut callee, invite) = referred();
-    let bye = callee.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, callee.request(Method::Bye));
     bench.response(CENTRE, 200);
     let new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 486, &NONE));
@@ -209,8 +205,7 @@ fn a_side_that_stays_may_hang_up_during_a_transfer() {
     let new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 180, &NONE));
     notified(&mut bench, &callee, "180", false);
-    let bye = caller.request(Method::Bye);
-    bench.give(CARRIER, bye);
+    bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     bench.request(CENTRE, Method::Cancel);
     let bye = bench.request(CENTRE, Method::Bye);
@@ -233,8 +228,10 @@ fn the_next_address_is_tried_when_a_new_peer_is_out_of_service() {
     let invite = bench.request(SECOND_CENTRE, Method::Invite);
     assert_eq!(invite.uri.to_string(), TARGET);
     let new = Phone::callee(SECOND_CENTRE, &invite, "n2");
-    let ok = new.answer(&invite, 200, &sdp(SECOND_CENTRE, 5100, ""));
-    bench.give(SECOND_CENTRE, ok);
+    bench.give(
+        SECOND_CENTRE,
+        new.answer(&invite, 200, &sdp(SECOND_CENTRE, 5100, "")),
+    );
     bench.request(SECOND_CENTRE, Method::Ack);
     notified(&mut bench, &callee, "200", true);
     renegotiate(&mut bench, &caller, 4000);
@@ -256,16 +253,13 @@ fn centre_and_teams() -> (Bench, Phone, Phone) {
         .replace("number = \"^\\\\+44\"\n", "");
     let mut bench = Bench::with(&settings);
     let mut centre = Phone::caller(CENTRE, "+441234");
-    bench.give(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")));
-    bench.response(CENTRE, 100);
-    let invite = bench.request(CARRIER, Method::Invite);
+    let invite = bench.carry(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")), CARRIER);
     let teams = Phone::callee(CARRIER, &invite, "t1");
     bench.give(CARRIER, teams.answer(&invite, 200, &sdp(CARRIER, 4000, "")));
     bench.request(CARRIER, Method::Ack);
     let ok = bench.response(CENTRE, 200);
     centre.learn(&ok);
-    let ack = centre.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, centre.ack());
     bench.silent();
     (bench, centre, teams)
 }
@@ -287,8 +281,7 @@ fn a_refer_of_the_contact_centre_ends_here_and_the_teams_leg_keeps_its_address()
     let offer = String::from_utf8_lossy(&asked.body).into_owned();
     assert!(offer.contains(&format!("m=audio {ours} ")), "{offer}");
     assert_eq!(remotes(&bench), ["198.51.100.2:4100", "198.51.100.2:4000"]);
-    let bye = centre.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, centre.request(Method::Bye));
     bench.response(CENTRE, 200);
     hang_up(&mut bench, &mut new, &teams);
     bench.finished();
@@ -299,29 +292,24 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
     let (mut bench, mut centre, teams) = centre_and_teams();
     // The first party waits.
     let hold = centre.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
-    bench.give(CENTRE, hold);
-    bench.response(CENTRE, 100);
-    let onward = bench.request(CARRIER, Method::Invite);
-    let ok = teams.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n"));
-    bench.give(CARRIER, ok);
+    let onward = bench.carry(CENTRE, hold, CARRIER);
+    bench.give(
+        CARRIER,
+        teams.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n")),
+    );
     bench.request(CARRIER, Method::Ack);
     bench.response(CENTRE, 200);
-    let ack = centre.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, centre.ack());
     // The second party is asked.
-    let mut second = Phone::caller(CENTRE, "+449999");
-    second.call_id = "consultation".into();
+    let mut second = Phone::caller(CENTRE, "+449999").with_call_id("consultation");
     second.local.set_tag("consulting");
-    bench.give(CENTRE, second.invite(&sdp(CENTRE, 5002, "")));
-    bench.response(CENTRE, 100);
-    let invite = bench.request(CARRIER, Method::Invite);
+    let invite = bench.carry(CENTRE, second.invite(&sdp(CENTRE, 5002, "")), CARRIER);
     let mut other = Phone::callee(CARRIER, &invite, "o1");
     bench.give(CARRIER, other.answer(&invite, 200, &sdp(CARRIER, 4200, "")));
     bench.request(CARRIER, Method::Ack);
     let ok = bench.response(CENTRE, 200);
     second.learn(&ok);
-    let ack = second.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, second.ack());
     assert_eq!(bench.media.reserved_ports(), 4);
 
     let replaces = format!(
@@ -343,8 +331,7 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
         assert!(!asked.headers.has(HeaderName::Replaces));
         assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
     }
-    let bye = centre.request(Method::Bye);
-    bench.give(CENTRE, bye);
+    bench.give(CENTRE, centre.request(Method::Bye));
     bench.response(CENTRE, 200);
     bench.silent();
     assert_eq!(remotes(&bench), ["198.51.100.2:4200", "198.51.100.2:4000"]);
@@ -378,8 +365,7 @@ fn a_refer_of_a_trunk_that_may_not_transfer_is_refused() {
 fn a_refer_that_makes_no_sense_is_refused_and_the_call_goes_on() {
     let mut bench = Bench::teams("");
     let (mut caller, mut callee) = bring_up(&mut bench);
-    let without = callee.request(Method::Refer);
-    bench.give(CENTRE, without);
+    bench.give(CENTRE, callee.request(Method::Refer));
     bench.response(CENTRE, 400);
     let refused = refer(&mut callee, "mailto:a@b");
     bench.give(CENTRE, refused);
@@ -406,12 +392,9 @@ fn replacing(phone: &Phone, invite: Request) -> Request {
 fn an_invite_with_replaces_takes_the_leg_over() {
     let mut bench = Bench::teams("");
     let (caller, callee) = bring_up(&mut bench);
-    let mut new = Phone::caller(CENTRE, "+449999");
-    new.call_id = "another".into();
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
-    bench.give(CENTRE, replacing(&callee, invite));
-    bench.response(CENTRE, 100);
-    let asked = bench.request(CARRIER, Method::Invite);
+    let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     assert_eq!(asked.headers.call_id().unwrap(), caller.call_id);
     bench.give(CARRIER, caller.answer(&asked, 200, &sdp(CARRIER, 4000, "")));
     bench.request(CARRIER, Method::Ack);
@@ -420,8 +403,7 @@ fn an_invite_with_replaces_takes_the_leg_over() {
     bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
     let ok = bench.response(CENTRE, 200);
     new.learn(&ok);
-    let ack = new.ack();
-    bench.give(CENTRE, ack);
+    bench.give(CENTRE, new.ack());
     bench.silent();
     assert_eq!(remotes(&bench), ["198.51.100.2:4000", "192.0.2.2:5100"]);
     assert_eq!(bench.media.reserved_ports(), 2);
@@ -434,12 +416,9 @@ fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
     let mut bench = Bench::teams("");
     let (mut caller, callee) = bring_up(&mut bench);
     let before = bench.media.calls();
-    let mut new = Phone::caller(CENTRE, "+449999");
-    new.call_id = "another".into();
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
-    bench.give(CENTRE, replacing(&callee, invite));
-    bench.response(CENTRE, 100);
-    let asked = bench.request(CARRIER, Method::Invite);
+    let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     bench.give(CARRIER, caller.answer(&asked, 488, &NONE));
     bench.request(CARRIER, Method::Ack);
     bench.response(CENTRE, 488);
@@ -454,10 +433,8 @@ fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
 fn an_invite_that_replaces_nothing_is_refused() {
     let mut bench = Bench::teams("");
     let (_, callee) = bring_up(&mut bench);
-    let mut stranger = callee.clone();
-    stranger.call_id = "unknown".into();
-    let mut new = Phone::caller(CENTRE, "+449999");
-    new.call_id = "another".into();
+    let stranger = callee.clone().with_call_id("unknown");
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
     bench.give(CENTRE, replacing(&stranger, invite));
     bench.response(CENTRE, 100);
