@@ -123,7 +123,8 @@ pub struct Authentication {
     #[serde(default)]
     pub realm: Option<String>,
     /// `MD5`, `SHA-256` and `SHA-512-256`, the preferred one first; each makes a challenge of its
-    /// own.
+    /// own. Some peers read the first alone, as Kamailio's `uac` does, which knows MD5: for such a
+    /// one name what it knows first.
     #[serde(default = "algorithms")]
     pub algorithms: Vec<Algorithm>,
     /// How long a nonce may be used, in seconds.

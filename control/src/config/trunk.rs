@@ -116,8 +116,9 @@ pub struct Trunk {
     /// they are, and so do those in transfers.
     #[serde(default)]
     pub numbers: Numbers,
-    /// With what challenges of the trunk (401 and 407) are answered, to any request. MD5, SHA-256
-    /// and SHA-512-256 are known; of several challenges the first of those is answered.
+    /// With what challenges of the trunk (401 and 407) are answered, to any request but OPTIONS:
+    /// there a challenge says as well as a 200 that somebody is there. MD5, SHA-256 and SHA-512-256
+    /// are known; of several challenges the first of those is answered.
     #[serde(default)]
     pub credentials: Option<Credentials>,
     /// Whom the trunk has to be: requests that begin something, all but OPTIONS, are challenged

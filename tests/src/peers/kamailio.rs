@@ -29,6 +29,25 @@ pub struct KamailioConfig<'a> {
     pub certificate: &'a Path,
     pub key: &'a Path,
     pub roots: &'a Path,
+    pub proofs: Proofs,
+}
+
+/// Who has to prove a password to whom, where both are called and know the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proofs {
+    #[default]
+    None,
+    /// Whoever comes over TLS to Kamailio, by the algorithm that it names.
+    Demanded(&'static str),
+    /// Kamailio to whoever challenges what it sent by TLS.
+    Given,
+}
+
+impl Proofs {
+    pub const USER: &'static str = "trunk-7";
+    pub const PASSWORD: &'static str = "sesame";
+    /// What a challenge of Kamailio's calls it, and what one of ours calls us.
+    pub const REALMS: [&'static str; 2] = ["proxy.example.com", "sbc.example.com"];
 }
 
 /// A running Kamailio.
@@ -117,10 +136,33 @@ fn tls(config: &KamailioConfig<'_>) -> String {
 
 fn script(config: &KamailioConfig<'_>, tls: &Path) -> String {
     let modules: String = [
-        "tls", "sl", "tm", "rr", "pv", "maxfwd", "textops", "siputils", "xlog",
+        "tls", "sl", "tm", "rr", "pv", "maxfwd", "textops", "siputils", "xlog", "auth", "uac",
     ]
     .map(|module| format!("loadmodule \"{module}.so\"\n"))
     .concat();
+    let (user, password, [realm, our_realm]) = (Proofs::USER, Proofs::PASSWORD, Proofs::REALMS);
+    let [algorithm, registered, called] = match config.proofs {
+        Proofs::Demanded(algorithm) => {
+            // 401 to what is for Kamailio itself, 407 to what goes through it.
+            let demand = |kind: &str, who: &str| {
+                format!(
+                    "if (!{kind}_authenticate(\"{realm}\", \"{password}\", \"0\") || $au != \"{user}\") {{\n\
+                     {who}_challenge(\"{realm}\", \"1\");\nexit;\n}}\n\
+                     xlog(\"L_WARN\", \"$rm of $ci proven by $aa\\n\");\nconsume_credentials();\n"
+                )
+            };
+            [
+                format!("modparam(\"auth\", \"algorithm\", \"{algorithm}\")"),
+                demand("pv_www", "www"),
+                demand("pv_proxy", "proxy"),
+            ]
+        }
+        _ => Default::default(),
+    };
+    let answers = match config.proofs {
+        Proofs::Given => "t_on_failure(\"PROVE\");",
+        _ => "",
+    };
     format!(
         r#"#!KAMAILIO
 debug=2
@@ -137,6 +179,10 @@ listen=tls:{own}
 {modules}
 modparam("tls", "config", "{tls}")
 modparam("rr", "enable_double_rr", 1)
+modparam("uac", "auth_username_avp", "$avp(user)")
+modparam("uac", "auth_password_avp", "$avp(password)")
+modparam("uac", "auth_realm_avp", "$avp(realm)")
+{algorithm}
 
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{
@@ -147,6 +193,12 @@ request_route {{
         xlog("L_WARN", "$rm of $ci by tls, $tls_peer_subject_cn\n");
     }}
     if (is_method("OPTIONS") && uri == myself) {{
+        sl_send_reply("200", "OK");
+        exit;
+    }}
+    if (is_method("REGISTER")) {{
+        {registered}
+        append_to_reply("Contact: $ct;expires=600\r\n");
         sl_send_reply("200", "OK");
         exit;
     }}
@@ -164,11 +216,21 @@ request_route {{
     }}
     if (is_method("INVITE")) record_route();
     if ($proto == "tls") {{
+        {called}
         $du = "sip:{agent}";
     }} else {{
+        {answers}
         $du = "sip:{border};transport=tls";
     }}
     if (!t_relay()) sl_reply_error();
+}}
+
+failure_route[PROVE] {{
+    if (!t_check_status("401|407")) exit;
+    $avp(user) = "{user}";
+    $avp(password) = "{password}";
+    $avp(realm) = "{our_realm}";
+    if (uac_auth()) t_relay();
 }}
 "#,
         name = config.name,

@@ -9,5 +9,5 @@ mod sipp;
 pub use baresip::{Baresip, BaresipConfig, MediaEncryption, SipTransport};
 pub use certificates::{Certificates, SBC_NAME, TEAMS_NAME};
 pub use ffmpeg::Ffmpeg;
-pub use kamailio::{Kamailio, KamailioConfig};
+pub use kamailio::{Kamailio, KamailioConfig, Proofs};
 pub use sipp::{CALLED, CALLER, SECURED_KEY, SECURED_PORT, Scenario, Sipp, SippConfig, User};

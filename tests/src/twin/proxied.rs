@@ -19,7 +19,7 @@ use super::{
 use crate::{
     daemon::{Daemon, METRICS, SIP_PORT, TLS_PORT},
     lab::{Lab, LabError, Party, Result, Side},
-    peers::{Kamailio, KamailioConfig},
+    peers::{Kamailio, KamailioConfig, Proofs},
 };
 
 /// The session border controller's name.
@@ -55,6 +55,15 @@ impl Proxied {
     /// # Errors
     /// When a part of it does not start.
     pub fn new(name: &str) -> Result<Self> {
+        Self::with(name, Proofs::None, "")
+    }
+
+    /// As [`Proxied::new`], where one side has to prove a password to the other; `keys` are further
+    /// lines of the trunk to the proxy.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with(name: &str, proofs: Proofs, keys: &str) -> Result<Self> {
         let lab = Lab::new()?;
         let teams = lab.peer(Party::Teams);
         let address = format!("{}/24", std::net::Ipv4Addr::from(AGENT));
@@ -101,6 +110,7 @@ impl Proxied {
                 certificate: &proxy_certificate,
                 key: &proxy_key,
                 roots: &roots,
+                proofs,
             },
         )?;
         let carrier_address = SocketAddr::new(Party::Carrier.ipv4(Side::Peer), SIP_PORT);
@@ -123,7 +133,7 @@ impl Proxied {
              listen = \"{near}:{TLS_PORT}\"\naddresses = [\"{far}:{TLS_PORT}\"]\n\
              domain = \"{SBC}\"\ntls.certificate = \"{certificate}\"\ntls.key = \"{key}\"\n\
              tls.roots = \"{roots}\"\ntls.server_name = \"{name}\"\n\
-             tls.require_client_certificate = true\noptions.interval_seconds = 10\n\n\
+             tls.require_client_certificate = true\noptions.interval_seconds = 10\n{keys}\n\
              [[route]]\nfrom = [\"carrier\"]\ntrunk = \"proxy\"\n\n\
              [[route]]\nfrom = [\"proxy\"]\ntrunk = \"carrier\"\n",
             socket = lab.directory().join("admin.sock").display(),
@@ -231,11 +241,26 @@ impl Proxied {
     /// # Errors
     /// When the metrics cannot be read.
     pub fn discards(&self, reason: &str) -> Result<u64> {
+        self.counter(&format!(
+            "trunkline_discards_total{{place=\"edge\",reason=\"{reason}\"}}"
+        ))
+    }
+
+    /// How often callers from the proxy had to prove a password, by what came of it.
+    ///
+    /// # Errors
+    /// When the metrics cannot be read.
+    pub fn authentications(&self, outcome: &str) -> Result<u64> {
+        self.counter(&format!(
+            "trunkline_authentications_total{{trunk=\"proxy\",outcome=\"{outcome}\"}}"
+        ))
+    }
+
+    fn counter(&self, name: &str) -> Result<u64> {
         let (_, text) = self.daemon.get(&self.lab, "/metrics")?;
-        let line = format!("trunkline_discards_total{{place=\"edge\",reason=\"{reason}\"}} ");
         Ok(text
             .lines()
-            .find_map(|it| it.strip_prefix(&line)?.parse().ok())
+            .find_map(|it| it.strip_prefix(name)?.trim().parse().ok())
             .unwrap_or(0))
     }
 

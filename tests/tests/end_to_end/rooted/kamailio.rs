@@ -2,6 +2,7 @@
 
 use tests::{
     lab::wait_until,
+    peers::Proofs,
     twin::proxied::{End, LIMIT, Proxied},
 };
 
@@ -67,4 +68,64 @@ fn kamailio_with_another_name_is_turned_down_both_ways() {
     assert_eq!(refusal.status(), Some(503), "{}", refusal.start);
     let counted = stage.discards("certificate-name").expect("the metrics");
     assert!(counted >= 2, "{counted}, {}", stage.log());
+}
+
+/// What we prove to Kamailio with.
+const OURS: &str = "credentials.user = \"trunk-7\"\ncredentials.password = \"sesame\"\n";
+
+#[test]
+fn a_challenge_of_kamailio_s_is_answered_by_the_algorithm_that_it_names() {
+    for algorithm in ["SHA-256", "MD5"] {
+        let keys = format!("{OURS}registration.expires = 600\n");
+        let stage = Proxied::with(PROXY, Proofs::Demanded(algorithm), &keys).expect("a stage");
+        // 407 to the INVITE, 401 to the REGISTER.
+        let (caller, callee) = stage.call(End::Carrier, "+16660001").expect("a call");
+        caller.bye().expect("hung up");
+        callee.wait_bye(LIMIT).expect("the BYE behind Kamailio");
+        for method in ["INVITE", "REGISTER"] {
+            let proven = wait_until(LIMIT, || is_proven(&stage, method, algorithm));
+            assert!(proven, "{method}: {}", stage.kamailio.text());
+        }
+    }
+}
+
+fn is_proven(stage: &Proxied, method: &str, algorithm: &str) -> bool {
+    let said = stage.kamailio.text();
+    let proven = format!("proven by {algorithm}");
+    said.lines()
+        .any(|line| line.contains(&format!("{method} of ")) && line.ends_with(&proven))
+}
+
+#[test]
+fn kamailio_takes_no_wrong_password() {
+    let wrong = OURS.replace("sesame", "mustard");
+    let stage = Proxied::with(PROXY, Proofs::Demanded("SHA-256"), &wrong).expect("a stage");
+    let mut call = stage.dials(End::Carrier, "+16660001").expect("an INVITE");
+    let refusal = call.refused(LIMIT).expect("refused");
+    assert_eq!(refusal.status(), Some(500), "{}", refusal.start);
+    assert!(!is_proven(&stage, "INVITE", "SHA-256"));
+}
+
+/// Kamailio's `uac` knows MD5 alone, and reads the first challenge of a response and no other.
+#[test]
+fn kamailio_answers_our_challenge_where_md5_stands_first() {
+    for (algorithms, is_answered) in [
+        ("\"MD5\", \"SHA-256\"", true),
+        ("\"SHA-256\", \"MD5\"", false),
+    ] {
+        let keys = format!(
+            "authentication.algorithms = [{algorithms}]\n\
+             authentication.user = [{{ name = \"trunk-7\", password = \"sesame\" }}]\n"
+        );
+        let stage = Proxied::with(PROXY, Proofs::Given, &keys).expect("a stage");
+        if is_answered {
+            stage.call(End::Agent, "+17770001").expect("a call");
+        } else {
+            let mut call = stage.dials(End::Agent, "+17770001").expect("an INVITE");
+            let refusal = call.refused(LIMIT).expect("refused");
+            assert_eq!(refusal.status(), Some(401), "{}", refusal.start);
+        }
+        let accepted = stage.authentications("accepted").expect("the metrics");
+        assert_eq!(accepted, u64::from(is_answered));
+    }
 }
