@@ -19,6 +19,7 @@ use super::{
     registration::aim,
     reliable::Reliable,
     routing::{called_host, to_destination},
+    selection::order,
     session::{ask, terms},
     timers::Due,
     trunk::Trunk,
@@ -344,11 +345,11 @@ impl<M: MediaPlane> Core<M> {
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
-        let mut places = self.peers.candidates(now, &to);
+        let mut places = self.peers.candidates(now, &to, &mut self.random);
         if is_emergency {
             if places.is_empty() {
                 // Somebody may be there after all.
-                places = (0..=u16::MAX).take(to.destinations.len()).collect();
+                places = order(&to.destinations, &mut self.random);
             }
         } else if !places.is_empty() {
             self.keep_limits(now, from, &to)?;
@@ -377,7 +378,7 @@ impl<M: MediaPlane> Core<M> {
         let trunks = names.into_iter().filter_map(|name| self.trunk_named(name));
         let mut first = None;
         for trunk in trunks {
-            if !self.peers.candidates(now, &trunk).is_empty() {
+            if self.peers.has_candidate(now, &trunk) {
                 return Ok(trunk);
             }
             first.get_or_insert(trunk);

@@ -29,6 +29,7 @@ mod reliable;
 mod replaces;
 mod requests;
 mod routing;
+mod selection;
 mod session;
 mod snapshot;
 mod statistics;

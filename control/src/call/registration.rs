@@ -15,6 +15,7 @@ use super::{
     Core,
     headers::MAX_FORWARDS,
     routing::{called_host, to_destination},
+    selection::order,
     trunk::Trunk,
     wire::Client,
 };
@@ -85,6 +86,8 @@ struct Registration {
     sequence: u32,
     /// The address of the trunk that is used.
     destination: usize,
+    /// All of them, in the order in which they have their turns.
+    order: Vec<u16>,
     client: Option<TransactionId>,
     /// The REGISTER that takes it back has been sent.
     is_taken_back: bool,
@@ -112,6 +115,15 @@ impl Registration {
         })
     }
 
+    /// The address that has its turn after this one.
+    fn next_destination(&self) -> usize {
+        let mut turns = self.order.iter().cycle().map(|place| usize::from(*place));
+        let is_here = |place: usize| place == self.destination;
+        // The one that was drawn last is followed by the first.
+        let here = turns.by_ref().take(self.order.len()).any(is_here);
+        turns.next().filter(|_| here).unwrap_or(0)
+    }
+
     fn snapshot(&self) -> RegistrationSnapshot {
         let address = self.address().map(|uri| Uri::from(uri).to_string());
         RegistrationSnapshot {
@@ -135,7 +147,7 @@ impl Registration {
             && self.trunk.listen == trunk.listen
             && self.trunk.transport == trunk.transport
             && self.trunk.host == trunk.host
-            && here.is_none_or(|here| trunk.destinations.contains(here))
+            && here.is_none_or(|here| trunk.destinations.iter().any(|it| it.is_same_peer(here)))
             && trunk.registered_user().as_ref() == Some(&self.user)
     }
 }
@@ -181,9 +193,11 @@ impl<M: MediaPlane> Core<M> {
                     let here = one.trunk.destinations.get(one.destination);
                     let place = here.and_then(|here| {
                         let mut all = trunk.destinations.iter();
-                        all.position(|destination| destination == here)
+                        all.position(|destination| destination.is_same_peer(here))
                     });
-                    one.destination = place.unwrap_or(0);
+                    one.order = order(&trunk.destinations, &mut self.random);
+                    let first = one.order.first().map_or(0, |place| usize::from(*place));
+                    one.destination = place.unwrap_or(first);
                     one.trunk = Arc::clone(trunk);
                     if one.state == RegistrationState::Waiting && one.client.is_none() {
                         one.due = Some(now);
@@ -208,13 +222,15 @@ impl<M: MediaPlane> Core<M> {
             let expires = settings.expires;
             let call_id = self.new_sip_call_id();
             let (_, tag) = self.new_tag();
+            let order = order(&trunk.destinations, &mut self.random);
             self.registrations.0.push(Registration {
                 trunk,
                 user,
                 call_id,
                 tag,
                 sequence: 0,
-                destination: 0,
+                destination: order.first().map_or(0, |place| usize::from(*place)),
+                order,
                 client: None,
                 is_taken_back: false,
                 expires,
@@ -430,7 +446,7 @@ impl<M: MediaPlane> Core<M> {
         one.status = Some(status);
         one.state = RegistrationState::Failed;
         let addresses = one.trunk.destinations.len().max(1);
-        one.destination = (one.destination + 1) % addresses;
+        one.destination = one.next_destination();
         // The other addresses have their turn at once, the first time.
         let turns_at_once = wait.is_none() && (one.failures as usize) + 1 < addresses;
         let pause = match wait {

@@ -149,8 +149,8 @@ impl<M: MediaPlane> Core<M> {
             let number = number.split(';').next().unwrap_or_default();
             self.trunk_for_call(now, &asking.name, number, None)?
         };
-        let mut destinations = destinations_for(&trunk, target);
-        destinations.retain(|it| self.peers.takes(now, &trunk, it.address));
+        let places = self.peers.candidates(now, &trunk, &mut self.random);
+        let destinations = destinations_for(&trunk, &places, target);
         if destinations.is_empty() {
             return Err(unavailable(&trunk));
         }
@@ -525,8 +525,8 @@ impl<M: MediaPlane> Core<M> {
     }
 }
 
-/// The trunk's addresses, that which the URI names first.
-fn destinations_for(trunk: &Trunk, uri: &Uri) -> Vec<Destination> {
+/// Those addresses of the trunk, that which the URI names first.
+fn destinations_for(trunk: &Trunk, places: &[u16], uri: &Uri) -> Vec<Destination> {
     let host = uri
         .as_sip()
         .map(|uri| uri.host.as_str())
@@ -538,7 +538,10 @@ fn destinations_for(trunk: &Trunk, uri: &Uri) -> Vec<Destination> {
             .is_some_and(|name| name.eq_ignore_ascii_case(host))
             || destination.address.ip().to_string() == host
     };
-    let (mut first, rest): (Vec<_>, Vec<_>) = trunk.destinations.iter().cloned().partition(named);
+    let destinations = places
+        .iter()
+        .filter_map(|place| trunk.destinations.get(usize::from(*place)));
+    let (mut first, rest): (Vec<_>, Vec<_>) = destinations.cloned().partition(named);
     first.extend(rest);
     first
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use control::{
     admin::octets,
-    config::{Settings, load, relay_config},
+    config::{Settings, TrunkAddress, load, relay_config},
 };
 use relay_user::offload;
 
@@ -46,17 +46,17 @@ fn summary(file: &Path, settings: &Settings) -> String {
         );
     }
     for trunk in &settings.trunks {
-        let addresses: Vec<_> = trunk.addresses.iter().map(ToString::to_string).collect();
+        let turns: Vec<_> = trunk.turns().iter().map(|turn| in_turn(turn)).collect();
         let _ = writeln!(
             text,
             "trunk {}: {} on {}, calls go to {}",
             trunk.name,
             trunk.transport,
             trunk.listen,
-            if addresses.is_empty() {
+            if turns.is_empty() {
                 "nobody".to_owned()
             } else {
-                addresses.join(", then ")
+                turns.join(", then ")
             }
         );
     }
@@ -95,6 +95,18 @@ fn summary(file: &Path, settings: &Settings) -> String {
         settings.media.flows / 2,
     );
     text
+}
+
+/// The addresses of one priority, with their weights where there are several.
+fn in_turn(addresses: &[(&TrunkAddress, u16)]) -> String {
+    match addresses {
+        [(alone, _)] => alone.to_string(),
+        several => several
+            .iter()
+            .map(|(address, weight)| format!("{address} (weight {weight})"))
+            .collect::<Vec<_>>()
+            .join(" or "),
+    }
 }
 
 /// How many calls find ports: each has a leg on two interfaces or both on one.

@@ -1,6 +1,7 @@
 //! The configuration file: its shape, what is wrong with it, and its reference.
 
 mod authentication;
+mod destination;
 mod document;
 mod error;
 mod media;
@@ -16,6 +17,7 @@ mod values;
 
 pub use crate::sip::Transport;
 pub use authentication::{Authentication, Credentials, Registration, Secret, User};
+pub use destination::{Destination, Rank, WeightedAddress};
 pub use error::{ConfigError, Problem};
 pub use media::relay_config;
 pub use numbers::{Form, Numbers};
@@ -27,7 +29,7 @@ pub use settings::{
 };
 pub use signalling::{Caller, Forwarding, Offers, Profile, Ringback, Signalling};
 pub(crate) use tls::{Authorities, TlsFiles, tls_provider};
-pub use trunk::{Destination, Hold, Ice, Latching, Srtp, Tls, Trunk};
+pub use trunk::{Hold, Ice, Latching, Srtp, Tls, Trunk};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
 use std::path::Path;

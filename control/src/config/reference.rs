@@ -106,12 +106,18 @@ fn section(text: &mut String, schema: &Value, path: &str) {
         };
         if properties(value).is_some() {
             tables.push((format!("[{inner}]"), inner, value, description(value)));
-        } else if let Some(items) = value
+            continue;
+        }
+        let items = value
             .get("items")
-            .filter(|items| properties(items).is_some())
-        {
-            tables.push((format!("[[{inner}]]"), inner, items, description(value)));
-        } else {
+            .filter(|items| properties(items).is_some());
+        let is_either = items.is_some_and(|items| either(items).count() > 1);
+        if let Some(items) = items {
+            let whose = if is_either { table(items) } else { value };
+            let title = format!("[[{inner}]]");
+            tables.push((title, inner, items, description(whose)));
+        }
+        if items.is_none() || is_either {
             let default = match value.get("default") {
                 _ if required.contains(&key.as_str()) => "required".to_owned(),
                 Some(default) if !default.is_null() => format!("`{default}`"),
@@ -136,8 +142,24 @@ fn section(text: &mut String, schema: &Value, path: &str) {
     }
 }
 
-fn required(schema: &Value) -> impl Iterator<Item = &str> {
+/// What a value may be, where it may be of several types.
+fn either(schema: &Value) -> impl Iterator<Item = &Value> {
     schema
+        .get("anyOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter(|one| one.get("type").is_none_or(|kind| kind != "null"))
+}
+
+/// The table that a value may be.
+fn table(schema: &Value) -> &Value {
+    let mut tables = either(schema).filter(|one| properties(one).is_some());
+    tables.next().unwrap_or(schema)
+}
+
+fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    table(schema)
         .get("required")
         .and_then(Value::as_array)
         .into_iter()
@@ -168,10 +190,15 @@ fn kind(schema: &Value) -> String {
         _ => "",
     };
     match name {
-        "array" => format!(
-            "array of {}s",
-            schema.get("items").map(kind).unwrap_or_default()
-        ),
+        "array" => {
+            let items = schema.get("items").unwrap_or(&Value::Null);
+            let mut kinds: Vec<_> = either(items).map(kind).collect();
+            if kinds.is_empty() {
+                kinds.push(kind(items));
+            }
+            format!("array of {}s", kinds.join("s or "))
+        }
+        "object" => "table".to_owned(),
         name => name.to_owned(),
     }
 }

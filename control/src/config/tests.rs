@@ -92,6 +92,44 @@ fn names_resolve_to_destinations_of_the_listeners_family() {
     assert_eq!(addresses, ["198.51.100.2:5060", "192.0.2.9:5060"]);
 }
 
+#[test]
+fn addresses_may_have_a_priority_and_a_weight() {
+    let ranks = |addresses: &str| {
+        let text = GOOD.replace("\"198.51.100.2:5060\", \"sip.example.com\"", addresses);
+        let settings = read(&text).unwrap();
+        let warnings = settings.warnings.iter().map(ToString::to_string);
+        let turns = settings.trunks[0].turns();
+        let turns: Vec<Vec<_>> = turns
+            .iter()
+            .map(|turn| turn.iter().map(|(it, weight)| format!("{it} {weight}")))
+            .map(Iterator::collect)
+            .collect();
+        (turns, warnings.collect::<Vec<_>>())
+    };
+    let (turns, warnings) = ranks(
+        "\"a.example\", \"b.example\", { address = \"c.example:5070\", priority = 1, weight = 3 }, \
+         { address = \"d.example\", priority = 0 }, { address = \"e.example\" }",
+    );
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(
+        turns,
+        [
+            vec!["d.example 1"],
+            vec!["a.example 1", "c.example:5070 3"],
+            vec!["b.example 1"],
+            vec!["e.example 1"],
+        ]
+    );
+    let (_, warnings) = ranks("\"a.example\", { address = \"b.example\", weight = 3 }");
+    assert_eq!(
+        warnings,
+        [
+            "the weight of b.example does nothing: no other address of trunk \"carrier\" has priority 2: \
+             give those that share the calls the same priority"
+        ]
+    );
+}
+
 /// What is replaced in the good file, by what, and the error as a person reads it.
 const WRONG: &[(&str, &str, &str)] = &[
     (
@@ -158,6 +196,36 @@ const WRONG: &[(&str, &str, &str)] = &[
         "\"sip.example.com\"",
         "\"[2001:db8::1]:5060\"",
         "test.toml:13: [2001:db8::1]:5060 cannot be reached from 198.51.100.1:5060, which is of the other family: use addresses of one family in a trunk; a second trunk serves the other",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "{ address = \"sip.example.com\", priority = 70000 }]",
+        "test.toml:13: priority = 70000 of sip.example.com is out of bounds: choose 0 to 65535",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "{ address = \"sip.example.com\", weight = -1 }]",
+        "test.toml:13: weight = -1 of sip.example.com is out of bounds: choose 0 to 65535",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "{ address = \"sip.example.com\", wieght = 1 }]",
+        "test.toml:13: unknown key `wieght` in [[addresses]]: did you mean `weight`?",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "{ priority = 1 }]",
+        "test.toml:13: missing field `address`: see docs/configuration.md for what belongs here",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "5060]",
+        "test.toml:13: invalid type: integer `5060`, expected an address, such as \"192.0.2.1:5060\", or a table with address, priority and weight: see docs/configuration.md for what belongs here",
+    ),
+    (
+        "\"sip.example.com\"]",
+        "{ address = \"sip example\" }]",
+        "test.toml:13: \"sip example\" is neither an address nor a host name: write \"192.0.2.1:5060\", \"[2001:db8::1]:5060\" or \"sip.example.com:5061\"",
     ),
     (
         "name = \"contact-centre\"",

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     authentication::{self, Authentication, Credentials, Registration},
+    destination::{Destination, WeightedAddress},
     numbers::Numbers,
     options::Options,
     settings::CallLimits,
@@ -38,9 +39,9 @@ pub struct Trunk {
     pub listen: SocketAddr,
     /// Where calls to this trunk go, in order: the next is tried when one does not answer. A name
     /// is looked up, and again every minute. Without a port: 5060, or 5061 for TLS. Empty: calls
-    /// only come from this trunk.
+    /// only come from this trunk. A table gives an address a priority and a weight.
     #[serde(default)]
-    pub addresses: Vec<TrunkAddress>,
+    pub addresses: Vec<WeightedAddress>,
     /// Who may signal as this trunk, as ranges such as `"198.51.100.0/24"`. Empty: only its
     /// `addresses`.
     #[serde(default)]
@@ -136,14 +137,6 @@ pub struct Trunk {
     pub destinations: Vec<Destination>,
 }
 
-/// One address that calls to a trunk go to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Destination {
-    pub address: SocketAddr,
-    /// The name that the peer's certificate must hold. Set exactly when the transport is TLS.
-    pub server_name: Option<Arc<str>>,
-}
-
 impl Trunk {
     /// Whether its messages may come by the transport: its own, and for a UDP trunk TCP where
     /// that takes its large requests (RFC 3261 §18.1.1).
@@ -183,12 +176,28 @@ impl Trunk {
         }
     }
 
+    /// Its addresses as calls try them: those of one priority together, with their weights.
+    pub fn turns(&self) -> Vec<Vec<(&TrunkAddress, u16)>> {
+        let mut ranked: Vec<_> = self
+            .addresses
+            .iter()
+            .enumerate()
+            .map(|(place, entry)| (entry.rank(place), &entry.address))
+            .collect();
+        ranked.sort_by_key(|(rank, _)| (rank.priority, rank.place));
+        ranked
+            .chunk_by(|(one, _), (other, _)| one.priority == other.priority)
+            .map(|turn| turn.iter().map(|(rank, address)| (*address, rank.weight)))
+            .map(Iterator::collect)
+            .collect()
+    }
+
     /// The names that its peers' certificates must hold.
     pub(crate) fn server_names(&self) -> Vec<Arc<str>> {
         let configured = self.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         self.addresses
             .iter()
-            .map(|address| match (configured, &address.host) {
+            .map(|address| match (configured, &address.address.host) {
                 (Some(name), _) | (None, Host::Name(name)) => Arc::from(name.as_str()),
                 (None, Host::Address(ip)) => Arc::from(ip.to_string()),
             })
@@ -208,7 +217,7 @@ impl Trunk {
         } else if let Some(name) = &tls.server_name {
             vec![name.as_str().into()]
         } else {
-            let hosts = self.addresses.iter().map(|address| &address.host);
+            let hosts = self.addresses.iter().map(|it| &it.address.host);
             hosts
                 .filter_map(|host| match host {
                     Host::Name(name) => Some(name.as_str().into()),
@@ -221,13 +230,16 @@ impl Trunk {
         names
     }
 
-    /// Where calls go, given what a name is known to resolve to.
+    /// Where calls go, given what a name is known to resolve to: in the order of the priorities,
+    /// and within one as in the configuration.
     pub(crate) fn resolve(
         &self,
         lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>,
     ) -> Vec<Destination> {
         let mut destinations = Vec::new();
-        for (address, server_name) in self.addresses.iter().zip(self.server_names()) {
+        let entries = self.addresses.iter().zip(self.server_names()).enumerate();
+        for (place, (entry, server_name)) in entries {
+            let address = &entry.address;
             let port = address.port.unwrap_or(self.transport.default_port());
             let sockets = match &address.host {
                 Host::Address(ip) => vec![SocketAddr::new(*ip, port)],
@@ -240,10 +252,12 @@ impl Trunk {
                     destinations.push(Destination {
                         address,
                         server_name: server_name.clone(),
+                        entry: entry.rank(place),
                     });
                 }
             }
         }
+        destinations.sort_by_key(|it| (it.entry.priority, it.entry.place));
         destinations
     }
 }

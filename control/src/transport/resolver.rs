@@ -18,7 +18,8 @@ pub async fn resolve(settings: &Settings, known: &Lookups) -> Lookups {
     let mut lookups = JoinSet::new();
     let mut results = Lookups::new();
     for trunk in &settings.trunks {
-        for address in &trunk.addresses {
+        for entry in &trunk.addresses {
+            let address = &entry.address;
             let Host::Name(name) = &address.host else {
                 continue;
             };

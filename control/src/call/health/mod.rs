@@ -18,7 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{timers::TimerKey, trunk::Trunk};
+use rand::Rng;
+
+use super::{selection::order, timers::TimerKey, trunk::Trunk};
 use crate::{
     config::Destination,
     sip::{Flow, TransactionId},
@@ -224,17 +226,30 @@ impl Peers {
         self.usable(now, trunk, address) != Use::No
     }
 
-    /// The addresses of the trunk that a call may go to, in order, by their places.
-    pub(super) fn candidates(&self, now: Instant, trunk: &Trunk) -> Vec<u16> {
-        let mut first = Vec::new();
+    /// Whether a call may go to any address of the trunk now.
+    pub(super) fn has_candidate(&self, now: Instant, trunk: &Trunk) -> bool {
+        let mut destinations = trunk.destinations.iter();
+        destinations.any(|destination| self.takes(now, trunk, destination.address))
+    }
+
+    /// The addresses of the trunk that a call may go to, by their places, in the order in which it
+    /// tries them.
+    pub(super) fn candidates(
+        &self,
+        now: Instant,
+        trunk: &Trunk,
+        random: &mut impl Rng,
+    ) -> Vec<u16> {
+        let mut first = order(&trunk.destinations, random);
         let mut last = Vec::new();
-        for (place, destination) in (0..=u16::MAX).zip(&trunk.destinations) {
-            match self.usable(now, trunk, destination.address) {
-                Use::Yes => first.push(place),
-                Use::Last => last.push(place),
-                Use::No => {}
+        first.retain(|&place| {
+            let destination = trunk.destinations.get(usize::from(place));
+            let usable = destination.map(|it| self.usable(now, trunk, it.address));
+            if usable == Some(Use::Last) {
+                last.push(place);
             }
-        }
+            usable == Some(Use::Yes)
+        });
         first.append(&mut last);
         first
     }

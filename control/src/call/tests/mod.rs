@@ -20,6 +20,7 @@ mod registration;
 mod reinvite;
 mod requests;
 mod ringing;
+mod selection;
 mod session;
 mod setup;
 mod tenants;

@@ -199,7 +199,22 @@ impl Validator<'_> {
                 "name at least one",
             );
         }
-        for address in &trunk.addresses {
+        for (place, entry) in trunk.addresses.iter().enumerate() {
+            let address = &entry.address;
+            let priority = entry.rank(place).priority;
+            let mut others = trunk.addresses.iter().enumerate();
+            if entry.weight.is_some()
+                && !others.any(|(other, it)| other != place && it.rank(other).priority == priority)
+            {
+                self.warn(
+                    &[Key("trunk"), Index(index), Key("addresses"), Index(place)],
+                    format!(
+                        "the weight of {address} does nothing: no other address of trunk {:?} has priority {priority}",
+                        trunk.name
+                    ),
+                    "give those that share the calls the same priority",
+                );
+            }
             if let Host::Address(ip) = address.host
                 && ip.is_ipv4() != listen.is_ipv4()
             {
