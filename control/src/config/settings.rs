@@ -166,7 +166,9 @@ pub struct Limits {
     /// Octets of one SIP message. A longer one is discarded (UDP) or closes its connection (TCP
     /// and TLS).
     pub message_octets: usize,
-    /// TCP and TLS connections at one time, those that peers opened and our own together.
+    /// TCP and TLS connections at one time, those that peers opened and our own together. A host
+    /// that is none of a trunk's `addresses` may have half of them, and such hosts together all but
+    /// the last tenth.
     pub connections: usize,
     /// TLS handshakes and other connections that have not yet sent a message, at one time, half of
     /// them from one host at most. One more takes the place of the one that has waited longest

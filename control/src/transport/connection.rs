@@ -144,12 +144,10 @@ pub(super) fn send(shared: &Arc<Shared>, mut outgoing: Outgoing) -> Result<(), S
         }
         _ => None,
     };
-    let place = Arc::clone(&shared.connections)
-        .try_acquire_owned()
-        .map_err(|_| {
-            shared.discards.count(Discard::Connections);
-            SendError::Connections
-        })?;
+    let place = shared.connections.enter().ok_or_else(|| {
+        shared.discards.count(Discard::Connections);
+        SendError::Connections
+    })?;
     let opened = register(shared, target.clone(), Some(route.clone()));
     if let Some((ends, _)) = &tls {
         shared.table().identify(opened.id, Arc::clone(ends));

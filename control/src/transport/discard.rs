@@ -33,6 +33,8 @@ discards! {
     Overload = "overload";
     /// A connection beyond the limit.
     Connections = "connections";
+    /// A connection of a host that has as many as one host may.
+    ConnectionsOfHost = "connections-of-host";
     /// A connection that had not sent a message yet and lost its place to another one.
     Handshakes = "handshakes";
     /// A TLS handshake that failed or took too long.

@@ -116,7 +116,7 @@ impl Drop for Place {
 }
 
 /// What counts as one: a host has a whole /64 of IPv6 to itself.
-fn origin(source: IpAddr) -> IpAddr {
+pub(super) fn origin(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(address) => {

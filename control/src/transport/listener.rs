@@ -105,10 +105,22 @@ fn admit(
         tracing::debug!(%local, %remote, "a connection from a host that no trunk admits");
         return;
     }
-    let Ok(place) = Arc::clone(&shared.connections).try_acquire_owned() else {
-        shared.discards.count(Discard::Connections);
-        tracing::warn!(%local, %remote, "a connection beyond [limits] connections");
-        return;
+    let place = if view.names(transport, local, remote.ip()) {
+        let place = shared.connections.enter();
+        place.ok_or(Discard::Connections)
+    } else {
+        shared.connections.enter_from(remote.ip())
+    };
+    let place = match place {
+        Ok(place) => place,
+        Err(reason) => {
+            shared.discards.count(reason);
+            tracing::warn!(
+                %local, %remote, reason = reason.name(),
+                "a connection beyond [limits] connections"
+            );
+            return;
+        }
     };
     let handshake = shared.handshakes.enter(remote.ip());
     let flow = Flow {

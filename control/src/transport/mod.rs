@@ -8,6 +8,7 @@ mod discard;
 mod error;
 mod handshakes;
 mod listener;
+mod places;
 mod resolver;
 mod table;
 #[cfg(test)]
@@ -29,10 +30,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::AbortHandle,
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{
     config::Settings,
@@ -40,6 +38,7 @@ use crate::{
 };
 use connection::Outgoing;
 use handshakes::Handshakes;
+use places::Places;
 use table::Table;
 use udp::UdpEdge;
 use view::View;
@@ -66,8 +65,6 @@ pub enum TransportEvent {
 pub struct Transports {
     shared: Arc<Shared>,
     listeners: Mutex<HashMap<(Transport, SocketAddr), Listener>>,
-    /// How many connections may be open.
-    places: u32,
 }
 
 struct Listener {
@@ -88,7 +85,7 @@ struct Shared {
     discards: Arc<Discards>,
     events: mpsc::Sender<TransportEvent>,
     table: Mutex<Table>,
-    connections: Arc<Semaphore>,
+    connections: Places,
     handshakes: Handshakes,
 }
 
@@ -117,13 +114,12 @@ impl Transports {
             discards: Arc::new(Discards::default()),
             events,
             table: Mutex::new(Table::default()),
-            connections: Arc::new(Semaphore::new(settings.limits.connections)),
+            connections: Places::new(settings.limits.connections),
             handshakes: Handshakes::new(settings.limits.handshakes),
         });
         let transports = Self {
             shared,
             listeners: Mutex::new(HashMap::new()),
-            places: settings.limits.connections as u32,
         };
         transports.open(settings)?;
         Ok(transports)
@@ -239,7 +235,7 @@ impl Transports {
         self.listeners().clear();
         self.shared.table().finish();
         // Every connection holds a place until it is closed.
-        let closed = self.shared.connections.acquire_many(self.places);
+        let closed = self.shared.connections.all_free();
         let _ = tokio::time::timeout(SHUT_DOWN, closed).await;
     }
 }

@@ -122,6 +122,16 @@ impl View {
         })
     }
 
+    /// Whether a host is one of the addresses of a trunk that listens there.
+    pub(super) fn names(&self, transport: Transport, local: SocketAddr, host: IpAddr) -> bool {
+        self.settings.trunks.iter().any(|trunk| {
+            let mut destinations = trunk.destinations.iter();
+            trunk.speaks(transport)
+                && trunk.listen == local
+                && destinations.any(|destination| destination.address.ip() == host)
+        })
+    }
+
     fn every_end(&self) -> impl Iterator<Item = Arc<Ends>> {
         let trunks = self.listeners.values().flat_map(|it| &it.trunks);
         trunks.map(|trunk| Arc::clone(&trunk.ends))

@@ -201,7 +201,7 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
         "connections = 2\nhandshakes = 1",
         &trunk("a", "tcp", listen, "127.0.0.2:5060", ""),
     );
-    let (transports, mut events) = start(&settings);
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
     let discards = transports.discards();
     closed(&mut connect_from("127.0.0.3", listen).await).await;
     assert_eq!(discards.get(Discard::ForeignSource), 1);
@@ -219,6 +219,37 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
     closed(&mut connect_from("127.0.0.2", listen).await).await;
     assert_eq!(discards.get(Discard::Connections), 1);
     assert_eq!(transports.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_takes_all_it_may_keeps_neither_others_nor_a_trunk_s_peer_out() {
+    let listen = free("127.0.0.1");
+    let trunk = trunk("a", "tcp", listen, "127.0.0.2:5060", "");
+    let settings = settings(
+        "connections = 10",
+        &trunk.replace("127.0.0.2/32", "127.0.0.0/8"),
+    );
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
+    let discards = transports.discards();
+    let mut held = Vec::new();
+    let mut serve = async |host| {
+        let mut stream = connect_from(host, listen).await;
+        stream.write_all(OPTIONS).await.unwrap();
+        message(&mut events).await;
+        held.push(stream);
+    };
+    for _ in 0..5 {
+        serve("127.0.0.3").await;
+    }
+    closed(&mut connect_from("127.0.0.3", listen).await).await;
+    assert_eq!(discards.get(Discard::ConnectionsOfHost), 1);
+    for _ in 0..4 {
+        serve("127.0.0.4").await;
+    }
+    closed(&mut connect_from("127.0.0.5", listen).await).await;
+    assert_eq!(discards.get(Discard::Connections), 1);
+    serve("127.0.0.2").await;
+    assert_eq!(transports.connections(), 10);
 }
 
 #[tokio::test]
