@@ -152,21 +152,14 @@ impl Served {
             .get_mut(payload.start..end)
             .ok_or(Discard::TooLarge)?
             .copy_from_slice(response);
-        let start = headers::write(
+        depart(
             buffer,
-            payload.start,
-            response.len(),
-            &received.local,
-            &source,
+            payload.start..end,
+            [&received.local, &source],
             OWN,
             &FlowEntry::default(),
-        )?;
-        Ok(Departure {
-            packet: start..end,
-            from: received.local.address,
-            to: source.address,
             content,
-        })
+        )
     }
 
     fn relay_rtp(
@@ -242,14 +235,13 @@ impl Served {
             let room = buffer.get_mut(payload.start..).ok_or(Discard::TooLarge)?;
             length = context.protect(room, length)?;
         }
-        let start = headers::write(
+        let departure = depart(
             buffer,
-            payload.start,
-            length,
-            &from,
-            &to,
+            payload.start..payload.start + length,
+            [&from, &to],
             received.hop,
             &self.entry,
+            Content::Rtp,
         )?;
 
         self.reception.record(&Arrival {
@@ -262,12 +254,7 @@ impl Served {
         });
         self.last_seen = received.now;
         self.shared.relayed(octets, received.now, &self.reception);
-        Ok(Departure {
-            packet: start..payload.start + length,
-            from: from.address,
-            to: to.address,
-            content: Content::Rtp,
-        })
+        Ok(departure)
     }
 
     /// Where RTP goes: to the other leg's learned peer, or to where its SDP says.
@@ -337,22 +324,16 @@ impl Served {
             let room = buffer.get_mut(payload.start..).ok_or(Discard::TooLarge)?;
             length = context.protect_rtcp(room, length)?;
         }
-        let start = headers::write(
+        let departure = depart(
             buffer,
-            payload.start,
-            length,
-            &from,
-            &to,
+            payload.start..payload.start + length,
+            [&from, &to],
             received.hop,
             &self.entry,
+            Content::Rtcp,
         )?;
         self.shared.relayed_rtcp();
-        Ok(Departure {
-            packet: start..payload.start + length,
-            from: from.address,
-            to: to.address,
-            content: Content::Rtcp,
-        })
+        Ok(departure)
     }
 
     fn translator(&mut self) -> Translator {
@@ -376,6 +357,24 @@ impl Served {
             heard,
         }
     }
+}
+
+/// Makes the IP packet of the UDP payload at `payload` of `buffer`.
+fn depart(
+    buffer: &mut [u8],
+    payload: Range<usize>,
+    [from, to]: [&Endpoint; 2],
+    hop: Hop,
+    entry: &FlowEntry,
+    content: Content,
+) -> Result<Departure, Discard> {
+    let start = headers::write(buffer, payload.start, payload.len(), from, to, hop, entry)?;
+    Ok(Departure {
+        packet: start..payload.end,
+        from: from.address,
+        to: to.address,
+        content,
+    })
 }
 
 /// Refuses an endpoint that nobody can be reached at.
