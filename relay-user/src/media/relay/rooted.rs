@@ -58,6 +58,25 @@ struct Heard {
     number: u16,
 }
 
+impl Heard {
+    /// Of a packet as [`Telephone::next_packet`] makes it.
+    fn read(packet: &[u8], source: SocketAddr) -> Self {
+        assert_eq!(packet.len(), 172);
+        assert_eq!(packet[0], 0x80);
+        assert!(packet[14..].iter().all(|octet| *octet == 0xd5));
+        let short = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        let long = |at: usize| u32::from(short(at)) << 16 | u32::from(short(at + 2));
+        Self {
+            source,
+            payload_type: packet[1] & 0x7f,
+            sequence: short(2),
+            timestamp: long(4),
+            ssrc: long(8),
+            number: short(12),
+        }
+    }
+}
+
 impl Bench {
     fn new(xdp: XdpMode) -> Self {
         let bench = Self::network();
@@ -239,14 +258,20 @@ impl Telephone {
         self.say_as(0, to)
     }
 
-    fn say_as(&mut self, payload_type: u8, to: SocketAddr) -> u16 {
-        self.sequence = self.sequence.wrapping_add(1);
+    /// The next packet, `step` sequence numbers on.
+    fn next_packet(&mut self, payload_type: u8, step: u16) -> Vec<u8> {
+        self.sequence = self.sequence.wrapping_add(step);
         let mut packet = vec![0x80, payload_type];
         packet.extend(self.sequence.to_be_bytes());
         packet.extend((u32::from(self.sequence) * 160).to_be_bytes());
         packet.extend(self.ssrc.to_be_bytes());
         packet.extend(self.sequence.to_be_bytes());
         packet.resize(172, 0xd5);
+        packet
+    }
+
+    fn say_as(&mut self, payload_type: u8, to: SocketAddr) -> u16 {
+        let packet = self.next_packet(payload_type, 1);
         self.socket.send_to(&packet, to).unwrap();
         self.sequence
     }
@@ -274,19 +299,7 @@ impl Telephone {
     fn hear_for(&self, time: Duration) -> Option<Heard> {
         let mut packet = [0; 2048];
         let (length, source) = self.receive(&mut packet, time)?;
-        assert_eq!(length, 172);
-        assert_eq!(packet[0], 0x80);
-        assert!(packet[14..172].iter().all(|octet| *octet == 0xd5));
-        let short = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-        let long = |at: usize| u32::from(short(at)) << 16 | u32::from(short(at + 2));
-        Some(Heard {
-            source,
-            payload_type: packet[1] & 0x7f,
-            sequence: short(2),
-            timestamp: long(4),
-            ssrc: long(8),
-            number: short(12),
-        })
+        Some(Heard::read(&packet[..length], source))
     }
 }
 

@@ -51,14 +51,7 @@ impl Phone {
 
     /// The next packet, `step` sequence numbers on, and its number.
     fn packet(&mut self, step: u16) -> (Vec<u8>, u16) {
-        let line = &mut self.line;
-        line.sequence = line.sequence.wrapping_add(step);
-        let mut packet = vec![0x80, 0];
-        packet.extend(line.sequence.to_be_bytes());
-        packet.extend((u32::from(line.sequence) * 160).to_be_bytes());
-        packet.extend(line.ssrc.to_be_bytes());
-        packet.extend(line.sequence.to_be_bytes());
-        packet.resize(172, 0xd5);
+        let mut packet = self.line.next_packet(0, step);
         if let Some((out, _)) = &mut self.contexts {
             packet.resize(172 + TRAILER, 0);
             let length = out.protect(&mut packet, 172).unwrap();
@@ -88,18 +81,7 @@ impl Phone {
             let sealed = &mut packet[..length];
             length = back.unprotect(sealed).expect("what came is authentic");
         }
-        assert_eq!(length, 172);
-        assert!(packet[14..172].iter().all(|octet| *octet == 0xd5));
-        let short = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-        let long = |at: usize| u32::from(short(at)) << 16 | u32::from(short(at + 2));
-        Some(Heard {
-            source,
-            payload_type: packet[1] & 0x7f,
-            sequence: short(2),
-            timestamp: long(4),
-            ssrc: long(8),
-            number: short(12),
-        })
+        Some(Heard::read(&packet[..length], source))
     }
 
     /// What libsrtp counted of what came with `ssrc`.
