@@ -51,21 +51,26 @@ struct Referred {
 fn refers(stage: &Stage, target: &str, by: &str) -> Result<Referred> {
     let (teams, carrier) = stage.teams_to_carrier()?;
     heard(&teams, &carrier)?;
-    let mark = stage.twin.agent.mark();
-    let answer = teams.request(
-        "REFER",
-        &[("Refer-To", &format!("<{target}>")), ("Referred-By", by)],
-        None,
-    )?;
-    Ok(Referred {
-        teams,
-        carrier,
-        answer,
-        mark,
-    })
+    Referred::new(stage, teams, carrier, target, by)
 }
 
 impl Referred {
+    /// Sends a REFER in Teams' leg of a call that is up.
+    fn new(stage: &Stage, teams: Call, carrier: Call, target: &str, by: &str) -> Result<Self> {
+        let mark = stage.twin.agent.mark();
+        let answer = teams.request(
+            "REFER",
+            &[("Refer-To", &format!("<{target}>")), ("Referred-By", by)],
+            None,
+        )?;
+        Ok(Self {
+            teams,
+            carrier,
+            answer,
+            mark,
+        })
+    }
+
     fn accepted(&self) -> Result<()> {
         demand(self.answer.status() == Some(202), || {
             format!("REFER is answered {}", self.answer.start)
@@ -246,23 +251,8 @@ fn refer() -> Vec<Row> {
             |stage| {
                 let (carrier, teams) = stage.carrier_to_teams()?;
                 heard(&carrier, &teams)?;
-                let mark = stage.twin.agent.mark();
-                let answer = teams.request(
-                    "REFER",
-                    &[
-                        ("Refer-To", &format!("<{TARGET}>")),
-                        ("Referred-By", REFERRER),
-                    ],
-                    None,
-                )?;
-                Referred {
-                    teams,
-                    carrier,
-                    answer,
-                    mark,
-                }
-                .done(stage)
-                .map(|_| ())
+                Referred::new(stage, teams, carrier, TARGET, REFERRER)?.done(stage)?;
+                Ok(())
             },
         ),
         row(
@@ -285,24 +275,9 @@ fn refer() -> Vec<Row> {
             |stage| {
                 let (teams, carrier) = stage.teams_to_carrier()?;
                 heard(&teams, &carrier)?;
-                let mark = stage.twin.agent.mark();
                 teams.go_over(&stage.twin.connect(2, stage.sbc_tls, super::stage::SBC)?);
-                let answer = teams.request(
-                    "REFER",
-                    &[
-                        ("Refer-To", &format!("<{TARGET}>")),
-                        ("Referred-By", REFERRER),
-                    ],
-                    None,
-                )?;
-                Referred {
-                    teams,
-                    carrier,
-                    answer,
-                    mark,
-                }
-                .done(stage)
-                .map(|_| ())
+                Referred::new(stage, teams, carrier, TARGET, REFERRER)?.done(stage)?;
+                Ok(())
             },
         ),
         row(
