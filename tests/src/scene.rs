@@ -37,6 +37,28 @@ pub struct Part<'a> {
     pub melody: Option<&'a Melody>,
 }
 
+impl<'a> Part<'a> {
+    /// A part that plays a melody. `talk`: before it hangs up, if it is who does.
+    #[must_use]
+    pub const fn playing(scenario: Scenario, talk: Duration, melody: &'a Melody) -> Self {
+        Self {
+            scenario,
+            talk,
+            melody: Some(melody),
+        }
+    }
+
+    /// A part without sound.
+    #[must_use]
+    pub const fn silent(scenario: Scenario, talk: Duration) -> Self {
+        Self {
+            scenario,
+            talk,
+            melody: None,
+        }
+    }
+}
+
 impl Scene {
     /// # Panics
     /// When something does not come up.

@@ -9,7 +9,10 @@ use std::{
 
 use rand::Rng;
 
-use super::{Attack, Bench, signalling::anything};
+use super::{
+    Attack, Bench,
+    signalling::{anything, closed},
+};
 use crate::daemon::METRICS;
 
 const CONNECTIONS: u64 = 8;
@@ -89,17 +92,4 @@ fn admin(bench: &Bench<'_>) -> UnixStream {
     let stream = UnixStream::connect(bench.scene.daemon.socket()).expect("the admin socket");
     stream.set_read_timeout(Some(CLOSING)).expect("a timeout");
     stream
-}
-
-/// Waits until the daemon has closed.
-fn closed(stream: &mut impl Read) {
-    let mut octets = [0; 4_096];
-    loop {
-        match stream.read(&mut octets) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
-            Err(error) => panic!("the daemon does not close: {error}"),
-        }
-    }
 }

@@ -185,7 +185,7 @@ pub struct HalfOpen {
 
 impl HalfOpen {
     /// How many of each transport: with those of both there is still room for others.
-    pub const EACH: u64 = 40;
+    const EACH: u64 = 40;
     /// What is counted for them in the end.
     pub const COUNTED: &[(&str, &str)] = &[("edge", "unfinished"), ("edge", "handshake-failed")];
 
@@ -281,7 +281,7 @@ fn connect(scene: &Scene, party: Party, port: u16, stranger: bool) -> TcpStream 
 }
 
 /// Waits until the daemon has closed.
-fn closed(stream: &mut TcpStream) {
+pub(super) fn closed(stream: &mut impl Read) {
     let mut octets = [0; 4_096];
     loop {
         match stream.read(&mut octets) {

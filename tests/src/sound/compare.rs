@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{SAMPLE_RATE, melody::TONES};
+use super::{Melody, SAMPLE_RATE, melody::TONES};
 
 /// Samples from one spectrum to the next: 10 ms.
 const HOP: usize = SAMPLE_RATE / 100;
@@ -65,6 +65,17 @@ impl fmt::Display for Comparison {
             self.agreeing, self.windows, self.offset_ms
         )
     }
+}
+
+/// Asserts that at least `seconds` of a melody arrived at somebody, as it was sent.
+///
+/// # Panics
+/// When it was something else, or less.
+#[track_caller]
+pub fn assert_heard(who: &str, sent: &Melody, arrived: &[i16], seconds: f64) -> Comparison {
+    let comparison = compare(sent.samples(), arrived);
+    assert!(comparison.is_same(seconds), "{who} heard: {comparison}");
+    comparison
 }
 
 /// Compares what arrived with what was sent, both at 8 kHz.

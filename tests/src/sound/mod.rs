@@ -5,7 +5,7 @@ pub mod g711;
 mod melody;
 mod wav;
 
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, assert_heard, compare};
 pub use melody::Melody;
 pub use wav::{read_wav, write_wav};
 

@@ -23,11 +23,7 @@ const REGISTERED: &str = "credentials.user = \"trunk-7\"\ncredentials.password =
      registration.expires = 600";
 
 fn part(scenario: Scenario) -> Part<'static> {
-    Part {
-        scenario,
-        talk: Duration::from_secs(2),
-        melody: None,
-    }
+    Part::silent(scenario, Duration::from_secs(2))
 }
 
 fn scene(carrier_keys: &'static str, centre_keys: &'static str) -> Scene {

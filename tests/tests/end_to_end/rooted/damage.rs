@@ -9,7 +9,7 @@ use tests::{
     lab::{Party, Side, wait_until},
     peers::{Baresip, Scenario, SipTransport, Sipp, SippConfig},
     scene::{LIMIT, Scene},
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard},
     wire::stream_to,
 };
 
@@ -76,20 +76,18 @@ fn assert_unharmed(calls: &[CallView]) {
     }
 }
 
-fn assert_heard(
+fn assert_both_heard(
     scene: &Scene,
     address: SocketAddr,
     sent: &Melody,
     at_callee: &Baresip,
     own: &Melody,
 ) {
-    let comparison = compare(own.samples(), &at_callee.heard()[0]);
-    assert!(comparison.is_same(40.0), "the callee heard: {comparison}");
+    assert_heard("the callee", own, &at_callee.heard()[0], 40.0);
     let datagrams = scene.capture(Party::Carrier).datagrams();
     let stream = stream_to(&datagrams, address).expect("a stream for the caller");
     assert_eq!((stream.lost(), stream.ssrcs().len()), (0, 1));
-    let comparison = compare(sent.samples(), &stream.sound());
-    assert!(comparison.is_same(40.0), "the caller heard: {comparison}");
+    assert_heard("the caller", sent, &stream.sound(), 40.0);
 }
 
 #[test]
@@ -160,8 +158,8 @@ fn a_minute_of_damaged_input_harms_nothing_and_is_counted() {
         caller.finish(LIMIT).expect("the caller's scenario");
     }
     scene.wait_no_call();
-    assert_heard(&scene, by_kernel, from_centre, &centre, to_centre);
-    assert_heard(&scene, with_srtp, from_teams, &teams, to_teams);
+    assert_both_heard(&scene, by_kernel, from_centre, &centre, to_centre);
+    assert_both_heard(&scene, with_srtp, from_teams, &teams, to_teams);
     assert!(scene.daemon.is_running());
     scene.daemon.stop(LIMIT).expect("it ends as told");
 }

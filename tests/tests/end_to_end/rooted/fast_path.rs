@@ -7,7 +7,7 @@ use tests::{
     lab::{Party, Side},
     peers::{Scenario, SipTransport},
     scene::{LIMIT, Part, Scene},
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard},
 };
 
 /// Packets that a stream has carried before it is judged: nine seconds.
@@ -44,22 +44,14 @@ fn carrier_calls_centre(address: fn(Party, Side) -> IpAddr, trunks: [&str; 2]) {
         Party::ContactCentre,
         address,
         false,
-        Part {
-            scenario: Scenario::Answer,
-            talk: Duration::ZERO,
-            melody: Some(&callee),
-        },
+        Part::playing(Scenario::Answer, Duration::ZERO, &callee),
     );
     let mut calling = scene.sipp_calls(
         Party::Carrier,
         address,
         5_070,
         "+15551000",
-        Part {
-            scenario: Scenario::Call,
-            talk: Duration::from_secs(14),
-            melody: Some(&caller),
-        },
+        Part::playing(Scenario::Call, Duration::from_secs(14), &caller),
     );
     let call = scene.wait_call("nine seconds each way", carried_enough);
     assert_by_kernel(&call);
@@ -70,12 +62,7 @@ fn carrier_calls_centre(address: fn(Party, Side) -> IpAddr, trunks: [&str; 2]) {
     scene.wait_no_call();
 
     for (party, sent) in [(Party::ContactCentre, &caller), (Party::Carrier, &callee)] {
-        let comparison = compare(sent.samples(), &scene.heard_at(party));
-        assert!(
-            comparison.is_same(8.0),
-            "at {}: {comparison}",
-            party.trunk()
-        );
+        assert_heard(party.trunk(), sent, &scene.heard_at(party), 8.0);
     }
     let packets = scene
         .daemon
@@ -110,11 +97,7 @@ fn towards_a_contact_centre_that_signals_over_tcp() {
         Party::ipv4,
         5_070,
         "+15551000",
-        Part {
-            scenario: Scenario::CallAndListen,
-            talk: Duration::ZERO,
-            melody: Some(&caller),
-        },
+        Part::playing(Scenario::CallAndListen, Duration::ZERO, &caller),
     );
     let call = scene.wait_call("nine seconds each way", carried_enough);
     assert_by_kernel(&call);
@@ -122,10 +105,8 @@ fn towards_a_contact_centre_that_signals_over_tcp() {
     calling.finish(LIMIT).expect("the caller's scenario");
     scene.wait_no_call();
 
-    let comparison = compare(caller.samples(), &centre.heard()[0]);
-    assert!(comparison.is_same(7.0), "the callee heard: {comparison}");
-    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
-    assert!(comparison.is_same(7.0), "the caller heard: {comparison}");
+    assert_heard("the callee", &caller, &centre.heard()[0], 7.0);
+    assert_heard("the caller", &callee, &scene.heard_at(Party::Carrier), 7.0);
 }
 
 #[test]
@@ -135,11 +116,7 @@ fn without_xdp_the_same_call_goes_through_userspace() {
         ..DaemonSettings::default()
     });
     let (caller, callee) = (Melody::new(5, 40), Melody::new(6, 40));
-    let part = |scenario, melody| Part {
-        scenario,
-        talk: Duration::from_secs(14),
-        melody: Some(melody),
-    };
+    let part = |scenario, melody| Part::playing(scenario, Duration::from_secs(14), melody);
     let mut called = scene.sipp_called(
         Party::ContactCentre,
         Party::ipv4,
@@ -162,11 +139,6 @@ fn without_xdp_the_same_call_goes_through_userspace() {
     calling.finish(LIMIT).expect("the caller's scenario");
     called.finish(LIMIT).expect("the callee's scenario");
     for (party, sent) in [(Party::ContactCentre, &caller), (Party::Carrier, &callee)] {
-        let comparison = compare(sent.samples(), &scene.heard_at(party));
-        assert!(
-            comparison.is_same(8.0),
-            "at {}: {comparison}",
-            party.trunk()
-        );
+        assert_heard(party.trunk(), sent, &scene.heard_at(party), 8.0);
     }
 }

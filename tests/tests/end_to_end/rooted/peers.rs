@@ -8,7 +8,7 @@ use tests::{
         Baresip, BaresipConfig, Certificates, MediaEncryption, Scenario, SipTransport, Sipp,
         SippConfig,
     },
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard, compare},
     wire::{Capture, sightings, stream_to, streams},
 };
 
@@ -79,8 +79,7 @@ fn sipp_calls_baresip(transport: SipTransport, address: fn(Party, Side) -> IpAdd
 
     let heard = baresip.heard();
     assert_eq!(heard.len(), 1, "one recording");
-    let comparison = compare(caller.samples(), &heard[0]);
-    assert!(comparison.is_same(4.0), "the callee heard: {comparison}");
+    assert_heard("the callee", &caller, &heard[0], 4.0);
 
     let datagrams = capture.datagrams();
     let sightings = sightings(&datagrams);
@@ -91,8 +90,7 @@ fn sipp_calls_baresip(transport: SipTransport, address: fn(Party, Side) -> IpAdd
     let wanted = invite.audio().expect("its SDP's address");
     let arrived = stream_to(&datagrams, wanted).expect("sound for the caller");
     assert_eq!(arrived.lost(), 0);
-    let comparison = compare(callee.samples(), &arrived.sound());
-    assert!(comparison.is_same(4.0), "the caller heard: {comparison}");
+    assert_heard("the caller", &callee, &arrived.sound(), 4.0);
     assert!(!compare(caller.samples(), &arrived.sound()).is_same(0.0));
 }
 
@@ -158,8 +156,7 @@ fn two_baresips_hear_each_other_over_tls_and_srtp_and_the_wire_hides_it() {
         ("callee", &caller, called.heard()),
         ("caller", &callee, calling.heard()),
     ] {
-        let comparison = compare(sent.samples(), &heard[0]);
-        assert!(comparison.is_same(4.0), "the {name} heard: {comparison}");
+        assert_heard(name, sent, &heard[0], 4.0);
     }
     let streams = streams(&capture.datagrams());
     let loud: Vec<_> = streams

@@ -7,7 +7,7 @@ use tests::{
     lab::{Party, Side, wait_until},
     peers::{Ffmpeg, SECURED_KEY, SECURED_PORT, Scenario, Sipp},
     scene::{LIMIT, Part, Scene},
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard},
     wire::Sighting,
 };
 
@@ -27,11 +27,7 @@ fn call(scene: &Scene, talk: Duration, melody: Option<&Melody>) -> (Sipp, Sipp) 
         Party::ContactCentre,
         Party::ipv4,
         false,
-        Part {
-            scenario: Scenario::AnswerSecured,
-            talk: Duration::ZERO,
-            melody: None,
-        },
+        Part::silent(Scenario::AnswerSecured, Duration::ZERO),
     );
     let calling = scene.sipp_calls(
         Party::Carrier,
@@ -97,8 +93,7 @@ fn ffmpeg_hears_what_the_kernel_protects() {
     calling.finish(LIMIT).expect("the caller's scenario");
     called.finish(LIMIT).expect("the callee's scenario");
     scene.wait_no_call();
-    let comparison = compare(caller.samples(), &heard);
-    assert!(comparison.is_same(6.0), "ffmpeg heard: {comparison}");
+    assert_heard("ffmpeg", &caller, &heard, 6.0);
     assert_eq!(refused(&scene), 0.0);
 }
 
@@ -120,8 +115,7 @@ fn what_ffmpeg_plays_is_heard_through_the_kernel() {
     calling.finish(LIMIT).expect("the caller's scenario");
     called.finish(LIMIT).expect("the callee's scenario");
     scene.wait_no_call();
-    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
-    assert!(comparison.is_same(8.0), "the carrier heard: {comparison}");
+    assert_heard("the carrier", &callee, &scene.heard_at(Party::Carrier), 8.0);
     assert_eq!(refused(&scene), 0.0);
 }
 

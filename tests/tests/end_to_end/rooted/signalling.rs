@@ -8,18 +8,10 @@ use tests::{
     lab::Party,
     peers::{Scenario, Sipp},
     scene::{LIMIT, Part, Scene},
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard},
 };
 
 const NUMBER: &str = "+15551000";
-
-fn part(scenario: Scenario, talk: Duration) -> Part<'static> {
-    Part {
-        scenario,
-        talk,
-        melody: None,
-    }
-}
 
 fn called(scene: &Scene, part: Part<'_>) -> Sipp {
     scene.sipp_called(Party::ContactCentre, Party::ipv4, false, part)
@@ -53,8 +45,11 @@ fn ports_used(scene: &Scene) -> u64 {
 
 fn refusal_reaches_the_caller(settings: &DaemonSettings, callee: Scenario, status: u16) -> Scene {
     let scene = Scene::new(settings);
-    let callee = called(&scene, part(callee, Duration::ZERO));
-    let caller = calls(&scene, part(Scenario::CallRefused(status), Duration::ZERO));
+    let callee = called(&scene, Part::silent(callee, Duration::ZERO));
+    let caller = calls(
+        &scene,
+        Part::silent(Scenario::CallRefused(status), Duration::ZERO),
+    );
     both_finish(&scene, caller, callee);
     scene
 }
@@ -63,11 +58,7 @@ fn refusal_reaches_the_caller(settings: &DaemonSettings, callee: Scenario, statu
 fn hold_and_resume() {
     let scene = Scene::new(&DaemonSettings::default());
     let (theirs, ours) = (Melody::new(1, 40), Melody::new(2, 40));
-    let with = |scenario, melody| Part {
-        scenario,
-        talk: Duration::from_secs(5),
-        melody: Some(melody),
-    };
+    let with = |scenario, melody| Part::playing(scenario, Duration::from_secs(5), melody);
     let callee = called(&scene, with(Scenario::AnswerAndBeHeld, &ours));
     let caller = calls(&scene, with(Scenario::CallAndHold, &theirs));
 
@@ -90,21 +81,21 @@ fn hold_and_resume() {
     assert_eq!(resumed.streams[1].path, "xdp");
     both_finish(&scene, caller, callee);
 
-    let comparison = compare(theirs.samples(), &scene.heard_at(Party::ContactCentre));
-    assert!(comparison.is_same(8.0), "the held side heard: {comparison}");
-    let heard = compare(ours.samples(), &scene.heard_at(Party::Carrier));
-    assert!(heard.is_same(5.0), "the holding side heard: {heard}");
+    let at_held = scene.heard_at(Party::ContactCentre);
+    let held = assert_heard("the held side", &theirs, &at_held, 8.0);
+    let at_holding = scene.heard_at(Party::Carrier);
+    let holding = assert_heard("the holding side", &ours, &at_holding, 5.0);
     assert!(
-        heard.seconds() + 3.0 < comparison.seconds(),
-        "while it held it heard nothing: {heard}, while the other heard {comparison}"
+        holding.seconds() + 3.0 < held.seconds(),
+        "while it held it heard nothing: {holding}, while the other heard {held}"
     );
 }
 
 #[test]
 fn the_caller_hangs_up() {
     let scene = Scene::new(&DaemonSettings::default());
-    let callee = called(&scene, part(Scenario::Answer, Duration::ZERO));
-    let caller = calls(&scene, part(Scenario::Call, Duration::from_secs(1)));
+    let callee = called(&scene, Part::silent(Scenario::Answer, Duration::ZERO));
+    let caller = calls(&scene, Part::silent(Scenario::Call, Duration::from_secs(1)));
     both_finish(&scene, caller, callee);
 }
 
@@ -113,17 +104,23 @@ fn the_callee_hangs_up() {
     let scene = Scene::new(&DaemonSettings::default());
     let callee = called(
         &scene,
-        part(Scenario::AnswerAndHangUp, Duration::from_secs(1)),
+        Part::silent(Scenario::AnswerAndHangUp, Duration::from_secs(1)),
     );
-    let caller = calls(&scene, part(Scenario::CallAndListen, Duration::ZERO));
+    let caller = calls(
+        &scene,
+        Part::silent(Scenario::CallAndListen, Duration::ZERO),
+    );
     both_finish(&scene, caller, callee);
 }
 
 #[test]
 fn the_caller_gives_up_while_it_rings() {
     let scene = Scene::new(&DaemonSettings::default());
-    let callee = called(&scene, part(Scenario::Ring, Duration::ZERO));
-    let caller = calls(&scene, part(Scenario::CallAndCancel, Duration::ZERO));
+    let callee = called(&scene, Part::silent(Scenario::Ring, Duration::ZERO));
+    let caller = calls(
+        &scene,
+        Part::silent(Scenario::CallAndCancel, Duration::ZERO),
+    );
     both_finish(&scene, caller, callee);
 }
 
@@ -152,7 +149,10 @@ fn a_trunk_that_allows_none_of_the_codecs() {
         centre_codecs: "[\"PCMU\"]",
         ..DaemonSettings::default()
     });
-    let mut caller = calls(&scene, part(Scenario::CallWithStrangeCodec, Duration::ZERO));
+    let mut caller = calls(
+        &scene,
+        Part::silent(Scenario::CallWithStrangeCodec, Duration::ZERO),
+    );
     caller.finish(LIMIT).expect("the caller's scenario");
     nothing_is_left(&scene);
     let messages = scene.messages(Party::ContactCentre);
@@ -169,11 +169,7 @@ fn a_full_port_range() {
         ..DaemonSettings::default()
     });
     let (theirs, ours) = (Melody::new(5, 40), Melody::new(6, 40));
-    let with = |scenario, melody| Part {
-        scenario,
-        talk: Duration::from_secs(6),
-        melody: Some(melody),
-    };
+    let with = |scenario, melody| Part::playing(scenario, Duration::from_secs(6), melody);
     let callee = called(&scene, with(Scenario::Answer, &ours));
     let caller = calls(&scene, with(Scenario::Call, &theirs));
     let _ = scene.wait_call("the first call", |call| call.answered);
@@ -182,7 +178,7 @@ fn a_full_port_range() {
         Party::ipv4,
         5_080,
         "+15551001",
-        part(Scenario::CallRefused(503), Duration::ZERO),
+        Part::silent(Scenario::CallRefused(503), Duration::ZERO),
     );
     second.finish(LIMIT).expect("the second caller is refused");
     let refusal = scene
@@ -196,9 +192,11 @@ fn a_full_port_range() {
         .expect("Retry-After in seconds");
     assert!(wait > 0);
     both_finish(&scene, caller, callee);
-    let comparison = compare(theirs.samples(), &scene.heard_at(Party::ContactCentre));
-    assert!(
-        comparison.is_same(4.0),
-        "the first call went on: {comparison}"
+    // The first call went on.
+    assert_heard(
+        "the callee",
+        &theirs,
+        &scene.heard_at(Party::ContactCentre),
+        4.0,
     );
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tests::{
     daemon::{CallView, DaemonSettings},
     lab::{Party, wait_until},
-    peers::Scenario,
+    peers::{Scenario, Sipp},
     scene::{LIMIT, Part, Scene},
-    sound::{Melody, compare},
+    sound::{Melody, assert_heard, compare},
     wire::{PlainSound, streams},
 };
 
@@ -37,22 +37,23 @@ fn assert_secret(scene: &Scene, melodies: [&Melody; 2]) {
     }
 }
 
+/// A carrier's call to Teams, which the other side hangs up.
+fn calls_teams(scene: &Scene, melody: &Melody) -> Sipp {
+    scene.sipp_calls(
+        Party::Carrier,
+        Party::ipv4,
+        5_070,
+        "+16660000",
+        Part::playing(Scenario::CallAndListen, Duration::ZERO, melody),
+    )
+}
+
 #[test]
 fn a_carrier_calls_a_teams_user() {
     let scene = Scene::new(&DaemonSettings::default());
     let (caller, callee) = (Melody::new(1, 60), Melody::new(2, 60));
     let mut teams = scene.teams(true, &callee);
-    let mut calling = scene.sipp_calls(
-        Party::Carrier,
-        Party::ipv4,
-        5_070,
-        "+16660000",
-        Part {
-            scenario: Scenario::CallAndListen,
-            talk: Duration::ZERO,
-            melody: Some(&caller),
-        },
-    );
+    let mut calling = calls_teams(&scene, &caller);
     let call = scene.wait_call("eight seconds each way", carried_enough);
     assert_eq!(call.trunks, ["carrier", "teams"]);
     for stream in &call.streams {
@@ -75,10 +76,8 @@ fn a_carrier_calls_a_teams_user() {
         .expect("the call has ended at Teams");
     scene.wait_no_call();
 
-    let comparison = compare(caller.samples(), &teams.heard()[0]);
-    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
-    let comparison = compare(callee.samples(), &scene.heard_at(Party::Carrier));
-    assert!(comparison.is_same(6.0), "the carrier heard: {comparison}");
+    assert_heard("Teams", &caller, &teams.heard()[0], 6.0);
+    assert_heard("the carrier", &callee, &scene.heard_at(Party::Carrier), 6.0);
     assert_secret(&scene, [&caller, &callee]);
 }
 
@@ -90,17 +89,7 @@ fn without_the_offload_the_same_call_goes_by_libsrtp() {
     });
     let (caller, callee) = (Melody::new(5, 60), Melody::new(6, 60));
     let mut teams = scene.teams(true, &callee);
-    let mut calling = scene.sipp_calls(
-        Party::Carrier,
-        Party::ipv4,
-        5_070,
-        "+16660000",
-        Part {
-            scenario: Scenario::CallAndListen,
-            talk: Duration::ZERO,
-            melody: Some(&caller),
-        },
-    );
+    let mut calling = calls_teams(&scene, &caller);
     let call = scene.wait_call("eight seconds each way", carried_enough);
     for stream in &call.streams {
         assert_eq!(stream.reason.as_deref(), Some("srtp-off"), "{call:?}");
@@ -109,8 +98,7 @@ fn without_the_offload_the_same_call_goes_by_libsrtp() {
     teams.hang_up().expect("hung up by the callee");
     calling.finish(LIMIT).expect("the caller's scenario");
     scene.wait_no_call();
-    let comparison = compare(caller.samples(), &teams.heard()[0]);
-    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
+    assert_heard("Teams", &caller, &teams.heard()[0], 6.0);
     assert_secret(&scene, [&caller, &callee]);
 }
 
@@ -122,11 +110,7 @@ fn a_teams_user_calls_a_carrier() {
         Party::Carrier,
         Party::ipv4,
         false,
-        Part {
-            scenario: Scenario::Answer,
-            talk: Duration::ZERO,
-            melody: Some(&callee),
-        },
+        Part::playing(Scenario::Answer, Duration::ZERO, &callee),
     );
     let mut teams = scene.teams(false, &caller);
     teams
@@ -149,9 +133,7 @@ fn a_teams_user_calls_a_carrier() {
     called.finish(LIMIT).expect("the callee's scenario");
     scene.wait_no_call();
 
-    let comparison = compare(callee.samples(), &teams.heard()[0]);
-    assert!(comparison.is_same(6.0), "Teams heard: {comparison}");
-    let comparison = compare(caller.samples(), &scene.heard_at(Party::Carrier));
-    assert!(comparison.is_same(6.0), "the carrier heard: {comparison}");
+    assert_heard("Teams", &callee, &teams.heard()[0], 6.0);
+    assert_heard("the carrier", &caller, &scene.heard_at(Party::Carrier), 6.0);
     assert_secret(&scene, [&caller, &callee]);
 }
