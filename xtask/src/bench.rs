@@ -1,6 +1,6 @@
 //! `cargo xtask bench`.
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt, path::PathBuf};
 
 use crate::shell;
 
@@ -24,21 +24,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<(), String> {
             "the benchmarks make network namespaces, which wants root: run them with sudo".into(),
         );
     }
-    eprintln!("bench: building");
-    // The harness starts the daemon that lies beside it.
-    shell::run(shell::cargo().args([
-        "build",
-        "--release",
-        "-p",
-        "benches",
-        "-p",
-        "control",
-        "--bin",
-        "bench",
-        "--bin",
-        "trunkline",
-    ]))?;
-    let mut command = Command::new(shell::target()?.join("release/bench"));
+    let mut command = shell::build("benches", "bench")?;
     if arguments.quick {
         command.arg("--quick");
     } else {

@@ -1,6 +1,6 @@
 //! `cargo xtask demo`.
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt, path::PathBuf};
 
 use crate::shell;
 
@@ -25,20 +25,7 @@ pub(crate) fn demo(arguments: &Arguments) -> Result<(), String> {
     if !shell::is_root() {
         return Err("the demo makes network namespaces, which wants root: run it with sudo".into());
     }
-    eprintln!("demo: building");
-    shell::run(shell::cargo().args([
-        "build",
-        "--release",
-        "-p",
-        "control",
-        "--bin",
-        "trunkline",
-        "-p",
-        "tests",
-        "--bin",
-        "demo",
-    ]))?;
-    let mut command = Command::new(shell::target()?.join("release/demo"));
+    let mut command = shell::build("tests", "demo")?;
     command.args(["--calls", &arguments.calls.to_string()]);
     command.args(["--seconds", &arguments.seconds.to_string()]);
     if let Some(file) = &arguments.json {

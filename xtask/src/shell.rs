@@ -40,6 +40,24 @@ pub(crate) fn output(command: &mut Command) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Builds a program of a package, and the daemon that it starts beside itself.
+pub(crate) fn build(package: &str, program: &str) -> Result<Command, String> {
+    eprintln!("{program}: building");
+    run(cargo().args([
+        "build",
+        "--release",
+        "-p",
+        "control",
+        "--bin",
+        "trunkline",
+        "-p",
+        package,
+        "--bin",
+        program,
+    ]))?;
+    Ok(Command::new(target()?.join("release").join(program)))
+}
+
 /// Runs a command before the user's eyes.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let told = format!(

@@ -1,6 +1,6 @@
 //! `cargo xtask teams-report`.
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::Command};
+use std::{os::unix::process::CommandExt, path::PathBuf};
 
 use crate::shell;
 
@@ -24,20 +24,7 @@ pub(crate) fn teams_report(arguments: &Arguments) -> Result<(), String> {
             "the report makes network namespaces, which wants root: run it with sudo".into(),
         );
     }
-    eprintln!("teams-report: building");
-    shell::run(shell::cargo().args([
-        "build",
-        "--release",
-        "-p",
-        "control",
-        "--bin",
-        "trunkline",
-        "-p",
-        "tests",
-        "--bin",
-        "teams-report",
-    ]))?;
-    let mut command = Command::new(shell::target()?.join("release/teams-report"));
+    let mut command = shell::build("tests", "teams-report")?;
     for (name, path) in [("--json", &arguments.json), ("--trace", &arguments.trace)] {
         if let Some(path) = path {
             let path = std::path::absolute(path).map_err(|error| error.to_string())?;
