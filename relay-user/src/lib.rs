@@ -3,7 +3,7 @@
 
 pub mod measure;
 pub mod media;
-pub mod next_hop;
+mod next_hop;
 pub mod offload;
 pub mod rtcp;
 pub mod slow;

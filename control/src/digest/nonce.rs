@@ -94,13 +94,13 @@ impl Nonces {
     }
 
     /// How many are remembered.
-    #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.used.len()
     }
 
     /// Whether none is.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.used.is_empty()
     }

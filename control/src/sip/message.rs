@@ -42,14 +42,6 @@ impl Message {
         }
     }
 
-    /// The header fields, to be changed.
-    pub const fn headers_mut(&mut self) -> &mut Headers {
-        match self {
-            Self::Request(request) => &mut request.headers,
-            Self::Response(response) => &mut response.headers,
-        }
-    }
-
     /// The body.
     #[must_use]
     pub const fn body(&self) -> &Bytes {

@@ -91,14 +91,6 @@ impl Uri {
         }
     }
 
-    /// As [`Uri::as_sip`], to be changed.
-    pub const fn as_sip_mut(&mut self) -> Option<&mut SipUri> {
-        match self {
-            Self::Sip(uri) => Some(uri),
-            _ => None,
-        }
-    }
-
     /// The user of a SIP URI, or the number of a tel URI, as received.
     #[must_use]
     pub fn user(&self) -> Option<&str> {

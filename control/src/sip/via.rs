@@ -104,8 +104,7 @@ impl Via {
     }
 
     /// The transport, when it is one that runs here.
-    #[must_use]
-    pub fn known_transport(&self) -> Option<Transport> {
+    fn known_transport(&self) -> Option<Transport> {
         Transport::parse(&self.transport)
     }
 
