@@ -29,9 +29,9 @@ const fn row(name: &'static str, unit: &'static str, value: f64) -> Row {
     Row { name, unit, value }
 }
 
-/// Calls each second: by the tool alone, as far as it is asked (`sipp_alone_calls_per_second`), without media
-/// (`calls_per_second_signalling`) and with media offloaded (`calls_per_second_media`), each with
-/// what was added to post-dial delay at half of it.
+/// Calls each second: by the tool alone, as far as it is asked (`sipp_alone_calls_per_second`),
+/// without media (`calls_per_second_signalling`) and with media offloaded
+/// (`calls_per_second_media`), each with what was added to post-dial delay at half of it.
 ///
 /// # Errors
 /// When something does not start, when not even the first rate goes without a failed call, or when

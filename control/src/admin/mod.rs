@@ -1,4 +1,5 @@
-//! The admin socket: what `trunkline calls`, `call`, `flows`, `trunks` and `stats` ask of a running daemon.
+//! The admin socket: what `trunkline calls`, `call`, `flows`, `trunks` and `stats` ask of a running
+//! daemon.
 //!
 //! A client writes one [`Request`] as a line of JSON and reads one [`Answer`] as another; it may
 //! then ask again.

@@ -2,8 +2,8 @@
 //!
 //! A worker receives every datagram of its share of the media ports on one socket for each address
 //! family, relays it by the same functions as the kernel program, and sends it with headers of its
-//! own: as a frame to the next hop, or where that is not known through a raw socket. It learns peers and SSRCs, translates RTCP, and protects and unprotects
-//! SRTP.
+//! own: as a frame to the next hop, or where that is not known through a raw socket. It learns
+//! peers and SSRCs, translates RTCP, and protects and unprotects SRTP.
 
 mod buffers;
 mod datagram;

@@ -61,8 +61,8 @@ impl Inbound {
         })
     }
 
-    /// A context whose RTP is unprotected by `row`, which was taken for the same key, or without one by
-    /// our functions all the same where they know the suite.
+    /// A context whose RTP is unprotected by `row`, which was taken for the same key, or without one
+    /// by our functions all the same where they know the suite.
     ///
     /// # Errors
     /// Those of [`Inbound::new`].
@@ -152,8 +152,8 @@ impl Outbound {
         })
     }
 
-    /// A context whose RTP is protected by `row`, which was taken for the same key, or without one by
-    /// our functions all the same where they know the suite.
+    /// A context whose RTP is protected by `row`, which was taken for the same key, or without one
+    /// by our functions all the same where they know the suite.
     ///
     /// # Errors
     /// Those of [`Outbound::new`].
