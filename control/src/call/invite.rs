@@ -266,7 +266,12 @@ impl<M: MediaPlane> Core<M> {
                 destination: destination.into(),
                 others: others.to_vec(),
                 progressed: false,
-                reliable: Reliable::wanted(from, request, &mut self.random),
+                reliable: if offerless {
+                    // The first one would have to bear an offer, which is the callee's to make.
+                    None
+                } else {
+                    Reliable::wanted(from, request, &mut self.random)
+                },
                 told_progress: false,
                 cancelled: false,
                 forks: Vec::new(),

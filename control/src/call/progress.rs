@@ -152,6 +152,11 @@ impl<M: MediaPlane> Core<M> {
         if let Some(setup) = &call.setup
             && let Some(server) = setup.server
         {
+            let theirs = &setup.request.headers;
+            if setup.reliable.is_none() && theirs.has_token(HeaderName::Require, "100rel") {
+                // None but reliable ones may be sent (RFC 3262 §3).
+                return;
+            }
             let mut onward = Response::to_request(&setup.request, status, Some(&local_tag))
                 .copy_record_route(&setup.request);
             identify_response(&mut onward, &trunk);

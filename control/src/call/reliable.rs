@@ -4,11 +4,13 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use rand::Rng;
 use relay_user::media::MediaPlane;
 
 use super::{
     Core, Side,
+    headers::{SDP, is_sdp},
     invite::Refusal,
     model::Call,
     timers::{Due, TimerKey},
@@ -170,9 +172,11 @@ impl<M: MediaPlane> Core<M> {
         server: TransactionId,
         request: &Request,
     ) -> Result<(), Refusal> {
-        if !request.body.is_empty() {
-            return Err(Refusal::new(488, "an offer in PRACK is not served"));
-        }
+        let offer = match is_sdp(&request.headers, &request.body) {
+            None => None,
+            Some(true) => Some(&request.body),
+            Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
+        };
         let trunk = Arc::clone(&call.leg(Side::A).trunk);
         let named = acknowledged(request);
         let Some(setup) = &mut call.setup else {
@@ -190,7 +194,19 @@ impl<M: MediaPlane> Core<M> {
         let answer = reliable.answer.take();
         let next = reliable.queue.pop_front();
         let (invited, client) = (setup.server, setup.client);
-        let response = Response::to_request(request, 200, None);
+        let response = match offer.map(|offer| self.answer_early(call, offer)) {
+            None => Response::to_request(request, 200, None),
+            Some(Ok(answer)) => Response::to_request(request, 200, None).with_body(SDP, answer),
+            // The response before has been acknowledged all the same.
+            Some(Err(refusal)) => {
+                tracing::info!(
+                    call = call.id.0,
+                    why = &*refusal.why,
+                    "an offer in PRACK refused"
+                );
+                refusal.response(request, "", &trunk)
+            }
+        };
         self.answer(now, &trunk, server, &response);
         match (answer, next) {
             (Some((response, flow)), _) => {
@@ -208,6 +224,17 @@ impl<M: MediaPlane> Core<M> {
             (None, None) => {}
         }
         Ok(())
+    }
+}
+
+impl<M: MediaPlane> Core<M> {
+    /// The answer to an offer of the caller's, before the callee's last answer.
+    fn answer_early(&mut self, call: &mut Call, offer: &[u8]) -> Result<Bytes, Refusal> {
+        let answer = call
+            .negotiation
+            .offer_early(Side::A, offer, &mut self.random)?;
+        self.connect_media(call)?;
+        Ok(answer.into())
     }
 }
 

@@ -26,6 +26,8 @@ pub enum SdpError {
     SrtpNotAllowed,
     /// SRTP, but no `a=crypto` that can be used.
     SrtpUnusable,
+    /// An offer that changes what may not change before the call is answered.
+    Unchangeable(&'static str),
     /// An offer while another one is unanswered (RFC 3261, section 14.1).
     OfferPending,
     /// An answer without an offer to that side, or an exchange ended without one.
@@ -48,7 +50,8 @@ impl SdpError {
             | Self::NoSharedCodec
             | Self::SrtpRequired
             | Self::SrtpNotAllowed
-            | Self::SrtpUnusable => 488,
+            | Self::SrtpUnusable
+            | Self::Unchangeable(_) => 488,
         }
     }
 
@@ -71,6 +74,7 @@ impl SdpError {
             Self::NoAudio | Self::StreamRefused => Some(304),
             Self::NoSharedCodec => Some(305),
             Self::SrtpUnusable => Some(306),
+            Self::Unchangeable(_) => Some(399),
             Self::Malformed(_) | Self::TooLarge { .. } | Self::OfferPending | Self::NotPending => {
                 None
             }
@@ -106,6 +110,12 @@ impl fmt::Display for SdpError {
             }
             Self::SrtpUnusable => {
                 formatter.write_str("the SDP has no a=crypto with a suite and key that can be used")
+            }
+            Self::Unchangeable(what) => {
+                write!(
+                    formatter,
+                    "before the call is answered an offer cannot change {what}"
+                )
             }
             Self::OfferPending => formatter.write_str("another offer is still unanswered"),
             Self::NotPending => formatter.write_str("no offer to that side waits for an answer"),

@@ -14,6 +14,7 @@ mod agreement;
 mod codec;
 mod crypto;
 mod direction;
+mod early;
 mod error;
 mod exchange;
 mod ice;

@@ -45,27 +45,27 @@ const _: () = assert!(size_of::<Negotiation>() <= 640);
 /// An offer on its way.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    offerer: Side,
-    audio: Audio,
+    pub(super) offerer: Side,
+    pub(super) audio: Audio,
     /// The `m=` lines of the offer, which the answer repeats.
-    layout: Layout,
+    pub(super) layout: Layout,
     /// Our `a=crypto` of the answer, and the peer's key that it belongs to.
-    crypto: Option<(Crypto, Crypto)>,
+    pub(super) crypto: Option<(Crypto, Crypto)>,
     /// Our ICE of the answer, and of the offer.
     ice: [Option<OwnIce>; 2],
     /// What we offered the other side.
-    offered: LocalDescription,
+    pub(super) offered: LocalDescription,
     /// The offerer's own form of each format of `offered`.
-    origins: Vec<Format>,
+    pub(super) origins: Vec<Format>,
     /// Set when the offer was made in the offerer's name: its numbers of payload types, with ours
     /// towards it where they differ.
     pub(super) said: Option<Vec<(u8, u8)>>,
-    answer: Option<Answer>,
+    pub(super) answer: Option<Answer>,
 }
 
 #[derive(Debug)]
-struct Answer {
-    audio: Audio,
+pub(super) struct Answer {
+    pub(super) audio: Audio,
     agreement: Agreement,
 }
 
@@ -234,6 +234,16 @@ impl Negotiation {
             .filter(|exchange| exchange.offerer == from.other())
             .ok_or(SdpError::NotPending)?;
         let audio = exchange.answered_audio(body)?;
+        self.read_audio(from, audio)
+    }
+
+    /// As [`Negotiation::read_answer`], of the answer's audio line.
+    pub(super) fn read_audio(
+        &mut self,
+        from: Side,
+        audio: Audio,
+    ) -> Result<LocalDescription, SdpError> {
+        let exchange = self.exchange.as_ref().ok_or(SdpError::NotPending)?;
         let matched = exchange::match_answer(&exchange.offered.formats, &audio.formats)?;
         let policy = &self.leg(from).policy;
         let answered = exchange::answered_crypto(&audio, &exchange.offered, policy.srtp)?;

@@ -145,6 +145,66 @@ fn a_caller_that_requires_it_is_told_again_until_it_acknowledges() {
 }
 
 #[test]
+fn an_offer_in_prack_is_answered_where_the_callee_s_answer_still_holds() {
+    let (mut bench, mut caller, callee, invite) = reliably(HeaderName::Supported);
+    let answer = sdp(CENTRE, 5000, "");
+    for (offer, status, port) in [
+        // Another codec than the callee's, another direction, and another port.
+        ("m=audio 4000 RTP/AVP 9", 488, 4000),
+        ("a=sendonly", 488, 4000),
+        ("m=audio 4010 RTP/AVP", 200, 4010),
+    ] {
+        bench.give(CENTRE, callee.answer(&invite, 183, &answer));
+        let progress = bench.response(CARRIER, 183);
+        let text = String::from_utf8(sdp(CARRIER, 4000, "").to_vec()).unwrap();
+        let text = match offer.split_once(" RTP/AVP") {
+            None => format!("{text}{offer}\r\n"),
+            Some((line, "")) => text.replace("m=audio 4000", line),
+            Some(_) => text.replace("m=audio 4000 RTP/AVP 0 8", offer),
+        };
+        let prack = prack(&mut caller, &progress).with_body("application/sdp", text);
+        bench.give(CARRIER, prack);
+        let told = bench.response(CARRIER, status);
+        assert_eq!(told.body.is_empty(), status == 488, "{offer}");
+        assert_eq!(told.headers.has(HeaderName::Warning), status == 488);
+        let media = bench.media.calls();
+        let legs = &media.values().next().unwrap().legs;
+        assert_eq!(legs[0].remote.unwrap().rtp.port(), port, "{offer}");
+        // It has been acknowledged, whatever came of the offer.
+        bench.pass(Duration::from_secs(2));
+        bench.silent();
+    }
+    bench.give(CENTRE, callee.answer(&invite, 200, &answer));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+    bench.silent();
+    let media = bench.media.calls();
+    let legs = &media.values().next().unwrap().legs;
+    assert_eq!(legs[0].remote.unwrap().rtp.port(), 4010);
+}
+
+/// RFC 3261 §13.2.1 would have the first reliable one bear an offer.
+#[test]
+fn ringing_is_told_unreliably_or_not_at_all_where_the_invite_bears_no_offer() {
+    for (option, is_told) in [(HeaderName::Supported, true), (HeaderName::Require, false)] {
+        let mut bench = Bench::keyed("sip.reliable_provisional = true", "");
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let invite = caller.invite(&NONE).with(option, "100rel");
+        let invite = bench.carry(CARRIER, invite, CENTRE);
+        let callee = Phone::callee(CENTRE, &invite, "b1");
+        bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+        if is_told {
+            let ringing = bench.response(CARRIER, 180);
+            assert!(!ringing.headers.has(HeaderName::Require));
+        }
+        bench.silent();
+        bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+        assert!(!bench.response(CARRIER, 200).body.is_empty());
+    }
+}
+
+#[test]
 fn a_caller_that_never_acknowledges_is_refused() {
     let (mut bench, _, callee, invite) = reliably(HeaderName::Supported);
     bench.give(CENTRE, callee.answer(&invite, 183, &sdp(CENTRE, 5000, "")));

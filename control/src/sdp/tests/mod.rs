@@ -1,4 +1,5 @@
 mod descriptions;
+mod early;
 mod exchanges;
 mod fixtures;
 mod hold;
