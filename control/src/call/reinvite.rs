@@ -329,7 +329,7 @@ impl<M: MediaPlane> Core<M> {
             }
             _ => None,
         };
-        match self.agree_again(call, to, response) {
+        match self.agree_again(call, to, response, tag.is_some()) {
             Ok(body) => {
                 let Some(exchange) = &mut call.exchange else {
                     return;
@@ -409,6 +409,7 @@ impl<M: MediaPlane> Core<M> {
         call: &mut Call,
         to: Side,
         response: &Response,
+        is_replaced: bool,
     ) -> Result<Bytes, Refusal> {
         if is_sdp(&response.headers, &response.body) != Some(true) {
             return Err(Refusal::new(488, "the 200 bears no SDP"));
@@ -432,11 +433,15 @@ impl<M: MediaPlane> Core<M> {
             };
         }
         if offerless {
-            return Ok(call
+            let offer = call
                 .negotiation
                 .offer(to, &response.body, &mut self.random)
-                .map_err(Refusal::of_other_side)?
-                .into());
+                .map_err(Refusal::of_other_side)?;
+            // Only where another peer has taken the other leg over: the old one's port is free.
+            if is_replaced {
+                self.connect_media(call)?;
+            }
+            return Ok(offer.into());
         }
         let answer = call
             .negotiation

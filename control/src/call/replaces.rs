@@ -15,7 +15,7 @@ use super::{
     trunk::Trunk,
 };
 use crate::{
-    sdp,
+    sdp::{self, Direction},
     sip::{Flow, HeaderName, Request, Text, TransactionId},
 };
 
@@ -133,12 +133,11 @@ impl<M: MediaPlane> Core<M> {
             _ => {}
         }
         self.is_quiet(call)?;
-        if is_sdp(&request.headers, &request.body) != Some(true) {
-            return Err(Refusal::new(
-                488,
-                "an INVITE with Replaces must bear an offer",
-            ));
-        }
+        let offer = match is_sdp(&request.headers, &request.body) {
+            None => None,
+            Some(true) => Some(&request.body),
+            Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
+        };
         let call_id = request
             .headers
             .call_id()
@@ -146,13 +145,23 @@ impl<M: MediaPlane> Core<M> {
         let (_, tag) = self.new_tag();
         Dialog::accepted(request, &tag, flow)
             .map_err(|_| Refusal::new(400, "the INVITE makes no dialog"))?;
-        let family = sdp::family(&request.body)?;
-        let port = self.reserve(from, Some(family), Some(&request.headers))?;
+        let family = offer.map(|offer| sdp::family(offer)).transpose()?;
+        let port = self.reserve(from, family, Some(&request.headers))?;
         let policy = media::policy(from, port);
         let mut negotiation = call
             .negotiation
             .with_new_peer(side, policy, &mut self.random);
-        let offer = match negotiation.offer(side, &request.body, &mut self.random) {
+        let other = side.other();
+        let offer = match offer {
+            Some(offer) => negotiation.offer(side, offer, &mut self.random),
+            None if call.leg(other).trunk.sip.always_offers() => {
+                let direction = Some(Direction::SendReceive);
+                negotiation.offer_again(other, direction, &mut self.random)
+            }
+            // The other side is to make it.
+            None => Ok(String::new()),
+        };
+        let offer = match offer {
             Ok(offer) => offer,
             Err(error) => {
                 self.media.release(port);

@@ -1,7 +1,7 @@
 //! One call's offers and answers.
 
 use rand::CryptoRng;
-use relay_user::media::{RemoteMedia, SrtpKeys};
+use relay_user::media::{RemoteMedia, SrtpKeys, Stream};
 
 use super::{
     Direction, SdpError,
@@ -299,7 +299,8 @@ impl Negotiation {
     }
 
     /// What holds now: the pending exchange when it has an answer (early media), else the last
-    /// committed one. `None` before the first answer.
+    /// committed one. `None` before the first answer. Nothing flows to or from a new peer that has
+    /// said nothing yet.
     #[must_use]
     pub fn media(&self) -> Option<NegotiatedMedia> {
         let pending = self.exchange.as_ref().and_then(|exchange| {
@@ -307,6 +308,7 @@ impl Negotiation {
             Some(&answer.agreement)
         });
         let agreement = pending.or(self.agreed.as_ref())?;
+        let fresh = self.fresh.filter(|_| pending.is_none());
         let codec = agreement
             .formats
             .iter()
@@ -315,21 +317,27 @@ impl Negotiation {
             .clone();
         let leg = |side| {
             let agreed: &AgreedLeg = of(&agreement.legs, side);
+            let known = Some(agreed).filter(|_| fresh != Some(side));
+            let ice = known.and_then(|agreed| agreed.ice());
             NegotiatedLeg {
                 local: self.leg(side).policy.local,
-                remote: agreed.remote,
-                srtp: agreed.srtp().cloned(),
-                ice: agreed.ice().map(|ice| Box::new(ice.media.clone())),
+                remote: known.and_then(|agreed| agreed.remote),
+                srtp: known.and_then(|agreed| agreed.srtp()).cloned(),
+                ice: ice.map(|ice| Box::new(ice.media.clone())),
                 rtcp_mux: agreed.rtcp_mux,
                 direction: agreed.direction,
                 negotiation: agreed.negotiation,
             }
         };
+        let stream = |side| {
+            let stream = agreement.stream(side, codec.clock_rate);
+            Stream {
+                active: stream.active && fresh.is_none(),
+                ..stream
+            }
+        };
         Some(NegotiatedMedia {
-            streams: [
-                agreement.stream(Side::A, codec.clock_rate),
-                agreement.stream(Side::B, codec.clock_rate),
-            ],
+            streams: [stream(Side::A), stream(Side::B)],
             legs: [leg(Side::A), leg(Side::B)],
             codec,
         })

@@ -22,7 +22,8 @@ const NAMED: [u8; 4] = [9, 8, 0, 18];
 
 impl Negotiation {
     /// Makes an offer to `to` of what was agreed, in the name of the other side, which is not
-    /// asked. Its answer is taken by [`Negotiation::take_answer`].
+    /// asked. Its answer is taken by [`Negotiation::take_answer`]. A new peer on the other side has
+    /// said nothing yet of where it is and with which keys.
     ///
     /// # Errors
     /// [`SdpError::OfferPending`], [`SdpError::NotPending`] when nothing was agreed yet, and
@@ -39,12 +40,14 @@ impl Negotiation {
         let from = to.other();
         let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
         let leg = of(&agreed.legs, from);
-        let bound = &self.leg(from).bound;
+        let is_fresh = self.fresh == Some(from);
+        let bound = &self.leg(if is_fresh { to } else { from }).bound;
         let mut said = Vec::new();
         let mut formats = Vec::new();
         for format in &agreed.formats {
             let (theirs, ours) = (*of(&format.theirs, from), *of(&format.ours, from));
-            if !self.leg(to).policy.codecs.allows(&format.codec) {
+            let is_allowed = |side| self.leg(side).policy.codecs.allows(&format.codec);
+            if !is_allowed(to) || is_fresh && !is_allowed(from) {
                 continue;
             }
             said.push((theirs, ours));
@@ -58,21 +61,22 @@ impl Negotiation {
                     .unwrap_or_default(),
             });
         }
-        let crypto = leg
-            .srtp()
-            .map(|keys| Crypto::new(1, keys.unprotect.clone()));
+        let known = Some(leg).filter(|_| !is_fresh);
+        let keys = known.and_then(|leg| leg.srtp());
+        let crypto = keys.map(|keys| Crypto::new(1, keys.unprotect.clone()));
+        let ice = known.and_then(|leg| leg.ice());
         let audio = Audio {
             transport: leg.transport,
-            remote: leg.remote,
+            remote: known.and_then(|leg| leg.remote),
             formats: formats.clone(),
             direction: direction.unwrap_or(leg.direction),
             rtcp_mux: leg.rtcp_mux,
             crypto: crypto.iter().cloned().collect(),
-            ice: leg.ice().map(|ice| Box::new(ice.theirs.clone())),
+            ice: ice.map(|ice| Box::new(ice.theirs.clone())),
             ptime: None,
             maxptime: None,
         };
-        let layout = leg.layout.clone();
+        let layout = known.map(|leg| leg.layout.clone()).unwrap_or_default();
         let taken = Taken {
             place: layout.audio(),
             audio,

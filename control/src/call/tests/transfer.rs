@@ -412,6 +412,86 @@ fn an_invite_with_replaces_takes_the_leg_over() {
 }
 
 #[test]
+fn an_invite_with_replaces_and_no_offer_is_offered_what_the_other_side_offers() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bring_up(&mut bench);
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let invite = new.invite(&NONE);
+    let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
+    assert!(asked.body.is_empty(), "the offer is its to make");
+    bench.give(CARRIER, caller.answer(&asked, 200, &sdp(CARRIER, 4006, "")));
+    let bye = bench.request(CENTRE, Method::Bye);
+    assert_eq!(bye.headers.call_id().unwrap(), callee.call_id);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    let ok = bench.response(CENTRE, 200);
+    let offer = String::from_utf8_lossy(&ok.body).into_owned();
+    assert!(offer.contains("m=audio"), "{offer}");
+    let media = bench.media.calls();
+    let media = media.values().next().unwrap();
+    assert!(media.streams.iter().all(|stream| !stream.active));
+    assert_eq!(media.legs[1].remote, None, "the old peer gets nothing");
+    new.learn(&ok);
+    let answer = new
+        .ack()
+        .with_body("application/sdp", sdp(CENTRE, 5100, ""));
+    bench.give(CENTRE, answer);
+    let ack = bench.request(CARRIER, Method::Ack);
+    assert!(!ack.body.is_empty(), "the answer");
+    bench.silent();
+    assert_eq!(remotes(&bench), ["198.51.100.2:4006", "192.0.2.2:5100"]);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut caller, &new);
+    bench.finished();
+}
+
+/// Teams is never asked without an offer, so it is offered what was agreed.
+#[test]
+fn teams_is_offered_what_was_agreed_where_a_replacing_invite_bears_no_offer() {
+    let mut bench = Bench::teams("");
+    let (caller, mut callee) = bring_up(&mut bench);
+    let mut new = Phone::caller(CARRIER, "+15557777").with_call_id("another");
+    let invite = new.invite(&NONE);
+    let asked = bench.carry(CARRIER, replacing(&caller, invite), CENTRE);
+    let offer = String::from_utf8_lossy(&asked.body).into_owned();
+    assert!(offer.contains("a=sendrecv"), "{offer}");
+    bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5006, "")));
+    bench.request(CENTRE, Method::Ack);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+    let ok = bench.response(CARRIER, 200);
+    assert!(!ok.body.is_empty());
+    let media = bench.media.calls();
+    assert_eq!(media.values().next().unwrap().legs[0].remote, None);
+    new.learn(&ok);
+    let answer = new
+        .ack()
+        .with_body("application/sdp", sdp(CARRIER, 4100, ""));
+    bench.give(CARRIER, answer);
+    bench.silent();
+    assert_eq!(remotes(&bench), ["198.51.100.2:4100", "192.0.2.2:5006"]);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut callee, &new);
+    bench.finished();
+}
+
+#[test]
+fn a_replacement_without_an_offer_that_fails_leaves_the_call_as_it_was() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bring_up(&mut bench);
+    let before = bench.media.calls();
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let invite = new.invite(&NONE);
+    let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
+    bench.give(CARRIER, caller.answer(&asked, 488, &NONE));
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 488);
+    bench.silent();
+    assert_eq!(bench.media.calls(), before);
+    hang_up(&mut bench, &mut caller, &callee);
+    bench.finished();
+}
+
+#[test]
 fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
     let mut bench = Bench::teams("");
     let (mut caller, callee) = bring_up(&mut bench);
