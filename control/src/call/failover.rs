@@ -1,13 +1,17 @@
-//! From one address of a trunk to the next, while nothing but 100 has come.
+//! From one address of a trunk to the next, and from one trunk to another, while nothing but 100
+//! has come.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use relay_user::media::{CallId, MediaPlane};
 
 use super::{
     Change, Core, Side,
-    model::{Call, Setup},
+    invite::Refusal,
+    model::{Call, Leg, Setup},
+    selection::order,
     status::tries_next,
+    trunk::Trunk,
     wire::{Client, Failure},
 };
 use crate::sip::{Flow, TransactionId};
@@ -68,15 +72,102 @@ impl<M: MediaPlane> Core<M> {
             let (name, address, sent) = (Arc::clone(&trunk.name), *address, *sent);
             self.call_unanswered(now, &name, address, sent, failure);
         }
-        if !self.may_try_next(now, call, failure.status()) {
-            return;
-        }
-        self.abandon(now, client);
         let why = match failure {
             Failure::Timeout => "no answer",
             Failure::Transport => "a broken connection",
         };
-        self.try_next(now, call, why);
+        let left = call.leg(Side::B).remote;
+        if self.may_try_next(now, call, failure.status()) {
+            self.abandon(now, client);
+            self.try_next(now, call, why);
+        } else if self.take_next_trunk(now, call, failure.status()) {
+            self.abandon(now, client);
+            self.invite_elsewhere(now, call, why, left);
+        }
+    }
+
+    /// Sends the INVITE to the next trunk of the route, which has been found, after `left`.
+    pub(super) fn invite_elsewhere(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        why: &str,
+        left: SocketAddr,
+    ) {
+        let why = format!("{why} from {left}").into();
+        self.event(call, Change::Failover { why });
+        self.invite_again(now, call);
+    }
+
+    /// Lets the next trunk of the route that can take the call be the callee's, when a failure with
+    /// that status lets it.
+    pub(super) fn take_next_trunk(&mut self, now: Instant, call: &mut Call, status: u16) -> bool {
+        let Some(setup) = &mut call.setup else {
+            return false;
+        };
+        if !tries_next(status) || setup.progressed || setup.cancelled {
+            return false;
+        }
+        let mut names = std::mem::take(&mut setup.fallback).into_iter();
+        let is_emergency = self.is_emergency(&call.number);
+        let (old, state) = (Arc::clone(&call.leg(Side::B).trunk.name), Some(call.state));
+        self.statistics.moved(&old, state, None);
+        let found = names.by_ref().find_map(|name| {
+            let trunk = self.trunk_named(&name)?;
+            let mut places = self.peers.candidates(now, &trunk, &mut self.random);
+            if places.is_empty() && is_emergency {
+                places = order(&trunk.destinations, &mut self.random);
+            }
+            let is_in_limits =
+                |core: &mut Self| is_emergency || core.keep_limits(now, &trunk, &trunk).is_ok();
+            if places.is_empty() || !is_in_limits(self) {
+                return None;
+            }
+            self.give_to(call, &trunk)
+                .inspect_err(|refusal| {
+                    tracing::info!(
+                        call = call.id.0,
+                        trunk = &*trunk.name,
+                        why = &*refusal.why,
+                        "cannot take the call"
+                    );
+                })
+                .ok()?;
+            Some(places)
+        });
+        let trunk = Arc::clone(&call.leg(Side::B).trunk);
+        self.statistics.moved(&trunk.name, None, state);
+        let mut places = found.unwrap_or_default().into_iter();
+        match (&mut call.setup, places.next()) {
+            (Some(setup), Some(first)) => {
+                setup.fallback = names.collect();
+                setup.destination = first.into();
+                setup.others = places.collect();
+                setup.least_session = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Makes the callee's leg one of another trunk: nothing has been told of it to anybody.
+    fn give_to(&mut self, call: &mut Call, trunk: &Arc<Trunk>) -> Result<(), Refusal> {
+        let [a, b] = &mut call.legs;
+        let (Some(setup), Some(port_a)) = (&mut call.setup, a.port) else {
+            return Err(Refusal::new(500, "the call has no port"));
+        };
+        let port = self.reserve(trunk, None, None)?;
+        let body = Some(&setup.request.body).filter(|_| !setup.offerless);
+        let (negotiation, offer) = self
+            .first_offer([&a.trunk, trunk], [port_a, port], body)
+            .inspect_err(|_| self.media.release(port))?;
+        setup.offer = offer;
+        call.negotiation = negotiation;
+        let leg = Leg::new(Arc::clone(trunk), b.call_id.clone(), b.remote, Some(port));
+        if let Some(port) = std::mem::replace(b, leg).port {
+            self.media.release(port);
+        }
+        Ok(())
     }
 
     /// Whether a failure with that status lets the next address be tried.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use relay_user::media::{MediaError, MediaPlane};
+use relay_user::media::{MediaError, MediaPlane, MediaPort};
 
 use super::{
     CallState, Change, Core, Side,
@@ -188,6 +188,10 @@ impl<M: MediaPlane> Core<M> {
             self.statistics.refused(&to.name, "unavailable");
             return Err(unavailable(&to));
         };
+        let fallback = match back {
+            Some(_) => Vec::new(),
+            None => self.fallback(&from.name, &number, &to),
+        };
         let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
             None => true,
@@ -265,6 +269,7 @@ impl<M: MediaPlane> Core<M> {
                 outgoing: None,
                 destination: destination.into(),
                 others: others.to_vec(),
+                fallback,
                 progressed: false,
                 reliable: if offerless {
                     // The first one would have to bear an offer, which is the callee's to make.
@@ -391,6 +396,14 @@ impl<M: MediaPlane> Core<M> {
         first.ok_or_else(|| Refusal::new(404, "no route takes the number"))
     }
 
+    /// The trunks that the route of a call names behind the one that takes it.
+    fn fallback(&self, from: &str, number: &str, to: &Trunk) -> Vec<Arc<str>> {
+        let route = self.settings.route(from, number);
+        let trunks = route.into_iter().flat_map(Route::trunks);
+        let behind = trunks.skip_while(|name| **name != *to.name).skip(1);
+        behind.map(Arc::from).collect()
+    }
+
     /// Reserves both ports, and makes the offer for the callee from the caller's. `headers` are those
     /// of the caller's INVITE.
     fn describe(
@@ -405,14 +418,22 @@ impl<M: MediaPlane> Core<M> {
         a.port = Some(port_a);
         let port_b = self.reserve(&b.trunk, None, None)?;
         b.port = Some(port_b);
-        let policies = [
-            media::policy(&a.trunk, port_a),
-            media::policy(&b.trunk, port_b),
-        ];
+        self.first_offer([&a.trunk, &b.trunk], [port_a, port_b], offer)
+    }
+
+    /// The offer for the callee's side; empty where it is to make one.
+    pub(super) fn first_offer(
+        &mut self,
+        trunks: [&Trunk; 2],
+        ports: [MediaPort; 2],
+        offer: Option<&Bytes>,
+    ) -> Result<(Negotiation, Bytes), Refusal> {
+        let ([caller, callee], [port_a, port_b]) = (trunks, ports);
+        let policies = [media::policy(caller, port_a), media::policy(callee, port_b)];
         let mut negotiation = Negotiation::new(policies, &mut self.random);
         let body = match offer {
             Some(body) => negotiation.offer(Side::A, body, &mut self.random)?.into(),
-            None if b.trunk.sip.always_offers() => {
+            None if callee.sip.always_offers() => {
                 negotiation.offer_unasked(Side::B, &mut self.random)?.into()
             }
             None => Bytes::new(),
@@ -488,7 +509,7 @@ impl<M: MediaPlane> Core<M> {
         setup.client = self.send(now, &trunk, target, request, client);
         if setup.client.is_some() {
             self.timers.clear(setup.silent.take());
-            if !setup.others.is_empty() {
+            if !setup.others.is_empty() || !setup.fallback.is_empty() {
                 setup.silent = trunk
                     .sip
                     .answer_within()

@@ -126,6 +126,8 @@ pub(super) struct Setup {
     pub(super) destination: usize,
     /// The places of those that may be tried after it, in order.
     pub(super) others: Vec<u16>,
+    /// The trunks that may be tried when none of those serves the call, in order.
+    pub(super) fallback: Vec<Arc<str>>,
     /// A provisional other than 100 has come: no other address may be tried.
     pub(super) progressed: bool,
     /// Where provisional responses are sent until the caller acknowledges them.

@@ -405,6 +405,11 @@ impl<M: MediaPlane> Core<M> {
             self.try_next(now, call, &status.to_string());
             return;
         }
+        let left = call.leg(Side::B).remote;
+        if self.take_next_trunk(now, call, status) {
+            self.invite_elsewhere(now, call, &status.to_string(), left);
+            return;
+        }
         let Some(setup) = &mut call.setup else {
             return;
         };

@@ -276,8 +276,10 @@ pub struct Route {
     pub number: Option<Pattern>,
     /// The trunk that takes the call.
     pub trunk: String,
-    /// The trunks that take it, in order, while no address of `trunk` is in service. Left out: the
-    /// call is refused with the `sip.unavailable_code` of `trunk`.
+    /// The trunks that take it, in order, while no address of `trunk` is in service, or when the
+    /// last of those that are tried breaks off, says nothing but 100 in `sip.answer_seconds` or
+    /// refuses with 408, 503 or 504 before it rings. Left out: the call is refused, with the
+    /// `sip.unavailable_code` of `trunk` where nobody could be tried.
     #[serde(default)]
     pub fallback: Vec<String>,
 }

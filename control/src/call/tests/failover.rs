@@ -135,3 +135,96 @@ fn a_connection_that_breaks_after_100_moves_on_at_once() {
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
 }
+
+/// Calls of the carrier go to one address, or else to a second trunk with lines of its own.
+fn with_fallback(lines: &str) -> Bench {
+    let text = SETTINGS
+        .replace(
+            "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]",
+            "addresses = [\"192.0.2.2:5060\"]\nsip.answer_seconds = 3",
+        )
+        .replace(
+            "trunk = \"centre\"",
+            "trunk = \"centre\"\nfallback = [\"second\"]",
+        );
+    let second = format!(
+        "[[trunk]]\nname = \"second\"\ninterface = \"centre0\"\ntransport = \"udp\"\n\
+         listen = \"192.0.2.1:5070\"\naddresses = [\"192.0.2.3:5060\"]\n{lines}\n"
+    );
+    Bench::with(&(text + &second))
+}
+
+#[test]
+fn a_call_that_a_trunk_does_not_serve_goes_to_the_fallback_of_its_route() {
+    for failure in ["503", "silence", "a broken connection"] {
+        let (mut bench, mut caller, first) = begun(with_fallback("codecs = [\"PCMA\"]"));
+        match failure {
+            "503" => {
+                let refusal = Response::to_request(&first, 503, Some("b"));
+                bench.give(CENTRE, refusal);
+                bench.request(CENTRE, Method::Ack);
+            }
+            "silence" => bench.pass(Duration::from_secs(3)),
+            _ => {
+                bench.give(CENTRE, Response::to_request(&first, 100, None));
+                let broken = Flow::udp(address(LISTEN_CENTRE), address(CENTRE));
+                bench.core.connection_closed(bench.now, &broken);
+                bench.collect();
+                bench.request(CENTRE, Method::Cancel);
+            }
+        }
+        let second = bench.request(SECOND_CENTRE, Method::Invite);
+        let contact = second.headers.contact().unwrap().uri.to_string();
+        assert!(contact.ends_with("@192.0.2.1:5070"), "{contact}");
+        let offer = String::from_utf8_lossy(&second.body).into_owned();
+        assert!(offer.contains("RTP/AVP 8 101"), "its codecs: {offer}");
+        assert_eq!(bench.media.reserved_ports(), 2, "{failure}");
+        let calls = bench.core.calls();
+        assert_eq!(&*calls[0].legs[1].trunk, "second", "{failure}");
+        let callee = Phone::callee(SECOND_CENTRE, &second, "b2");
+        bench.give(
+            SECOND_CENTRE,
+            callee.answer(&second, 200, &sdp(SECOND_CENTRE, 5000, "")),
+        );
+        bench.request(SECOND_CENTRE, Method::Ack);
+        let ok = bench.response(CARRIER, 200);
+        caller.learn(&ok);
+        bench.give(CARRIER, caller.ack());
+        assert_eq!(bench.core.calls()[0].state, CallState::Established);
+        hang_up(&mut bench, &mut caller, &callee);
+        bench.finished();
+        let counted = bench.core.statistics().calls;
+        assert!(counted.values().all(|count| *count == 0), "{counted:?}");
+    }
+}
+
+#[test]
+fn a_refusal_of_the_callee_s_or_a_call_that_rings_goes_to_no_fallback() {
+    for status in [486, 302, 180] {
+        let (mut bench, _, first) = begun(with_fallback(""));
+        let callee = Phone::callee(CENTRE, &first, "b1");
+        bench.give(CENTRE, callee.answer(&first, status, &Bytes::new()));
+        bench.pass(Duration::from_secs(10));
+        if status == 180 {
+            bench.sent.clear();
+            bench.give(CENTRE, callee.answer(&first, 503, &Bytes::new()));
+        }
+        assert!(bench.next(SECOND_CENTRE).is_none(), "{status}");
+    }
+}
+
+#[test]
+fn a_fallback_that_is_full_leaves_the_call_with_its_refusal() {
+    let (mut bench, _, first) = begun(with_fallback("limits.calls = 1"));
+    bench.give(CENTRE, Response::to_request(&first, 504, Some("b")));
+    bench.request(CENTRE, Method::Ack);
+    bench.request(SECOND_CENTRE, Method::Invite);
+    let mut caller = Phone::caller(CARRIER, "+15551235").with_call_id("another");
+    let another = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4002, "")), CENTRE);
+    bench.sent.clear();
+    bench.give(CENTRE, Response::to_request(&another, 504, Some("b")));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 504);
+    bench.silent();
+    assert_eq!(bench.media.reserved_ports(), 2, "those of the first call");
+}
