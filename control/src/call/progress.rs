@@ -12,9 +12,8 @@ use super::{
     headers::{SDP, identify_response, is_sdp},
     invite::Refusal,
     model::{Call, EARLY_DIALOGS, Fork, Setup},
-    routing::inside_dialog,
     status::towards_caller,
-    wire::{Client, Failure},
+    wire::Failure,
 };
 use crate::{
     config::Ringback,
@@ -220,11 +219,7 @@ impl<M: MediaPlane> Core<M> {
         prack
             .headers
             .push(HeaderName::RAck, format!("{number} {first} INVITE"));
-        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
-        let client = Client::Nobody {
-            trunk: Arc::clone(&trunk),
-        };
-        self.send(now, &trunk, target, prack, client);
+        self.send_for_nobody(now, &trunk, &dialog, prack);
         true
     }
 

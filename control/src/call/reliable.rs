@@ -69,6 +69,12 @@ impl Reliable {
     }
 }
 
+impl Call {
+    fn reliable_mut(&mut self) -> Option<&mut Reliable> {
+        self.setup.as_mut()?.reliable.as_deref_mut()
+    }
+}
+
 impl<M: MediaPlane> Core<M> {
     /// Tells the caller how far its call is, reliably when it wants that.
     pub(super) fn tell_progress(
@@ -80,11 +86,7 @@ impl<M: MediaPlane> Core<M> {
     ) {
         let id = call.id;
         let trunk = Arc::clone(&call.leg(Side::A).trunk);
-        let Some(reliable) = call
-            .setup
-            .as_mut()
-            .and_then(|setup| setup.reliable.as_mut())
-        else {
+        let Some(reliable) = call.reliable_mut() else {
             self.answer(now, &trunk, server, &response);
             return;
         };
@@ -114,11 +116,7 @@ impl<M: MediaPlane> Core<M> {
     /// The last one has still no PRACK.
     pub(super) fn reliable_due(&mut self, now: Instant, call: &mut Call) {
         let id = call.id;
-        let Some(reliable) = call
-            .setup
-            .as_mut()
-            .and_then(|setup| setup.reliable.as_mut())
-        else {
+        let Some(reliable) = call.reliable_mut() else {
             return;
         };
         let Some(sent) = &mut reliable.sent else {
@@ -142,11 +140,7 @@ impl<M: MediaPlane> Core<M> {
     /// Keeps the callee's 2xx until the answer that the caller has had is acknowledged. False
     /// when nothing has to wait.
     pub(super) fn answer_waits(call: &mut Call, response: &Response, flow: &Flow) -> bool {
-        let Some(reliable) = call
-            .setup
-            .as_mut()
-            .and_then(|setup| setup.reliable.as_mut())
-        else {
+        let Some(reliable) = call.reliable_mut() else {
             return false;
         };
         let waits = reliable.sent.as_ref().is_some_and(|sent| sent.bears_answer);

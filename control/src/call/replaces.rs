@@ -161,13 +161,7 @@ impl<M: MediaPlane> Core<M> {
             // The other side is to make it.
             None => Ok(String::new()),
         };
-        let offer = match offer {
-            Ok(offer) => offer,
-            Err(error) => {
-                self.media.release(port);
-                return Err(error.into());
-            }
-        };
+        let offer = offer.inspect_err(|_| self.media.release(port))?;
         let replacement = Replacement {
             leg: Leg::new(Arc::clone(from), call_id, flow.remote, Some(port)),
             flow: flow.clone(),

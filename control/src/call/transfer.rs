@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use relay_user::media::MediaPlane;
+use relay_user::media::{MediaError, MediaPlane};
 
 use super::{
     CallState, Change, Core, EndReason, Side,
@@ -19,7 +19,7 @@ use super::{
     media,
     model::{Bye, Call, Leg, Transfer},
     replaces::Replaces,
-    routing::{called_host, inside_dialog, to_destination},
+    routing::{called_host, to_destination},
     status::tries_next,
     timers::Due,
     trunk::Trunk,
@@ -117,11 +117,7 @@ impl<M: MediaPlane> Core<M> {
         headers.push(HeaderName::SubscriptionState, state);
         let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
         let request = request.with_body("message/sipfrag;version=2.0", body);
-        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
-        let client = Client::Nobody {
-            trunk: Arc::clone(&trunk),
-        };
-        self.send(now, &trunk, target, request, client);
+        self.send_for_nobody(now, &trunk, dialog, request);
     }
 
     fn transfer_refused(&mut self, now: Instant, call: &mut Call, by: Side, refusal: &Refusal) {
@@ -158,13 +154,9 @@ impl<M: MediaPlane> Core<M> {
         let policy = media::policy(&trunk, port);
         let mut negotiation = call.negotiation.with_new_peer(by, policy, &mut self.random);
         let direction = Some(Direction::SendReceive);
-        let offer = match negotiation.offer_again(by, direction, &mut self.random) {
-            Ok(offer) => offer,
-            Err(error) => {
-                self.media.release(port);
-                return Err(error.into());
-            }
-        };
+        let offer = negotiation
+            .offer_again(by, direction, &mut self.random)
+            .inspect_err(|_| self.media.release(port))?;
         let referred_by = refer
             .headers
             .get(HeaderName::ReferredBy)
@@ -427,17 +419,26 @@ impl<M: MediaPlane> Core<M> {
         self.notify(now, &mut old, 200, true);
         self.depart(now, call, by, old, before, false);
         self.event(call, Change::Transferred { by });
+        self.offer_newly(now, call, by, connected, (by.other(), None));
+        Ok(())
+    }
+
+    /// A leg is another peer's: side `to` is asked to send to it, and `then` the other one.
+    fn offer_newly(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        by: Side,
+        connected: Result<(), MediaError>,
+        (to, then): (Side, Option<Side>),
+    ) {
         match connected {
-            Ok(()) => {
-                let direction = Some(Direction::SendReceive);
-                self.reoffer(now, call, by.other(), direction, None);
-            }
+            Ok(()) => self.reoffer(now, call, to, Some(Direction::SendReceive), then),
             Err(error) => {
                 tracing::warn!(call = call.id.0, %error, "no media after a transfer");
                 self.end(now, call, EndReason::Media(by), None);
             }
         }
-        Ok(())
     }
 
     /// The side that asks has another call with us, whose other side is to take its place here:
@@ -511,16 +512,7 @@ impl<M: MediaPlane> Core<M> {
         self.depart(now, call, by, old, before, false);
         self.end(now, second, EndReason::Transferred(asker), None);
         self.event(call, Change::Transferred { by });
-        match connected {
-            Ok(()) => {
-                let direction = Some(Direction::SendReceive);
-                self.reoffer(now, call, by, direction, Some(stays));
-            }
-            Err(error) => {
-                tracing::warn!(call = call.id.0, %error, "no media after a transfer");
-                self.end(now, call, EndReason::Media(by), None);
-            }
-        }
+        self.offer_newly(now, call, by, connected, (by, Some(stays)));
         Ok(())
     }
 }

@@ -493,11 +493,22 @@ impl<M: MediaPlane> Core<M> {
         if elsewhere {
             bye.headers.push(HeaderName::Reason, ELSEWHERE);
         }
-        let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
+        self.send_for_nobody(now, &trunk, &dialog, bye);
+    }
+
+    /// Sends a request inside a dialog whose answer nobody waits for.
+    pub(super) fn send_for_nobody(
+        &mut self,
+        now: Instant,
+        trunk: &Arc<Trunk>,
+        dialog: &Dialog,
+        request: Request,
+    ) {
+        let target = inside_dialog(trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Nobody {
-            trunk: Arc::clone(&trunk),
+            trunk: Arc::clone(trunk),
         };
-        self.send(now, &trunk, target, bye, client);
+        self.send(now, trunk, target, request, client);
     }
 
     /// Acknowledges the 2xx to a re-INVITE whose call is over: its BYE was answered first.

@@ -69,6 +69,14 @@ pub struct Bench {
     pub closed: Vec<Flow>,
 }
 
+/// Where we listen for a peer.
+pub fn listener_of(peer: &str) -> &'static str {
+    match peer {
+        CARRIER => LISTEN_CARRIER,
+        _ => LISTEN_CENTRE,
+    }
+}
+
 pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
@@ -132,12 +140,7 @@ impl Bench {
 
     /// A message of a peer over UDP.
     pub fn give(&mut self, peer: &str, message: impl Into<Message>) {
-        let local = if peer == CARRIER {
-            LISTEN_CARRIER
-        } else {
-            LISTEN_CENTRE
-        };
-        let flow = Flow::udp(address(local), address(peer));
+        let flow = Flow::udp(address(listener_of(peer)), address(peer));
         self.give_over(&flow, message);
     }
 
@@ -276,11 +279,7 @@ impl Phone {
         let local: NameAddress = format!("\"Alice\" <sip:+4930123@{host}>;tag=a-{}", host.ip())
             .parse()
             .unwrap();
-        let called = if peer == CARRIER {
-            LISTEN_CARRIER
-        } else {
-            LISTEN_CENTRE
-        };
+        let called = listener_of(peer);
         Self {
             peer,
             call_id: format!("secret-call-of-{}", host.ip()).into(),

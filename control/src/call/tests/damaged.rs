@@ -5,9 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
-use super::bench::{
-    Bench, CARRIER, CENTRE, LISTEN_CARRIER, LISTEN_CENTRE, Phone, address, cancel, sdp,
-};
+use super::bench::{Bench, CARRIER, CENTRE, Phone, address, cancel, listener_of, sdp};
 use crate::sip::{Flow, HeaderName, Message, Method, Response};
 
 const PIECES: [&str; 16] = [
@@ -84,12 +82,7 @@ struct Peers {
 impl Peers {
     fn give(&mut self, peer: &str, message: impl Into<Message>) {
         let message = message.into();
-        let local = if peer == CARRIER {
-            LISTEN_CARRIER
-        } else {
-            LISTEN_CENTRE
-        };
-        let flow = Flow::udp(address(local), address(peer));
+        let flow = Flow::udp(address(listener_of(peer)), address(peer));
         let bytes = if self.random.random_bool(self.damage) {
             damaged(message, &mut self.random)
         } else {

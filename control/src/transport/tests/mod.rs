@@ -48,6 +48,13 @@ fn start(settings: &Arc<Settings>) -> (Transports, mpsc::Receiver<TransportEvent
     (Transports::start(settings, sender).unwrap(), receiver)
 }
 
+fn tcp(local: SocketAddr, remote: SocketAddr) -> Target {
+    Target {
+        transport: Transport::Tcp,
+        ..Target::udp(local, remote)
+    }
+}
+
 async fn message(events: &mut mpsc::Receiver<TransportEvent>) -> (Flow, Bytes) {
     match events.recv().await.unwrap() {
         TransportEvent::Message { flow, octets } => (flow, octets),
@@ -259,10 +266,7 @@ async fn a_silent_peer_is_asked_and_its_connection_closed() {
     let asks = "keep_alive_seconds = 1";
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), asks));
     let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
-    let target = Target {
-        transport: Transport::Tcp,
-        ..Target::udp(listen, remote)
-    };
+    let target = tcp(listen, remote);
     transports
         .send(&target, Bytes::from_static(OPTIONS))
         .unwrap();
@@ -291,14 +295,7 @@ async fn one_connection_serves_all_requests_to_a_peer() {
     let listen = free("127.0.0.1");
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), ""));
     let (transports, mut events) = start(&settings);
-    let target = Target {
-        transport: Transport::Tcp,
-        local: listen,
-        remote,
-        connection: None,
-        server_name: None,
-        own_name: None,
-    };
+    let target = tcp(listen, remote);
     for _ in 0..3 {
         transports
             .send(&target, Bytes::from_static(OPTIONS))
@@ -342,14 +339,7 @@ async fn a_peer_that_does_not_read_is_closed_and_counted() {
         &trunk("a", "tcp", listen, &remote.to_string(), ""),
     );
     let (transports, mut events) = start(&settings);
-    let target = Target {
-        transport: Transport::Tcp,
-        local: listen,
-        remote,
-        connection: None,
-        server_name: None,
-        own_name: None,
-    };
+    let target = tcp(listen, remote);
     transports
         .send(&target, Bytes::from_static(b"first"))
         .unwrap();
