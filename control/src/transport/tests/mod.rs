@@ -10,12 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     sync::mpsc,
 };
 
-use super::*;
+use super::{connection::Side, table::Route, *};
 use crate::{config, sip::Target};
 
 const OPTIONS: &[u8] =
@@ -71,7 +71,7 @@ async fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
 }
 
 /// Reads until the peer closes.
-async fn closed(stream: &mut TcpStream) {
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = [0; 4096];
     while stream
         .read(&mut buffer)
@@ -259,18 +259,23 @@ async fn a_host_that_takes_all_it_may_keeps_neither_others_nor_a_trunk_s_peer_ou
     assert_eq!(transports.connections(), 10);
 }
 
-#[tokio::test]
+/// In simulated time, and so over a connection in memory: what is on its way in a kernel would not
+/// hold the clock.
+#[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_asked_and_its_connection_closed() {
-    let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let (listen, remote) = (free("127.0.0.1"), server.local_addr().unwrap());
+    let (listen, remote) = (free("127.0.0.1"), SocketAddr::from(([127, 0, 0, 2], 5060)));
     let asks = "keep_alive_seconds = 1";
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), asks));
     let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
     let target = tcp(listen, remote);
+    let shared = Arc::clone(&transports.shared);
+    let (ours, mut peer) = tokio::io::duplex(1024);
+    let route = Route::to(&target, None);
+    let opened = connection::register(&shared, target.clone(), Some(route));
+    tokio::spawn(async move { connection::run(ours, opened, Side::Us, &shared).await });
     transports
         .send(&target, Bytes::from_static(OPTIONS))
         .unwrap();
-    let (mut peer, _) = server.accept().await.unwrap();
     let mut buffer = vec![0; OPTIONS.len()];
     peer.read_exact(&mut buffer).await.unwrap();
     let mut ping = [0; 4];
