@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -83,6 +83,8 @@ pub(super) struct Shared {
     pub(super) door: Door,
     /// Where its media is.
     pub(super) address: IpAddr,
+    /// The port of its next call's media; 0: any.
+    pub(super) media_port: AtomicU16,
     began: Instant,
     state: Mutex<State>,
     changed: Condvar,
@@ -103,6 +105,7 @@ impl Agent {
                 manner,
                 door,
                 address,
+                media_port: AtomicU16::new(0),
                 began: Instant::now(),
                 state: Mutex::new(State {
                     arrivals: Vec::new(),
@@ -135,6 +138,11 @@ impl Agent {
     /// How requests that arrive at an address of ours are met; `None`: at all others.
     pub fn set_mode(&self, address: Option<IpAddr>, mode: Mode) {
         self.state().modes.insert(address, mode);
+    }
+
+    /// At which port the media of the next call is.
+    pub fn set_media_port(&self, port: u16) {
+        self.shared.media_port.store(port, Ordering::Relaxed);
     }
 
     /// A place in what has come; [`Agent::wait`] looks behind it.

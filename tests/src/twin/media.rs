@@ -105,7 +105,19 @@ impl Media {
     /// # Errors
     /// When there is no port.
     pub fn open(door: &Door, address: IpAddr, secure: bool) -> Result<Arc<Self>> {
+        Self::open_at(door, SocketAddr::new(address, 0), secure)
+    }
+
+    /// As [`Media::open`], at a port; 0: any.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_at(door: &Door, place: SocketAddr, secure: bool) -> Result<Arc<Self>> {
+        let address = place.ip();
         let bind = || {
+            if place.port() != 0 {
+                return UdpSocket::bind(place);
+            }
             let mut last = None;
             for _ in 0..50 {
                 let port = rand::rng().random_range(20_000..30_000u16) * 2;

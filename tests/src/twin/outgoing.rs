@@ -1,6 +1,10 @@
 //! Calls that scripts make.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     agent::{Agent, Arrival, Manner, token},
@@ -41,7 +45,9 @@ pub(super) type Described = (Description, Vec<(u32, Key)>, Arc<Media>);
 /// Our description and keys for a new call.
 pub(super) fn describe(agent: &Agent) -> Result<Described> {
     let secure = agent.shared.manner == Manner::Teams;
-    let media = Media::open(&agent.shared.door, agent.shared.address, secure)?;
+    let port = agent.shared.media_port.swap(0, Ordering::Relaxed);
+    let place = SocketAddr::new(agent.shared.address, port);
+    let media = Media::open_at(&agent.shared.door, place, secure)?;
     // Teams offers tag 0 with the short tag and tag 1 with the long one.
     let keys = if secure {
         vec![(0, Key::fresh(true)), (1, Key::fresh(false))]

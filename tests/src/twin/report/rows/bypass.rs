@@ -301,6 +301,33 @@ fn rows() -> Vec<Row> {
             },
         ),
         row(
+            "timer/bypass",
+            "absent with media bypass: a call without one gets none",
+            |stage| {
+                let (teams, _carrier, _lite) = call(stage)?;
+                let answer = &teams.opening.message;
+                let timer = answer.header("Session-Expires");
+                demand(timer.is_none(), || format!("Session-Expires: {timer:?}"))
+            },
+        ),
+        row(
+            "errors/531027",
+            "no offer with media bypass earns a 488 with 531027: no ICE",
+            |stage| {
+                let (outgoing, mut incoming) = stage.carrier_calls_teams(|_| {})?;
+                Lite::of(&incoming.offer()?)?;
+                bypass_offer(&mut incoming.description);
+                let (carrier, teams) = connect(outgoing, incoming)?;
+                for direction in ["sendonly", "sendrecv"] {
+                    carrier.reinvite(&[], |description| description.direction = direction)?;
+                    Lite::of(&teams.sdp()?).map_err(|error| {
+                        LabError::new(format!("the re-INVITE for {direction}: {error}"))
+                    })?;
+                }
+                Ok(())
+            },
+        ),
+        row(
             "bypass/video",
             "media other than audio is refused with port 0",
             |stage| {

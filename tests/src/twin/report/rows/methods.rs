@@ -7,7 +7,6 @@ use super::{
     observe::{forbidden, heard, invites, sbc_key},
     row,
     stage::{StageSettings, connect, connect_with},
-    untestable,
 };
 use crate::{
     lab::LabError,
@@ -116,11 +115,6 @@ fn timer() -> Vec<Row> {
                 )?;
                 heard(&caller, &callee)
             },
-        ),
-        untestable(
-            "timer/bypass",
-            "absent with media bypass",
-            "what Teams sends; a call without one is what bypass/ice-lite makes",
         ),
     ]
 }
@@ -327,11 +321,6 @@ fn errors() -> Vec<Row> {
                     })?;
                 heard(&caller, &callee)
             },
-        ),
-        untestable(
-            "errors/531027",
-            "488 with 531027: no ICE",
-            "Teams says so with media bypass alone; bypass/ice-lite stands for it",
         ),
     ]
 }

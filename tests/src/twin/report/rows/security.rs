@@ -334,10 +334,20 @@ fn addresses() -> Vec<Row> {
                 heard(&caller, &callee)
             },
         ),
-        untestable(
+        row(
             "addresses/ports",
-            "the media processors' ports are 3478–3481 and 49152–53247",
-            "ports that Teams sends from: the SBC sees them in the SDP and takes any",
+            "the media processors' ports are 3478–3481 and 49152–53247 (T)",
+            |stage| {
+                for port in [3478, 3481, 49152, 53247] {
+                    stage.twin.agent.set_media_port(port);
+                    let (caller, callee) = stage.teams_to_carrier()?;
+                    let at = caller.media.address.port();
+                    demand(at == port, || format!("the twin's media is at {at}"))?;
+                    heard(&caller, &callee)
+                        .map_err(|error| LabError::new(format!("{port}: {error}")))?;
+                }
+                Ok(())
+            },
         ),
     ]
 }
