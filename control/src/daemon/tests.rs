@@ -6,7 +6,7 @@ use relay_user::media::MemoryMedia;
 use tokio::net::UdpSocket;
 
 use super::{testing::Nothing, *};
-use crate::config;
+use crate::{config, transport::free_port};
 
 struct File(PathBuf);
 
@@ -30,11 +30,7 @@ impl Drop for File {
 }
 
 fn free() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    free_port("127.0.0.1").port()
 }
 
 fn text(port: u16, more: &str) -> String {

@@ -6,6 +6,8 @@
 mod connection;
 mod discard;
 mod error;
+#[cfg(test)]
+mod free_port;
 mod handshakes;
 mod listener;
 mod places;
@@ -20,6 +22,8 @@ mod view;
 
 pub use discard::{Discard, Discards};
 pub use error::{SendError, TransportError};
+#[cfg(test)]
+pub(crate) use free_port::free_port;
 pub use resolver::{Lookups, resolve};
 
 use std::{

@@ -2,11 +2,7 @@
 
 mod tls;
 
-use std::{
-    net::{SocketAddr, UdpSocket as StdUdpSocket},
-    path::Path,
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{
@@ -22,11 +18,6 @@ const OPTIONS: &[u8] =
     b"OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.2;branch=z9hG4bK1\r\n\
     From: <sip:b@127.0.0.2>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\
     Content-Length: 0\r\n\r\n";
-
-/// A free port of an address, for a listener that is opened right away.
-fn free(ip: &str) -> SocketAddr {
-    StdUdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
-}
 
 fn trunk(name: &str, transport: &str, listen: SocketAddr, peer: &str, more: &str) -> String {
     format!(
@@ -82,7 +73,7 @@ async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
 
 #[tokio::test]
 async fn datagrams_come_and_go_and_what_is_refused_is_counted() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings(
         "message_octets = 1500",
         &trunk("a", "udp", listen, "127.0.0.2:5060", ""),
@@ -118,7 +109,7 @@ async fn datagrams_come_and_go_and_what_is_refused_is_counted() {
     let mut buffer = [0; 100];
     let (length, from) = peer.recv_from(&mut buffer).await.unwrap();
     assert_eq!((&buffer[..length], from), (&b"answer"[..], listen));
-    let elsewhere = Target::udp(free("127.0.0.1"), flow.remote);
+    let elsewhere = Target::udp(free_port("127.0.0.1"), flow.remote);
     assert_eq!(
         transports.send(&elsewhere, Bytes::new()),
         Err(SendError::NoListener)
@@ -127,7 +118,7 @@ async fn datagrams_come_and_go_and_what_is_refused_is_counted() {
 
 #[tokio::test]
 async fn a_full_queue_drops_datagrams_and_counts_them() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings("", &trunk("a", "udp", listen, "127.0.0.2:5060", ""));
     let (sender, mut events) = mpsc::channel(2);
     let transports = Transports::start(&settings, sender).unwrap();
@@ -149,7 +140,7 @@ async fn a_full_queue_drops_datagrams_and_counts_them() {
 
 #[tokio::test]
 async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
     let (transports, mut events) = start(&settings);
     let mut peer = connect_from("127.0.0.2", listen).await;
@@ -180,7 +171,7 @@ async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
 
 #[tokio::test]
 async fn a_message_that_its_peer_does_not_finish_is_counted() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
     let (transports, mut events) = start(&settings);
     let discards = transports.discards();
@@ -203,7 +194,7 @@ async fn a_message_that_its_peer_does_not_finish_is_counted() {
 
 #[tokio::test]
 async fn strangers_and_connections_beyond_the_limits_are_closed() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings(
         "connections = 2\nhandshakes = 1",
         &trunk("a", "tcp", listen, "127.0.0.2:5060", ""),
@@ -230,7 +221,7 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
 
 #[tokio::test]
 async fn a_host_that_takes_all_it_may_keeps_neither_others_nor_a_trunk_s_peer_out() {
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let trunk = trunk("a", "tcp", listen, "127.0.0.2:5060", "");
     let settings = settings(
         "connections = 10",
@@ -263,7 +254,10 @@ async fn a_host_that_takes_all_it_may_keeps_neither_others_nor_a_trunk_s_peer_ou
 /// hold the clock.
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_asked_and_its_connection_closed() {
-    let (listen, remote) = (free("127.0.0.1"), SocketAddr::from(([127, 0, 0, 2], 5060)));
+    let (listen, remote) = (
+        free_port("127.0.0.1"),
+        SocketAddr::from(([127, 0, 0, 2], 5060)),
+    );
     let asks = "keep_alive_seconds = 1";
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), asks));
     let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
@@ -297,7 +291,7 @@ async fn a_silent_peer_is_asked_and_its_connection_closed() {
 async fn one_connection_serves_all_requests_to_a_peer() {
     let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let remote = server.local_addr().unwrap();
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), ""));
     let (transports, mut events) = start(&settings);
     let target = tcp(listen, remote);
@@ -337,7 +331,7 @@ async fn one_connection_serves_all_requests_to_a_peer() {
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_closed_and_counted() {
     let server = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let remote = server.local_addr().unwrap();
     let settings = settings(
         "write_octets = 65536",
@@ -370,14 +364,14 @@ async fn a_peer_that_does_not_read_is_closed_and_counted() {
 
 #[tokio::test]
 async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
-    let (one, two) = (free("127.0.0.1"), free("127.0.0.1"));
+    let (one, two) = (free_port("127.0.0.1"), free_port("127.0.0.1"));
     let peer = "127.0.0.2:5060";
     let first = settings("", &trunk("a", "udp", one, peer, ""));
     let second = settings("", &trunk("b", "udp", two, peer, ""));
     let (transports, mut events) = start(&first);
     let socket = UdpSocket::bind("127.0.0.2:0").await.unwrap();
 
-    let taken = StdUdpSocket::bind(two).unwrap();
+    let taken = std::net::UdpSocket::bind(two).unwrap();
     let error = transports.reload(&second).unwrap_err().to_string();
     assert_eq!(
         error,
@@ -404,7 +398,7 @@ async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
 async fn names_are_looked_up_and_kept_when_they_cannot_be() {
     let settings = settings(
         "",
-        &trunk("a", "udp", free("127.0.0.1"), "localhost:5070", "").replace(
+        &trunk("a", "udp", free_port("127.0.0.1"), "localhost:5070", "").replace(
             "[\"localhost:5070\"]",
             "[\"localhost:5070\", \"gone.invalid\"]",
         ),
@@ -430,7 +424,7 @@ async fn names_are_looked_up_and_kept_when_they_cannot_be() {
 
 #[tokio::test]
 async fn ipv6_is_served_by_datagram_and_by_stream() {
-    let listen = free("::1");
+    let listen = free_port("::1");
     let trunks = (trunk("a", "udp", listen, "[::1]:5060", "")
         + &trunk("b", "tcp", listen, "[::1]:5060", ""))
         .replace("127.0.0.2/32", "::1/128");

@@ -14,7 +14,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore},
 };
 
-use super::{OPTIONS, closed, connect_from, free, message, settings, start, trunk};
+use super::{OPTIONS, closed, connect_from, free_port, message, settings, start, trunk};
 use crate::{
     config::tls_provider,
     sip::{Target, Transport},
@@ -111,7 +111,7 @@ fn tls_target(local: SocketAddr, remote: SocketAddr, name: &str) -> Target {
 #[tokio::test]
 async fn tls_checks_both_certificates() {
     let certificates = Certificates::new("mutual", &["sbc.example.com", "peer.example.com"]);
-    let (ours, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let (ours, theirs) = (free_port("127.0.0.1"), free_port("127.0.0.2"));
     let (transports, mut events) = start(&settings(
         "",
         &trunk(
@@ -161,7 +161,7 @@ async fn tls_checks_both_certificates() {
         &trunk(
             "a",
             "tls",
-            free("127.0.0.1"),
+            free_port("127.0.0.1"),
             &theirs.to_string(),
             &certificates.tls("sbc.example.com", "server_name = \"other.example.com\""),
         ),
@@ -207,7 +207,7 @@ async fn who_connects_must_show_a_name_by_a_trusted_root_and_need_not_be_a_clien
         "peer.example.com",
         &[rcgen::ExtendedKeyUsagePurpose::CodeSigning],
     );
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let (transports, mut events) = start(&settings(
         "",
         &trunk(
@@ -260,7 +260,7 @@ async fn each_name_on_a_listener_has_its_certificate_and_shows_it() {
     let names = ["one.example.com", "two.example.com"];
     let certificates = Certificates::new("tenants", &names);
     certificates.issue("peer", "peer.example.com", &[]);
-    let (listen, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let (listen, theirs) = (free_port("127.0.0.1"), free_port("127.0.0.2"));
     let tenants: String = names
         .map(|name| {
             let tls = certificates.tls(name, "server_name = \"peer.example.com\"");
@@ -308,7 +308,7 @@ async fn each_name_on_a_listener_has_its_certificate_and_shows_it() {
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_on_new_connections() {
     let certificates = Certificates::new("renewed", &["sbc.example.com", "peer.example.com"]);
-    let (ours, theirs) = (free("127.0.0.1"), free("127.0.0.2"));
+    let (ours, theirs) = (free_port("127.0.0.1"), free_port("127.0.0.2"));
     let name = "server_name = \"peer.example.com\"";
     let us = settings(
         "",
@@ -377,13 +377,13 @@ fn options(port: u16, via: &str) -> Vec<u8> {
 #[tokio::test]
 async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
     let certificates = Certificates::new("alias", &["sbc.example.com", "peer.example.com"]);
-    let theirs = free("127.0.0.2");
+    let theirs = free_port("127.0.0.2");
     for (demands, via, goes_over) in [
         (true, ";alias", true),
         (true, "", false),
         (false, ";alias", false),
     ] {
-        let listen = free("127.0.0.1");
+        let listen = free_port("127.0.0.1");
         let tls = certificates.tls(
             "sbc.example.com",
             &format!("server_name = \"peer.example.com\"\nrequire_client_certificate = {demands}"),
@@ -425,7 +425,7 @@ async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
 #[tokio::test]
 async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
     let certificates = Certificates::new("again", &["sbc.example.com", "peer.example.com"]);
-    let theirs = free("127.0.0.2");
+    let theirs = free_port("127.0.0.2");
     let ours = certificates.tls("sbc.example.com", "server_name = \"peer.example.com\"");
     let peer = certificates.tls("peer.example.com", "");
     let peer =
@@ -433,7 +433,7 @@ async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
     let (_peer, mut peer_events) = start(&settings("", &peer));
     let connector = certificates.client(None);
     for arrives in [false, true] {
-        let listen = free("127.0.0.1");
+        let listen = free_port("127.0.0.1");
         let mut trunk = trunk("a", "tls", listen, &theirs.to_string(), &ours);
         if !arrives {
             trunk = trunk.replace(&format!("[\"{theirs}\"]"), "[]");
@@ -465,7 +465,7 @@ async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
 #[tokio::test]
 async fn what_waits_when_a_peer_breaks_off_goes_over_a_new_connection() {
     let server = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let (listen, theirs) = (free("127.0.0.1"), server.local_addr().unwrap());
+    let (listen, theirs) = (free_port("127.0.0.1"), server.local_addr().unwrap());
     let settings = settings(
         "write_octets = 100000000",
         &trunk("a", "tcp", listen, &theirs.to_string(), ""),
@@ -490,7 +490,7 @@ async fn what_waits_when_a_peer_breaks_off_goes_over_a_new_connection() {
 #[tokio::test]
 async fn a_flood_of_half_open_handshakes_keeps_no_peer_out() {
     let certificates = Certificates::new("flood", &["sbc.example.com"]);
-    let listen = free("127.0.0.1");
+    let listen = free_port("127.0.0.1");
     let tls = certificates.tls("sbc.example.com", "");
     let ranges =
         trunk("a", "tls", listen, "127.0.0.2", &tls).replace("127.0.0.2/32", "127.0.0.0/8");
@@ -522,7 +522,11 @@ async fn a_flood_of_half_open_handshakes_keeps_no_peer_out() {
 #[tokio::test]
 async fn garbage_on_every_listener_is_counted_and_harms_nobody() {
     let certificates = Certificates::new("garbage", &["sbc.example.com"]);
-    let (udp, tcp, tls) = (free("127.0.0.1"), free("127.0.0.1"), free("127.0.0.1"));
+    let (udp, tcp, tls) = (
+        free_port("127.0.0.1"),
+        free_port("127.0.0.1"),
+        free_port("127.0.0.1"),
+    );
     let peer = "127.0.0.2:5060";
     let trunks = trunk("a", "udp", udp, peer, "")
         + &trunk("b", "tcp", tcp, peer, "")
