@@ -34,7 +34,6 @@ pub struct Quality {
 #[must_use]
 pub fn estimate(codec: &str, received: u64, lost: u64, jitter_ms: f64) -> Option<Quality> {
     let due = received.checked_add(lost).filter(|due| *due != 0)?;
-    #[allow(clippy::cast_precision_loss)]
     let lost_percent = lost as f64 / due as f64 * 100.0;
     let jitter_ms = if jitter_ms.is_finite() {
         jitter_ms.max(0.0)
