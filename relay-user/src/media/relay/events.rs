@@ -10,7 +10,7 @@ use std::{
 
 use relay_abi::verdict::Reason;
 
-use super::{Shared, alarm, plane::Parts};
+use super::{Shared, alarm};
 use crate::slow::{SlowEvent, socket_address};
 
 /// How long to wait for an event before looking after the rest.
@@ -52,22 +52,10 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &AtomicBool) {
 fn handle(shared: &Shared, event: &SlowEvent) {
     match event {
         SlowEvent::Source { key, entry } => {
-            let next_hops = shared.next_hops();
-            let parts = Parts {
-                tables: &shared.tables,
-                next_hops: next_hops.as_deref(),
-                slow: shared.slow.as_ref(),
-            };
-            shared.plane().learned(&parts, key, entry);
+            shared.with_plane(|plane, parts| plane.learned(parts, key, entry));
         }
         SlowEvent::Peer { key, entry } => {
-            let next_hops = shared.next_hops();
-            let parts = Parts {
-                tables: &shared.tables,
-                next_hops: next_hops.as_deref(),
-                slow: shared.slow.as_ref(),
-            };
-            shared.plane().nominated(&parts, key, entry);
+            shared.with_plane(|plane, parts| plane.nominated(parts, key, entry));
         }
         // Where RTCP comes from is the workers' own affair: the kernel relays none.
         SlowEvent::Rtcp { .. } => {}

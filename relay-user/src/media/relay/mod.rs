@@ -8,6 +8,7 @@ mod alarm;
 mod counters;
 mod events;
 mod flow;
+mod kernel;
 mod plane;
 #[cfg(test)]
 mod rooted;
@@ -41,7 +42,7 @@ use crate::{
     offload::{Datapath, InterfaceState},
     slow::{LastOutput, SlowEvents},
 };
-use plane::Plane;
+use plane::{Parts, Plane};
 use slow_path::SlowPath;
 
 /// The media plane over the XDP program and the workers. Clones are handles of the same one, which
@@ -98,6 +99,17 @@ impl Shared {
         self.plane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does something to the calls, with what they are made of.
+    fn with_plane<T>(&self, act: impl FnOnce(&mut Plane, &Parts<'_>) -> T) -> T {
+        let next_hops = self.next_hops();
+        let parts = Parts {
+            tables: &self.tables,
+            next_hops: next_hops.as_deref(),
+            slow: self.slow.as_ref(),
+        };
+        act(&mut self.plane(), &parts)
+    }
+
     fn next_hops(&self) -> Option<Arc<Watcher>> {
         let next_hops = self.next_hops.lock();
         next_hops.unwrap_or_else(PoisonError::into_inner).clone()
@@ -144,29 +156,12 @@ impl MediaPlane for Relay {
 
     fn connect(&mut self, call: CallId, media: CallMedia) -> Result<[Path; 2], MediaError> {
         let shared = &self.running.shared;
-        let next_hops = shared.next_hops();
-        shared.plane().connect(
-            &plane::Parts {
-                tables: &shared.tables,
-                next_hops: next_hops.as_deref(),
-                slow: shared.slow.as_ref(),
-            },
-            call,
-            media,
-        )
+        shared.with_plane(|plane, parts| plane.connect(parts, call, media))
     }
 
     fn disconnect(&mut self, call: CallId) {
         let shared = &self.running.shared;
-        let next_hops = shared.next_hops();
-        shared.plane().disconnect(
-            &plane::Parts {
-                tables: &shared.tables,
-                next_hops: next_hops.as_deref(),
-                slow: shared.slow.as_ref(),
-            },
-            call,
-        );
+        shared.with_plane(|plane, parts| plane.disconnect(parts, call));
     }
 
     fn statistics(&self, call: CallId) -> Option<[StreamStatistics; 2]> {

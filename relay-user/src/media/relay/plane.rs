@@ -7,13 +7,14 @@ use std::{
 
 use relay_abi::{
     U32,
-    flow::{Endpoint, FlowEntry, FlowKey},
+    flow::{FlowEntry, FlowKey},
 };
 
 use super::{
     KernelTables,
     counters::CounterIndices,
     flow::{Flow, Way},
+    kernel::{hold_way, install_kernel, lead, release_way, report},
     rows::{FlowRows, SrtpRows, keeps_source, retire},
     slow_path::SlowPath,
     statistics::{read, statistics, update_loss},
@@ -23,9 +24,8 @@ use crate::{
         CallId, CallMedia, Capabilities, LegMedia, MediaError, Path, PathReason, StreamStatistics,
         is_srtp_offloadable, plan, ports::Ports,
     },
-    next_hop::{NOWHERE, Watcher},
-    offload::DatapathError,
-    slow::{SlowError, SlowFlow, endpoint, flow_key, socket_address},
+    next_hop::Watcher,
+    slow::{SlowError, SlowFlow, endpoint, flow_key},
 };
 
 /// What the calls are made of.
@@ -497,86 +497,5 @@ fn refusal(error: SlowError) -> MediaError {
             limit,
         },
         other => MediaError::Kernel(other.to_string()),
-    }
-}
-
-/// Writes a flow into the kernel's table. One that the kernel does not take is the workers'.
-fn install_kernel(tables: &KernelTables, flow: &mut Flow, rows: &FlowRows) {
-    if flow.counters.is_none() {
-        return;
-    }
-    let entry = flow.kernel_entry();
-    // While the entry changes the kernel may work by the state before, too: noted is the new one
-    // when everything goes by it.
-    let second = entry.has(FlowEntry::UNPROTECT_SECOND);
-    let works = entry.has(FlowEntry::SSRC_KNOWN) && !entry.has(FlowEntry::USERSPACE);
-    let source = rows.unprotect.as_ref();
-    if let Some(row) = source.filter(|row| works && !row.does_kernel_work()) {
-        row.kernel_works_by(Some(second));
-    }
-    let installed = tables.with(|datapath| datapath.install(&flow.key, &entry));
-    if let Some(row) = source {
-        let works = works && matches!(installed, Some(Ok(())));
-        row.kernel_works_by(works.then_some(second));
-    }
-    if let Some(Err(error)) = installed {
-        if !matches!(error, DatapathError::Capacity { .. }) {
-            tracing::error!(%error, "the kernel does not take a flow: it goes by the slow path");
-        }
-        // An entry of before would relay by what no longer holds.
-        report(
-            "remove a flow",
-            tables.with(|datapath| datapath.remove(&flow.key)),
-        );
-        flow.path = Path::Userspace(PathReason::Capacity);
-    }
-}
-
-/// Leads a flow to where the other leg's peer is.
-fn lead(parts: &Parts<'_>, flow: &mut Flow, rows: &FlowRows, peer: Endpoint) {
-    if flow.entry.to == peer {
-        return;
-    }
-    let before = *flow;
-    flow.entry.to = peer;
-    hold_way(parts, flow);
-    install_kernel(parts.tables, flow, rows);
-    release_way(parts, &before);
-}
-
-/// Takes the next hop for a flow's destination; false when the table is full.
-fn hold_way(parts: &Parts<'_>, flow: &mut Flow) -> bool {
-    flow.way = None;
-    flow.entry.next_hop = U32::new(NOWHERE);
-    let (Some(next_hops), Some(to)) = (parts.next_hops, flow.destination()) else {
-        return true;
-    };
-    let way = (address(&flow.entry.from), address(&to));
-    if way.0.is_ipv4() != way.1.is_ipv4() {
-        return true;
-    }
-    match next_hops.acquire(way.0, way.1) {
-        Ok(index) => {
-            flow.way = Some(way);
-            flow.entry.next_hop = U32::new(index);
-            true
-        }
-        Err(_) => false,
-    }
-}
-
-fn release_way(parts: &Parts<'_>, flow: &Flow) {
-    if let (Some(next_hops), Some((source, destination))) = (parts.next_hops, flow.way) {
-        next_hops.release(source, destination);
-    }
-}
-
-fn address(endpoint: &Endpoint) -> IpAddr {
-    socket_address(endpoint).ip()
-}
-
-pub(super) fn report(operation: &str, result: Option<Result<(), DatapathError>>) {
-    if let Some(Err(error)) = result {
-        tracing::error!(%error, "could not {operation}");
     }
 }

@@ -8,11 +8,7 @@ use relay_abi::{
     srtp::stream::StreamState,
 };
 
-use super::{
-    KernelTables,
-    flow::Flow,
-    plane::{Call, report},
-};
+use super::{KernelTables, flow::Flow, kernel::report, plane::Call};
 use crate::{
     media::{CallMedia, SrtpKey, SrtpOffload},
     srtp::{Row, Rows},

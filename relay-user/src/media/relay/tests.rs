@@ -189,22 +189,21 @@ impl Bench {
         media
     }
 
-    fn connect(&mut self, id: CallId, media: &CallMedia) -> Result<[Path; 2], MediaError> {
+    fn with_plane<T>(&mut self, act: impl FnOnce(&mut Plane, &Parts<'_>) -> T) -> T {
         let parts = Parts {
             tables: &self.tables,
             next_hops: None,
             slow: &self.slow,
         };
-        self.plane.connect(&parts, id, media.clone())
+        act(&mut self.plane, &parts)
+    }
+
+    fn connect(&mut self, id: CallId, media: &CallMedia) -> Result<[Path; 2], MediaError> {
+        self.with_plane(|plane, parts| plane.connect(parts, id, media.clone()))
     }
 
     fn disconnect(&mut self, id: CallId) {
-        let parts = Parts {
-            tables: &self.tables,
-            next_hops: None,
-            slow: &self.slow,
-        };
-        self.plane.disconnect(&parts, id);
+        self.with_plane(|plane, parts| plane.disconnect(parts, id));
     }
 
     fn entry(&self, port: MediaPort) -> Option<FlowEntry> {
@@ -230,12 +229,7 @@ impl Bench {
     }
 
     fn tell(&mut self, port: MediaPort, news: &FlowEntry) {
-        let parts = Parts {
-            tables: &self.tables,
-            next_hops: None,
-            slow: &self.slow,
-        };
-        self.plane.learned(&parts, &flow_key(port.rtp), news);
+        self.with_plane(|plane, parts| plane.learned(parts, &flow_key(port.rtp), news));
     }
 
     fn learn(&mut self, port: MediaPort, peer: &str, generation: u32) {
