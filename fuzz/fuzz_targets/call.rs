@@ -52,7 +52,7 @@ trunk = "carrier"
 
 static PARSED: LazyLock<Arc<Settings>> = LazyLock::new(|| {
     let settings = config::parse(SETTINGS, Path::new("fuzz.toml")).expect("settings");
-    Arc::new(settings.with_lookups(|_, _| Vec::new()))
+    Arc::new(settings.with_lookups(|_| Vec::new()))
 });
 
 /// More than a call may last without a word: every timer has fired after so many steps of time.

@@ -150,6 +150,11 @@ pub struct AddressReport {
     pub address: String,
     /// The name that its certificate must hold.
     pub name: Option<String>,
+    /// Its turn, lower ones first: the priority in the configuration and, behind a dot, that of the
+    /// SRV record that has led there.
+    pub priority: String,
+    /// Its share among those of its priority.
+    pub weight: u16,
     /// `up`, `untried` (no OPTIONS was answered yet) or `down`.
     pub state: String,
     /// Why it is down.

@@ -156,6 +156,11 @@ fn address(peer: &PeerSnapshot, now: Instant) -> AddressReport {
     AddressReport {
         address: peer.address.to_string(),
         name: peer.name.as_ref().map(ToString::to_string),
+        priority: match peer.record {
+            Some(record) => format!("{}.{}", peer.entry.priority, record.priority),
+            None => peer.entry.priority.to_string(),
+        },
+        weight: peer.record.unwrap_or(peer.entry).weight,
         state: peer.state.name().to_owned(),
         why: peer.why.clone(),
         since: ago(peer.since),

@@ -245,7 +245,7 @@ pub fn trunks_table(trunks: &[TrunkReport]) -> String {
             .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
         if trunk.addresses.is_empty() {
             let mut row = vec![trunk.name.clone(), "-".to_owned()];
-            row.resize(9, String::new());
+            row.resize(11, String::new());
             row.push(interval.clone());
             row.push(trunk.calls.to_string());
             rows.push(row);
@@ -262,6 +262,8 @@ pub fn trunks_table(trunks: &[TrunkReport]) -> String {
                     Some(name) => format!("{} ({name})", address.address),
                     None => address.address.clone(),
                 },
+                address.priority.clone(),
+                address.weight.to_string(),
                 address.state.clone(),
                 why,
                 seconds(address.since),
@@ -278,8 +280,8 @@ pub fn trunks_table(trunks: &[TrunkReport]) -> String {
     }
     let mut text = table(
         &[
-            "TRUNK", "ADDRESS", "STATE", "WHY", "SINCE", "ANSWER", "AGO", "HEARD", "RTT MS",
-            "OPTIONS", "CALLS",
+            "TRUNK", "ADDRESS", "PRIORITY", "WEIGHT", "STATE", "WHY", "SINCE", "ANSWER", "AGO",
+            "HEARD", "RTT MS", "OPTIONS", "CALLS",
         ],
         &rows,
     );

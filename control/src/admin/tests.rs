@@ -183,6 +183,8 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
     let up = AddressReport {
         address: "192.0.2.2:5061".to_owned(),
         name: Some("sip.example.com".to_owned()),
+        priority: "1.10".to_owned(),
+        weight: 60,
         state: "up".to_owned(),
         why: None,
         since: None,
@@ -197,6 +199,8 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
     let down = AddressReport {
         address: "192.0.2.3:5061".to_owned(),
         name: None,
+        priority: "2".to_owned(),
+        weight: 1,
         state: "down".to_owned(),
         why: Some("503 to an INVITE".to_owned()),
         since: Some(12),
@@ -230,10 +234,10 @@ fn tables_are_set_in_columns_and_hold_no_control_characters() {
                 ..trunk("in", None, vec![])
             }
         ]),
-        "TRUNK  ADDRESS                           STATE  WHY                                SINCE    ANSWER  AGO      HEARD    RTT MS  OPTIONS  CALLS\n\
-         teams  192.0.2.2:5061 (sip.example.com)  up                                        -        403     0:01:01  0:00:02    1.50  60 s         3\n\
-         teams  192.0.2.3:5061                    down   503 to an INVITE, wants 18 s more  0:00:12  -       -        0:00:12          60 s         0\n\
-         in     -                                                                                                                      -            3\n\
+        "TRUNK  ADDRESS                           PRIORITY  WEIGHT  STATE  WHY                                SINCE    ANSWER  AGO      HEARD    RTT MS  OPTIONS  CALLS\n\
+         teams  192.0.2.2:5061 (sip.example.com)      1.10      60  up                                        -        403     0:01:01  0:00:02    1.50  60 s         3\n\
+         teams  192.0.2.3:5061                           2       1  down   503 to an INVITE, wants 18 s more  0:00:12  -       -        0:00:12          60 s         0\n\
+         in     -                                                                                                                                        -            3\n\
          in: sip:line@example.com is registered, the last answer 200, ends in 0:01:30\n"
     );
     assert_eq!(calls_table(&[]), "no calls\n");

@@ -45,7 +45,7 @@ pub(super) fn called_host(trunk: &Trunk, destination: &Destination) -> SipUri {
 pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &PeerWay) -> Target {
     let remote = hop
         .as_sip()
-        .and_then(|uri| address_of(trunk, uri))
+        .and_then(|uri| address_of(trunk, uri, flow.remote))
         .filter(|remote| reaches(trunk, *remote))
         .unwrap_or(flow.remote);
     let server_name = (trunk.transport == crate::sip::Transport::Tls).then(|| {
@@ -69,21 +69,20 @@ pub(super) fn inside_dialog(trunk: &Trunk, hop: &Uri, flow: &PeerWay) -> Target 
     }
 }
 
-fn address_of(trunk: &Trunk, uri: &SipUri) -> Option<SocketAddr> {
+/// The address that a URI names. Of several addresses of one name, each of which may serve, it is
+/// the one that the call is with.
+fn address_of(trunk: &Trunk, uri: &SipUri, peer: SocketAddr) -> Option<SocketAddr> {
     if let Some(ip) = uri.address() {
         let port = uri.port.unwrap_or(trunk.transport.default_port());
         return Some(SocketAddr::new(ip, port));
     }
-    trunk
-        .destinations
-        .iter()
-        .find(|destination| {
-            destination
-                .server_name
-                .as_ref()
-                .is_some_and(|name| name.eq_ignore_ascii_case(&uri.host))
-        })
-        .map(|destination| destination.address)
+    let named = |destination: &&Destination| {
+        let name = destination.server_name.as_ref();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(&uri.host))
+    };
+    let mut addresses = trunk.destinations.iter().filter(named).map(|it| it.address);
+    let first = addresses.clone().next();
+    addresses.find(|it| it.ip() == peer.ip()).or(first)
 }
 
 /// Whether the trunk's listener can send there at all.

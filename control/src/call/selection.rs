@@ -4,49 +4,42 @@ use rand::Rng;
 
 use crate::config::{Destination, Rank};
 
-/// The places of all destinations in the order in which one call tries them. `destinations` stand
-/// in the order of their priorities.
+/// The places of all destinations in the order in which one call tries them: what the entries of
+/// the configuration amount to as a whole, by their turns, and within one by the turns of the SRV
+/// records. `destinations` stand in the order of their priorities.
 pub(super) fn order(destinations: &[Destination], random: &mut impl Rng) -> Vec<u16> {
     let all: Vec<Placed<'_>> = (0..=u16::MAX).zip(destinations).collect();
     let mut order = Vec::with_capacity(all.len());
-    draw(
-        &all,
-        |it| Some(it.entry),
-        random,
-        |entry, _| {
-            order.extend(entry.iter().map(|(place, _)| *place));
-        },
-    );
+    for entry in draw(&all, |it| Some(it.entry), random) {
+        for target in draw(entry, |it| it.record, random) {
+            order.extend(target.iter().map(|(place, _)| *place));
+        }
+    }
     order
 }
 
 type Placed<'d> = (u16, &'d Destination);
 
-/// Gives the parts of a list that have one rank each, one part after the other: by priority, and
-/// by chance within one.
-fn draw<R: Rng>(
-    list: &[Placed<'_>],
+/// The parts of a list that have one rank each, one after the other: by priority, and by chance
+/// within one.
+fn draw<'l, 'd>(
+    list: &'l [Placed<'d>],
     rank: fn(&Destination) -> Option<Rank>,
-    random: &mut R,
-    mut give: impl FnMut(&[Placed<'_>], &mut R),
-) {
+    random: &mut impl Rng,
+) -> Vec<&'l [Placed<'d>]> {
     let priority = |it: &Placed<'_>| rank(it.1).map(|rank| rank.priority);
+    let mut drawn = Vec::new();
     for equals in list.chunk_by(|one, other| priority(one) == priority(other)) {
         let parts = equals.chunk_by(|one, other| rank(one.1) == rank(other.1));
-        if parts.clone().nth(1).is_none() {
-            give(equals, random);
-            continue;
-        }
-        let weighted: Vec<(u16, &[Placed<'_>])> = parts
+        let weighted: Vec<_> = parts
             .map(|part| {
-                let weight = part.first().and_then(|it| rank(it.1));
-                (weight.map_or(0, |rank| rank.weight), part)
+                let rank = part.first().and_then(|it| rank(it.1));
+                (rank.map_or(0, |rank| rank.weight), part)
             })
             .collect();
-        for part in by_weight(weighted, random) {
-            give(part, random);
-        }
+        drawn.extend(by_weight(weighted, random));
     }
+    drawn
 }
 
 /// How much less a weight of 0 is than one of 1: "a very small chance" (RFC 2782).
@@ -98,6 +91,7 @@ mod tests {
                     weight,
                     place,
                 },
+                record: None,
             })
             .collect()
     }
@@ -187,6 +181,54 @@ mod tests {
         let counts = firsts(&entries(&[(1, 0), (1, 0), (1, 0), (1, 0)]), 20_000);
         for place in 0..4 {
             assert!(is_share(counts[&place], 20_000, 0.25), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn srv_records_have_their_turns_within_their_entry() {
+        // An entry by name between two others: two targets share, one of them with two addresses,
+        // and a third is for when they are down.
+        let mut list = entries(&[(1, 1), (2, 1), (2, 1), (2, 1), (2, 1), (3, 1)]);
+        let name = list[1].entry;
+        for (destination, (priority, weight, place)) in
+            list[1..5]
+                .iter_mut()
+                .zip([(10, 60, 0), (10, 60, 0), (10, 40, 1), (20, 0, 2)])
+        {
+            destination.entry = name;
+            destination.record = Some(Rank {
+                priority,
+                weight,
+                place,
+            });
+        }
+        let mut random = StdRng::seed_from_u64(3);
+        let mut heavier = 0;
+        for _ in 0..20_000 {
+            match order(&list, &mut random)[..] {
+                [0, 1, 2, 3, 4, 5] => heavier += 1,
+                [0, 3, 1, 2, 4, 5] => {}
+                ref other => panic!("{other:?}"),
+            }
+        }
+        assert!(is_share(heavier, 20_000, 0.6), "{heavier}");
+    }
+
+    #[test]
+    fn entries_of_one_priority_share_whatever_number_of_addresses_they_have() {
+        let mut list = entries(&[(1, 1), (1, 1), (1, 1), (1, 1)]);
+        for place in 1..4 {
+            list[usize::from(place)].entry.place = 1;
+            list[usize::from(place)].record = Some(Rank {
+                priority: 1,
+                weight: 1,
+                place,
+            });
+        }
+        let counts = firsts(&list, 20_000);
+        assert!(is_share(counts[&0], 20_000, 0.5), "{counts:?}");
+        for place in 1..4 {
+            assert!(is_share(counts[&place], 20_000, 1.0 / 6.0), "{counts:?}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where calls to a trunk go: as the configuration has it, and what that amounts to.
+//! Where calls to a trunk go: as the configuration has it, what is asked of DNS about it, and what
+//! that amounts to.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -8,7 +9,8 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::values::{REMEDY, TrunkAddress};
+use super::values::{HostName, REMEDY, TrunkAddress};
+use crate::sip::Transport;
 
 /// The weight of an address that names none.
 const WEIGHT: u16 = 1;
@@ -131,6 +133,25 @@ pub struct Rank {
     pub place: u16,
 }
 
+/// What DNS is asked about an address that is a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    pub name: HostName,
+    /// `None`: the one in its SRV records or, without those, the transport's own.
+    pub port: Option<u16>,
+    pub transport: Transport,
+    /// Which family of addresses the trunk can reach.
+    pub is_ipv6: bool,
+}
+
+/// One address that a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub address: SocketAddr,
+    /// The turn of the SRV record that has led there.
+    pub record: Option<Rank>,
+}
+
 /// One address that calls to a trunk go to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
@@ -139,6 +160,8 @@ pub struct Destination {
     pub server_name: Option<Arc<str>>,
     /// The turn of what stands in the configuration for it.
     pub entry: Rank,
+    /// Among what the entry amounts to, the turn of the SRV record that has led there.
+    pub record: Option<Rank>,
 }
 
 impl Destination {

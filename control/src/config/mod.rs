@@ -17,7 +17,7 @@ mod values;
 
 pub use crate::sip::Transport;
 pub use authentication::{Authentication, Credentials, Registration, Secret, User};
-pub use destination::{Destination, Rank, WeightedAddress};
+pub use destination::{Destination, Found, Question, Rank, WeightedAddress};
 pub use error::{ConfigError, Problem};
 pub use media::relay_config;
 pub use numbers::{Form, Numbers};
@@ -95,7 +95,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
     let mut settings = document
         .settings()
         .map_err(|problem| fail(vec![problem]))?
-        .with_lookups(|_, _| Vec::new());
+        .with_lookups(|_| Vec::new());
     let problems = authentication::read_passwords(&mut settings, &document);
     if !problems.is_empty() {
         return Err(fail(problems));

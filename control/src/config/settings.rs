@@ -9,9 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    destination::{Found, Question},
     error::Problem,
     trunk::Trunk,
-    values::{HostName, Pattern, PortRange},
+    values::{Pattern, PortRange},
 };
 use crate::sip;
 
@@ -60,7 +61,7 @@ impl Settings {
 
     /// The same settings with the trunks' names looked up anew.
     #[must_use]
-    pub fn with_lookups(&self, lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>) -> Self {
+    pub fn with_lookups(&self, lookup: impl Fn(&Question) -> Vec<Found>) -> Self {
         let mut settings = self.clone();
         for trunk in &mut settings.trunks {
             trunk.destinations = trunk.resolve(&lookup);

@@ -78,11 +78,16 @@ fn a_good_file_is_read_into_types() {
 #[test]
 fn names_resolve_to_destinations_of_the_listeners_family() {
     let settings = read(GOOD).unwrap();
-    let destinations = settings.trunks[0].resolve(|name, port| {
-        assert_eq!(name.as_str(), "sip.example.com");
+    let destinations = settings.trunks[0].resolve(|question| {
+        assert_eq!(question.name.as_str(), "sip.example.com");
+        assert_eq!((question.port, question.is_ipv6), (None, false));
+        let found = |address| Found {
+            address,
+            record: None,
+        };
         vec![
-            (std::net::Ipv6Addr::LOCALHOST, port).into(),
-            ([192, 0, 2, 9], port).into(),
+            found((std::net::Ipv6Addr::LOCALHOST, 5060).into()),
+            found(([192, 0, 2, 9], 5060).into()),
         ]
     });
     let addresses: Vec<_> = destinations

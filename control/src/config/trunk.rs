@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     authentication::{self, Authentication, Credentials, Registration},
-    destination::{Destination, WeightedAddress},
+    destination::{Destination, Found, Question, WeightedAddress},
     numbers::Numbers,
     options::Options,
     settings::CallLimits,
@@ -38,8 +38,12 @@ pub struct Trunk {
     #[schemars(with = "String")]
     pub listen: SocketAddr,
     /// Where calls to this trunk go, in order: the next is tried when one does not answer. A name
-    /// is looked up, and again every minute. Without a port: 5060, or 5061 for TLS. Empty: calls
-    /// only come from this trunk. A table gives an address a priority and a weight.
+    /// without a port is looked up by its SRV records (`_sip._udp`, `_sip._tcp` or `_sips._tcp`,
+    /// by `transport`; NAPTR is not asked for), which say addresses, ports, priorities and weights;
+    /// where it has none, and with a port, by A or AAAA. It is looked up again when the answer's
+    /// time is over, after 5 s at least and 300 s at most; what is known stays while that fails.
+    /// Without a port elsewhere: 5060, or 5061 for TLS. Empty: calls only come from this trunk. A
+    /// table gives an address a priority and a weight.
     #[serde(default)]
     pub addresses: Vec<WeightedAddress>,
     /// Who may signal as this trunk, as ranges such as `"198.51.100.0/24"`. Empty: only its
@@ -230,34 +234,58 @@ impl Trunk {
         names
     }
 
-    /// Where calls go, given what a name is known to resolve to: in the order of the priorities,
-    /// and within one as in the configuration.
-    pub(crate) fn resolve(
-        &self,
-        lookup: impl Fn(&HostName, u16) -> Vec<SocketAddr>,
-    ) -> Vec<Destination> {
+    /// What is to be looked up for its addresses.
+    pub(crate) fn questions(&self) -> impl Iterator<Item = Question> {
+        self.addresses
+            .iter()
+            .filter_map(|entry| self.question(&entry.address))
+    }
+
+    fn question(&self, address: &TrunkAddress) -> Option<Question> {
+        match &address.host {
+            Host::Address(_) => None,
+            Host::Name(name) => Some(Question {
+                name: name.clone(),
+                port: address.port,
+                transport: self.transport,
+                is_ipv6: self.listen.is_ipv6(),
+            }),
+        }
+    }
+
+    /// Where calls go, given what a name is known to stand for: in the order of the priorities, of
+    /// the configuration's first, then of the SRV records'.
+    pub(crate) fn resolve(&self, lookup: impl Fn(&Question) -> Vec<Found>) -> Vec<Destination> {
         let mut destinations = Vec::new();
         let entries = self.addresses.iter().zip(self.server_names()).enumerate();
         for (place, (entry, server_name)) in entries {
-            let address = &entry.address;
-            let port = address.port.unwrap_or(self.transport.default_port());
-            let sockets = match &address.host {
-                Host::Address(ip) => vec![SocketAddr::new(*ip, port)],
-                Host::Name(name) => lookup(name, port),
+            let port = entry.address.port.unwrap_or(self.transport.default_port());
+            let found = match (&entry.address.host, self.question(&entry.address)) {
+                (Host::Address(ip), _) => vec![Found {
+                    address: SocketAddr::new(*ip, port),
+                    record: None,
+                }],
+                (_, Some(question)) => lookup(&question),
+                (_, None) => Vec::new(),
             };
+            // RFC 5922 §4: the name that was configured, whatever the SRV records lead to.
             let server_name = (self.transport == Transport::Tls).then_some(server_name);
-            for address in sockets {
+            for Found { address, record } in found {
                 // Nothing can be sent to the other family from this listener.
                 if address.is_ipv4() == self.listen.is_ipv4() {
                     destinations.push(Destination {
                         address,
                         server_name: server_name.clone(),
                         entry: entry.rank(place),
+                        record,
                     });
                 }
             }
         }
-        destinations.sort_by_key(|it| (it.entry.priority, it.entry.place));
+        destinations.sort_by_key(|it| {
+            let record = it.record.map(|record| (record.priority, record.place));
+            (it.entry.priority, it.entry.place, record)
+        });
         destinations
     }
 }

@@ -33,8 +33,6 @@ use crate::{
 use handle::Query;
 use reload::Reloaded;
 
-/// How often names of trunks' addresses are looked up again.
-const REFRESH: Duration = Duration::from_secs(60);
 /// How long the messages that hang calls up may take when draining took too long.
 const FAREWELL: Duration = Duration::from_secs(4);
 /// How often connections with certificates that were replaced are looked after.
@@ -141,7 +139,7 @@ impl<M: MediaPlane> Daemon<M> {
             commands,
             settings,
             path,
-            lookups: Lookups::new(),
+            lookups: Lookups::default(),
             phase,
             published,
             set_log_level,
@@ -159,7 +157,8 @@ impl<M: MediaPlane> Daemon<M> {
     /// back by dropping it, once nothing uses it any more.
     pub async fn run(mut self) {
         // Also when no address is a name: the literal ones become destinations here.
-        let lookups = resolve(&self.settings, &self.lookups).await;
+        let nothing = Lookups::default();
+        let lookups = resolve(&self.settings, &nothing, &nothing).await;
         self.use_lookups(lookups);
         self.core.watch(Instant::now());
         self.phase.send_replace(Phase::Ready);
@@ -168,12 +167,11 @@ impl<M: MediaPlane> Daemon<M> {
             routes = self.settings.routes.len(),
             "ready"
         );
-        let mut refresh = tokio::time::interval(REFRESH);
-        refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        refresh.reset();
         let mut batch = Vec::with_capacity(BATCH);
         while !self.finished() {
             let timeout = self.core.next_timeout().map(tokio::time::Instant::from_std);
+            let refresh = self.lookups.due().filter(|_| self.refresh.is_none());
+            let refresh = refresh.map(tokio::time::Instant::from_std);
             let drain = self.drain.map(|drain| drain.end.unwrap_or(drain.hang_up));
             tokio::select! {
                 biased;
@@ -191,8 +189,9 @@ impl<M: MediaPlane> Daemon<M> {
                 () = at(self.retirement.map(|it| it.next)) => self.retire(),
                 () = at(timeout) => self.core.timeout(Instant::now()),
                 lookups = joined(&mut self.refresh) => {
-                    if let Some(lookups) = lookups {
-                        self.refreshed(lookups);
+                    match lookups {
+                        Some(lookups) => self.refreshed(lookups),
+                        None => self.lookups.postpone(Instant::now()),
                     }
                 }
                 reloaded = joined(&mut self.reload) => {
@@ -201,7 +200,7 @@ impl<M: MediaPlane> Daemon<M> {
                     }
                 }
                 Some(query) = self.queries.recv() => self.answer(query),
-                _ = refresh.tick() => self.begin_refresh(),
+                () = at(refresh) => self.begin_refresh(),
                 received = self.events.recv_many(&mut batch, BATCH) => {
                     if received == 0 {
                         break;
@@ -280,17 +279,18 @@ impl<M: MediaPlane> Daemon<M> {
     }
 
     fn begin_refresh(&mut self) {
-        if self.refresh.is_none() {
-            let settings = Arc::clone(&self.settings);
-            let known = self.lookups.clone();
-            self.refresh = Some(tokio::spawn(
-                async move { resolve(&settings, &known).await },
-            ));
-        }
+        let settings = Arc::clone(&self.settings);
+        let known = self.lookups.clone();
+        self.refresh = Some(tokio::spawn(async move {
+            let fresh = known.fresh(Instant::now());
+            resolve(&settings, &known, &fresh).await
+        }));
     }
 
     fn refreshed(&mut self, lookups: Lookups) {
-        if lookups != self.lookups {
+        if lookups.is_same(&self.lookups) {
+            self.lookups = lookups;
+        } else {
             self.use_lookups(lookups);
         }
     }

@@ -28,7 +28,7 @@ pub(super) async fn read(path: PathBuf, known: Lookups) -> Result<Reloaded, Conf
                 }],
             })
         })?;
-    let lookups = resolve(&settings, &known).await;
+    let lookups = resolve(&settings, &known, &Lookups::default()).await;
     Ok(Reloaded { settings, lookups })
 }
 
@@ -70,10 +70,5 @@ pub(super) fn stranded(settings: &Settings) -> Option<(&str, &str)> {
 
 /// The settings with what names are known to resolve to.
 pub(super) fn with_lookups(settings: &Settings, lookups: &Lookups) -> Arc<Settings> {
-    Arc::new(settings.with_lookups(|name, port| {
-        lookups
-            .get(&(name.clone(), port))
-            .cloned()
-            .unwrap_or_default()
-    }))
+    Arc::new(settings.with_lookups(|question| lookups.get(question)))
 }

@@ -129,11 +129,11 @@ async fn a_wrong_reload_changes_nothing() {
         text(port, "").replace("\"lo\"", "\"other\""),
     ] {
         fs::write(file.path(), &wrong).unwrap();
-        daemon.reloaded(reload::read(file.path().to_owned(), Lookups::new()).await);
+        daemon.reloaded(reload::read(file.path().to_owned(), Lookups::default()).await);
         assert!(Arc::ptr_eq(&before, &daemon.settings), "{wrong}");
     }
     fs::write(file.path(), text(port, "[limits]\ncalls = 5\n")).unwrap();
-    daemon.reloaded(reload::read(file.path().to_owned(), Lookups::new()).await);
+    daemon.reloaded(reload::read(file.path().to_owned(), Lookups::default()).await);
     assert_eq!(daemon.settings.limits.calls, 5);
 }
 

@@ -16,7 +16,7 @@ use relay_user::{
 use super::{exposition, figures::Figures, server::MetricsServer};
 use crate::{
     call::{CallState, CoreStatistics, Direction, PeerSnapshot, PeerState, TrunkSnapshot},
-    config,
+    config::{self, Rank},
     daemon::{Phase, testing},
     transport::{Discard, Discards},
 };
@@ -114,6 +114,12 @@ fn trunks() -> Vec<TrunkSnapshot> {
     let peer = |address: &str| PeerSnapshot {
         address: address.parse().unwrap(),
         name: None,
+        entry: Rank {
+            priority: 1,
+            weight: 1,
+            place: 0,
+        },
+        record: None,
         state: PeerState::Up,
         why: None,
         since: None,

@@ -4,21 +4,39 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use super::agent::lock;
 use crate::lab::{Door, LabError, Result};
 
 /// How long an answer may be kept, in seconds.
 const TTL: u32 = 5;
 
+/// What is known of names, by their lower case.
+#[derive(Debug, Default)]
+struct Zone {
+    addresses: HashMap<String, Vec<Ipv4Addr>>,
+    services: HashMap<String, Vec<Service>>,
+}
+
+/// An SRV record (RFC 2782).
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub priority: u16,
+    pub weight: u16,
+    pub port: u16,
+    pub target: String,
+}
+
 /// A running resolver; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Resolver {
+    zone: Arc<Mutex<Zone>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -32,29 +50,41 @@ impl Resolver {
         address: SocketAddr,
         names: &[(&str, Vec<Ipv4Addr>)],
     ) -> Result<Self> {
-        let names: HashMap<String, Vec<Ipv4Addr>> = names
-            .iter()
-            .map(|(name, addresses)| (name.to_ascii_lowercase(), addresses.clone()))
-            .collect();
+        let zone = Arc::new(Mutex::new(Zone {
+            addresses: names
+                .iter()
+                .map(|(name, addresses)| (name.to_ascii_lowercase(), addresses.clone()))
+                .collect(),
+            services: HashMap::new(),
+        }));
         let socket = door
             .enter(|| UdpSocket::bind(address))?
             .map_err(|error| LabError::new(format!("{address}: {error}")))?;
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .map_err(LabError::new)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let resolver = Self {
+            zone: Arc::clone(&zone),
+            stop: Arc::default(),
+        };
+        let stopped = Arc::clone(&resolver.stop);
         thread::spawn(move || {
             let mut octets = [0; 512];
             while !stopped.load(Ordering::Relaxed) {
                 if let Ok((length, from)) = socket.recv_from(&mut octets)
-                    && let Some(answer) = answer(&octets[..length], &names)
+                    && let Some(answer) = answer(&octets[..length], &lock(&zone))
                 {
                     let _ = socket.send_to(&answer, from);
                 }
             }
         });
-        Ok(Self { stop })
+        Ok(resolver)
+    }
+
+    /// Gives these SRV records from now on for a name such as `_sip._udp.example.com`.
+    pub fn set_services(&self, name: &str, services: &[Service]) {
+        let name = name.to_ascii_lowercase();
+        lock(&self.zone).services.insert(name, services.to_vec());
     }
 }
 
@@ -64,26 +94,54 @@ impl Drop for Resolver {
     }
 }
 
-fn answer(query: &[u8], names: &HashMap<String, Vec<Ipv4Addr>>) -> Option<Vec<u8>> {
+/// The types of A and SRV records.
+const A: u16 = 1;
+const SRV: u16 = 33;
+
+fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let (name, end) = question(query)?;
+    let name = name.to_ascii_lowercase();
     let kind = u16::from_be_bytes([*query.get(end)?, *query.get(end + 1)?]);
-    let known = names.get(&name.to_ascii_lowercase());
-    let addresses: &[Ipv4Addr] = match known {
-        Some(addresses) if kind == 1 => addresses,
-        _ => &[],
+    let (addresses, services) = (zone.addresses.get(&name), zone.services.get(&name));
+    let is_known = addresses.is_some() || services.is_some();
+    let data: Vec<Vec<u8>> = match kind {
+        A => addresses
+            .into_iter()
+            .flatten()
+            .map(|address| address.octets().to_vec())
+            .collect(),
+        SRV => services.into_iter().flatten().map(Service::data).collect(),
+        _ => Vec::new(),
     };
-    let code = if known.is_some() { 0 } else { 3 };
-    let count = u8::try_from(addresses.len()).ok()?;
+    let code = if is_known { 0 } else { 3 };
+    let count = u8::try_from(data.len()).ok()?;
     let mut reply = query.get(..2)?.to_vec();
     reply.extend([0x85, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0]);
     reply.extend(query.get(12..end + 4)?);
-    for address in addresses {
-        reply.extend([0xc0, 12, 0, 1, 0, 1]);
+    for data in data {
+        reply.extend([0xc0, 12]);
+        reply.extend(kind.to_be_bytes());
+        reply.extend([0, 1]);
         reply.extend(TTL.to_be_bytes());
-        reply.extend([0, 4]);
-        reply.extend(address.octets());
+        reply.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
+        reply.extend(data);
     }
     Some(reply)
+}
+
+impl Service {
+    fn data(&self) -> Vec<u8> {
+        let mut data = Vec::new();
+        for number in [self.priority, self.weight, self.port] {
+            data.extend(number.to_be_bytes());
+        }
+        for label in self.target.split('.') {
+            data.extend(u8::try_from(label.len()));
+            data.extend(label.as_bytes());
+        }
+        data.push(0);
+        data
+    }
 }
 
 /// The name asked for and where its type stands.
@@ -109,10 +167,17 @@ mod tests {
 
     #[test]
     fn known_names_have_their_addresses_and_no_others() {
-        let names = HashMap::from([(
-            "sip.pstnhub.microsoft.com".to_owned(),
-            vec![Ipv4Addr::new(192, 0, 2, 2)],
-        )]);
+        let known = vec![Ipv4Addr::new(192, 0, 2, 2)];
+        let service = Service {
+            priority: 10,
+            weight: 60,
+            port: 5061,
+            target: "a.example".to_owned(),
+        };
+        let zone = Zone {
+            addresses: HashMap::from([("sip.pstnhub.microsoft.com".to_owned(), known)]),
+            services: HashMap::from([("_sip._udp.example.com".to_owned(), vec![service])]),
+        };
         let query = |name: &str, kind: u8| {
             let mut query = vec![7, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
             for label in name.split('.') {
@@ -120,7 +185,7 @@ mod tests {
                 query.extend(label.as_bytes());
             }
             query.extend([0, 0, kind, 0, 1]);
-            answer(&query, &names).expect("an answer")
+            answer(&query, &zone).expect("an answer")
         };
         let known = query("SIP.pstnhub.microsoft.com", 1);
         assert_eq!(known[3] & 15, 0);
@@ -128,5 +193,8 @@ mod tests {
         let no_ipv6 = query("sip.pstnhub.microsoft.com", 28);
         assert_eq!((no_ipv6[3] & 15, no_ipv6[7]), (0, 0));
         assert_eq!(query("sip.example.com", 1)[3] & 15, 3);
+        let service = query("_sip._UDP.example.com", 33);
+        assert_eq!((service[3] & 15, service[7]), (0, 1));
+        assert!(service.ends_with(b"\0\x11\0\x0a\0\x3c\x13\xc5\x01a\x07example\0"));
     }
 }

@@ -21,6 +21,7 @@ pub mod report;
 mod rules;
 mod sdp;
 mod secret;
+pub mod serviced;
 mod stun;
 mod tls;
 mod uri;

@@ -13,6 +13,7 @@ use super::{
     super::{Core, RegistrationSnapshot},
     Peer,
 };
+use crate::config::Rank;
 
 /// One trunk at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +25,7 @@ pub struct TrunkSnapshot {
     pub calls: u64,
     /// That we are registered with it, where it wants that.
     pub registration: Option<RegistrationSnapshot>,
-    /// In the order of the configuration.
+    /// In the order of their priorities.
     pub peers: Vec<PeerSnapshot>,
 }
 
@@ -34,6 +35,10 @@ pub struct PeerSnapshot {
     pub address: SocketAddr,
     /// The name that its certificate must hold.
     pub name: Option<Arc<str>>,
+    /// The turn of what stands in the configuration for it.
+    pub entry: Rank,
+    /// The turn of the SRV record that has led there.
+    pub record: Option<Rank>,
     pub state: PeerState,
     /// Why it is out of service.
     pub why: Option<String>,
@@ -107,6 +112,8 @@ impl Peer {
         PeerSnapshot {
             address: self.address(),
             name: self.destination.server_name.clone(),
+            entry: self.destination.entry,
+            record: self.destination.record,
             state,
             why: self.open.as_ref().map(|open| open.why.to_string()),
             since: self.since,

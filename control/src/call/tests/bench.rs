@@ -83,7 +83,7 @@ pub fn address(text: &str) -> SocketAddr {
 
 pub fn settings(text: &str) -> Arc<config::Settings> {
     let settings = config::parse(text, Path::new("test.toml")).unwrap();
-    Arc::new(settings.with_lookups(|_, _| Vec::new()))
+    Arc::new(settings.with_lookups(|_| Vec::new()))
 }
 
 /// A media plane with the interfaces and ports that the settings name.

@@ -199,7 +199,7 @@ async fn strangers_and_connections_beyond_the_limits_are_closed() {
         "connections = 2\nhandshakes = 1",
         &trunk("a", "tcp", listen, "127.0.0.2:5060", ""),
     );
-    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_| Vec::new())));
     let discards = transports.discards();
     closed(&mut connect_from("127.0.0.3", listen).await).await;
     assert_eq!(discards.get(Discard::ForeignSource), 1);
@@ -227,7 +227,7 @@ async fn a_host_that_takes_all_it_may_keeps_neither_others_nor_a_trunk_s_peer_ou
         "connections = 10",
         &trunk.replace("127.0.0.2/32", "127.0.0.0/8"),
     );
-    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_| Vec::new())));
     let discards = transports.discards();
     let mut held = Vec::new();
     let mut serve = async |host| {
@@ -260,7 +260,7 @@ async fn a_silent_peer_is_asked_and_its_connection_closed() {
     );
     let asks = "keep_alive_seconds = 1";
     let settings = settings("", &trunk("a", "tcp", listen, &remote.to_string(), asks));
-    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_, _| Vec::new())));
+    let (transports, mut events) = start(&Arc::new(settings.with_lookups(|_| Vec::new())));
     let target = tcp(listen, remote);
     let shared = Arc::clone(&transports.shared);
     let (ours, mut peer) = tokio::io::duplex(1024);
@@ -392,34 +392,6 @@ async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
         transports.send(&target, Bytes::new()),
         Err(SendError::NoListener)
     );
-}
-
-#[tokio::test]
-async fn names_are_looked_up_and_kept_when_they_cannot_be() {
-    let settings = settings(
-        "",
-        &trunk("a", "udp", free_port("127.0.0.1"), "localhost:5070", "").replace(
-            "[\"localhost:5070\"]",
-            "[\"localhost:5070\", \"gone.invalid\"]",
-        ),
-    );
-    let known = Lookups::from([(
-        ("gone.invalid".parse().unwrap(), 5060),
-        vec!["192.0.2.1:5060".parse().unwrap()],
-    )]);
-    let lookups = resolve(&settings, &known).await;
-    let settings = settings.with_lookups(|name, port| {
-        lookups
-            .get(&(name.clone(), port))
-            .cloned()
-            .unwrap_or_default()
-    });
-    let addresses: Vec<_> = settings.trunks[0]
-        .destinations
-        .iter()
-        .map(|destination| destination.address.to_string())
-        .collect();
-    assert_eq!(addresses, ["127.0.0.1:5070", "192.0.2.1:5060"]);
 }
 
 #[tokio::test]

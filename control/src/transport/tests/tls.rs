@@ -438,7 +438,7 @@ async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
         if !arrives {
             trunk = trunk.replace(&format!("[\"{theirs}\"]"), "[]");
         }
-        let known = settings("", &trunk).with_lookups(|_, _| Vec::new());
+        let known = settings("", &trunk).with_lookups(|_| Vec::new());
         let (transports, mut events) = start(&Arc::new(known));
         let mut stream = open(&connector, listen, "sbc.example.com").await.unwrap();
         let (mut flow, _) = message(&mut events).await;

@@ -7,6 +7,7 @@ mod lasting;
 mod peers;
 mod proxies;
 mod secured;
+mod services;
 mod signalling;
 mod teams;
 mod teams_report;

@@ -125,7 +125,7 @@ trunk = "contact-centre"
     );
     let settings = config::parse(&text, Path::new("scenario.toml"))
         .unwrap()
-        .with_lookups(|_, _| Vec::new());
+        .with_lookups(|_| Vec::new());
     let interface = |name: &str, address: &str| MediaInterface {
         name: name.to_owned(),
         addresses: vec![address.parse().unwrap()],
