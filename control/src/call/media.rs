@@ -1,11 +1,14 @@
 //! A call's ports and what flows between them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
 use crate::{config::Ice, sdp::LegPolicy, sip::Headers};
+
+/// Whether a Teams user is inside of our network: `internal`, or `external`. Case-sensitive.
+const LOCATION: &str = "X-MS-UserLocation";
 
 /// What SDP must know of a leg.
 pub(super) fn policy(trunk: &Trunk, port: MediaPort) -> LegPolicy {
@@ -55,6 +58,55 @@ impl<M: MediaPlane> Core<M> {
         }
     }
 
+    /// Gives a leg a port at another address when its new offer says that its user is in another
+    /// place than before. Gives the old port, which is in use until the offer is answered. Who
+    /// comes with the same key, or the same ICE, is where it was.
+    pub(super) fn move_port(
+        &mut self,
+        call: &mut Call,
+        side: Side,
+        headers: &Headers,
+        offer: &[u8],
+    ) -> Option<MediaPort> {
+        let leg = call.leg(side);
+        let trunk = Arc::clone(&leg.trunk);
+        let old = leg.port?;
+        let has_places = trunk.internal_address.is_some() || trunk.external_address.is_some();
+        if !has_places
+            || !headers.has(LOCATION)
+            || call.negotiation.is_elsewhere(side, offer) != Ok(true)
+        {
+            return None;
+        }
+        let address = old.rtp.ip();
+        let family = if address.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        let port = self
+            .reserve(&trunk, Some(family), Some(headers))
+            .inspect_err(|error| {
+                tracing::warn!(call = call.id.0, %error, "the media address stays");
+            })
+            .ok()?;
+        if port.rtp.ip() == address {
+            self.media.release(port);
+            return None;
+        }
+        call.negotiation.relocate(side, port);
+        call.leg_mut(side).port = Some(port);
+        Some(old)
+    }
+
+    /// Gives a leg back the port that [`Core::move_port`] has taken.
+    pub(super) fn move_back(&mut self, call: &mut Call, side: Side, port: MediaPort) {
+        call.negotiation.relocate(side, port);
+        if let Some(new) = call.leg_mut(side).port.replace(port) {
+            self.media.release(new);
+        }
+    }
+
     /// Makes the media plane do what offers and answers say now.
     pub(super) fn connect_media(&mut self, call: &Call) -> Result<(), MediaError> {
         let Some(media) = call.negotiation.media() else {
@@ -82,7 +134,7 @@ impl<M: MediaPlane> Core<M> {
 /// Our media address for a user where the headers say that it is, if the trunk has one (Teams' local
 /// media optimisation). Who says nothing, as one who is called, may be anywhere outside.
 fn near(trunk: &Trunk, headers: Option<&Headers>) -> Option<IpAddr> {
-    match headers.and_then(|headers| headers.text("X-MS-UserLocation")) {
+    match headers.and_then(|headers| headers.text(LOCATION)) {
         Some("internal") => trunk.internal_address.or(trunk.external_address),
         _ => trunk.external_address,
     }

@@ -175,6 +175,9 @@ pub(super) struct Exchange {
     pub(super) no_answer: Option<TimerKey>,
     /// Who takes the place of the side in whose name we ask.
     pub(super) replacement: Option<Box<Replacement>>,
+    /// The port of the side that asked before it came from another place: its again unless the
+    /// other side agrees.
+    pub(super) old_port: Option<MediaPort>,
     /// Who is to be asked next, in the name of the one that is asked now.
     pub(super) then: Option<Side>,
 }

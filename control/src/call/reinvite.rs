@@ -81,11 +81,13 @@ impl<M: MediaPlane> Core<M> {
             Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
         };
         let always = call.leg(side.other()).trunk.sip.always_offers();
+        let mut old_port = None;
         let body = match offer {
-            Some(offer) => call
-                .negotiation
-                .offer(side, offer, &mut self.random)?
-                .into(),
+            Some(offer) => {
+                let body = call.negotiation.offer(side, offer, &mut self.random)?;
+                old_port = self.move_port(call, side, &request.headers, offer);
+                body.into()
+            }
             None if always => call
                 .negotiation
                 .offer_again(side.other(), Some(Direction::SendReceive), &mut self.random)?
@@ -96,6 +98,11 @@ impl<M: MediaPlane> Core<M> {
             self.set_session(now, call, side, terms, &request.headers);
         }
         self.carry_offer(now, call, side, Some((server, request)), body, None);
+        if let Some(exchange) = &mut call.exchange {
+            exchange.old_port = old_port;
+        } else if let Some(port) = old_port {
+            self.move_back(call, side, port);
+        }
         Ok(())
     }
 
@@ -143,6 +150,7 @@ impl<M: MediaPlane> Core<M> {
             retry: None,
             no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
             replacement,
+            old_port: None,
             then: None,
         }));
         if let Some((server, _)) = asked {
@@ -338,6 +346,9 @@ impl<M: MediaPlane> Core<M> {
                 let owes = waits && !Self::is_made(exchange);
                 let server = exchange.server.take();
                 let then = exchange.then.take();
+                if let Some(port) = exchange.old_port.take() {
+                    self.media.release(port);
+                }
                 if owes {
                     call.leg_mut(to).owes_ack = Some(number);
                 } else {
@@ -564,6 +575,9 @@ impl<M: MediaPlane> Core<M> {
             self.timers.clear(exchange.no_answer);
             if let Some(server) = exchange.server {
                 self.servers.remove(&server);
+            }
+            if let Some(port) = exchange.old_port {
+                self.move_back(call, exchange.by, port);
             }
         }
     }

@@ -52,8 +52,8 @@ pub struct Trunk {
     #[schemars(with = "Vec<String>")]
     pub allowed_sources: Vec<IpNet>,
     /// Our media address for calls that come with `X-MS-UserLocation: internal` (Teams' local media
-    /// optimisation): one of an `[[interface]]`, for users inside of our network. Left out: as for
-    /// all others.
+    /// optimisation), and from re-INVITEs with it on, where another endpoint sends them: one of an
+    /// `[[interface]]`, for users inside of our network. Left out: as for all others.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub internal_address: Option<IpAddr>,

@@ -2,17 +2,18 @@
 //! refreshed, and where another peer takes a leg over (RFC 3725's ways of third-party control).
 
 use rand::CryptoRng;
+use relay_user::media::MediaPort;
 
 use super::{
     Direction, Negotiation, SdpError,
     agreement::of,
     codec::{Codec, Format, of_static},
     crypto::Crypto,
-    exchange::Taken,
+    exchange::{Taken, take_offer},
     leg::LegState,
     local::Layout,
     policy::{LegPolicy, Side},
-    remote::{Audio, Transport},
+    remote::{Audio, Description, Transport},
 };
 
 /// What is offered when nobody has said what the caller can do: what every telephone can.
@@ -244,6 +245,34 @@ impl Negotiation {
         if let Some(ice) = leg.secrets.as_mut().and_then(|one| one.ice.as_mut()) {
             ice.media.known = peer;
         }
+    }
+
+    /// Whether an offer comes from another endpoint than the leg's last description: by a key and
+    /// by ICE credentials of its own, where the leg has these.
+    ///
+    /// # Errors
+    /// What makes the offer unusable.
+    pub fn is_elsewhere(&self, side: Side, body: &[u8]) -> Result<bool, SdpError> {
+        let Some(agreed) = &self.agreed else {
+            return Ok(true);
+        };
+        let other = &self.leg(side.other()).policy;
+        let audio = take_offer(&Description::parse(body)?, &self.leg(side).policy, other)?.audio;
+        let leg = of(&agreed.legs, side);
+        let has_key = leg.srtp().is_some_and(|keys| {
+            let mut offered = audio.crypto.iter();
+            offered.any(|line| line.key.master == keys.unprotect.master)
+        });
+        let has_ice = leg.ice().is_some_and(|before| {
+            let offered = audio.ice.as_deref();
+            offered.is_none_or(|offered| offered.credentials == before.theirs.credentials)
+        });
+        Ok(!has_key && !has_ice)
+    }
+
+    /// Lets our descriptions on a leg name another port, from the next one on.
+    pub fn relocate(&mut self, side: Side, port: MediaPort) {
+        self.leg_mut(side).policy.local = port;
     }
 
     /// Takes how a leg's own descriptions stand in another negotiation: its session's version and

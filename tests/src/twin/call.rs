@@ -212,6 +212,13 @@ impl Call {
         dialog.keys = keys;
     }
 
+    /// With the next offer another endpoint of ours has the call, with keys of its own: it sends
+    /// where the answer says.
+    pub fn change_endpoint(&self) {
+        self.renew_keys();
+        lock(&self.dialog).media_target = None;
+    }
+
     /// Hangs up.
     ///
     /// # Errors

@@ -244,6 +244,51 @@ fn the_media_address_follows_where_the_user_is() {
 }
 
 #[test]
+fn the_media_address_follows_a_user_who_goes_elsewhere_in_mid_call() {
+    let settings = SETTINGS
+        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.9\"]")
+        .replace(
+            "listen = \"192.0.2.1:5060\"",
+            "listen = \"192.0.2.1:5060\"\ninternal_address = \"192.0.2.9\"",
+        );
+    let mut bench = Bench::with(&settings);
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    // Who was called may be anywhere.
+    assert_eq!(leg(&bench, 1).port.rtp.ip().to_string(), "192.0.2.1");
+    for (location, accepted, address) in [
+        (Some("internal"), 488, "192.0.2.1"),
+        (Some("internal"), 200, "192.0.2.9"),
+        (None, 200, "192.0.2.9"),
+        (Some("internal"), 200, "192.0.2.9"),
+        (Some("external"), 200, "192.0.2.1"),
+    ] {
+        let mut invite = callee.invite(&sdp(CENTRE, 5006, ""));
+        if let Some(location) = location {
+            invite.headers.push("X-MS-UserLocation", location);
+        }
+        let onward = bench.carry(CENTRE, invite, CARRIER);
+        let body = match accepted {
+            200 => sdp(CARRIER, 4000, ""),
+            _ => Bytes::new(),
+        };
+        bench.give(CARRIER, caller.answer(&onward, accepted, &body));
+        bench.request(CARRIER, Method::Ack);
+        let told = bench.response(CENTRE, accepted);
+        if accepted == 200 {
+            bench.give(CENTRE, callee.ack());
+            assert!(text(&told.body).contains(&format!("c=IN IP4 {address}\r\n")));
+        }
+        assert_eq!(leg(&bench, 1).port.rtp.ip().to_string(), address);
+        assert_eq!(bench.media.reserved_ports(), 2, "{location:?} {accepted}");
+    }
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &Bytes::new()));
+    bench.finished();
+}
+
+#[test]
 fn a_media_address_is_one_of_an_interface() {
     let settings = SETTINGS.replace(
         "listen = \"192.0.2.1:5060\"",

@@ -12,6 +12,28 @@ fn crypto_lines(body: &str) -> Vec<&str> {
         .collect()
 }
 
+#[test]
+fn another_endpoint_has_a_key_of_its_own() {
+    let mut call = negotiation(SrtpPolicy::Require, SrtpPolicy::Off);
+    let offer = |key: &str| {
+        let line = format!("crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
+        sdp("RTP/SAVP", "0", &[&line])
+    };
+    let first = offer(fixtures::KEY_30);
+    call.offer(Side::A, first.as_bytes(), &mut random())
+        .unwrap();
+    call.answer(Side::B, plain_sdp("0", &[]).as_bytes())
+        .unwrap();
+    call.commit().unwrap();
+    let is_elsewhere = |body: &str| call.is_elsewhere(Side::A, body.as_bytes());
+    assert_eq!(is_elsewhere(&first), Ok(false));
+    assert_eq!(is_elsewhere(&offer(fixtures::OTHER_KEY_30)), Ok(true));
+    assert_eq!(
+        is_elsewhere(&plain_sdp("0", &[])),
+        Err(SdpError::SrtpRequired)
+    );
+}
+
 /// A carrier at A with its own numbers, Teams at B.
 fn agreed() -> Negotiation {
     let mut call = negotiation(SrtpPolicy::Off, SrtpPolicy::Require);

@@ -11,6 +11,7 @@ use crate::{
     lab::{LabError, Result},
     twin::{
         agent::SOON,
+        call::Call,
         incoming::Incoming,
         rules::Rule,
         sdp::{Description, Sdp},
@@ -235,21 +236,29 @@ fn size() -> Vec<Row> {
     ]
 }
 
-fn with_location(stage: &Stage, location: &str) -> Result<(Sdp, bool)> {
+/// What Teams says of a user's place.
+const fn place(location: &str) -> [(&str, &str); 3] {
+    [
+        ("X-MS-UserLocation", location),
+        ("X-MS-MediaPath", "sbc.example.com"),
+        ("X-MS-UserSite", "DE-Berlin"),
+    ]
+}
+
+fn call_from(stage: &Stage, location: &str) -> Result<(Call, Call)> {
     let number = stage.number("+1777");
     let mark = stage.carrier.agent.mark();
-    let location = location.to_owned();
-    let outgoing = stage.teams_dials(&number, move |invite| {
-        for (name, value) in [
-            ("X-MS-UserLocation", &location[..]),
-            ("X-MS-MediaPath", "sbc.example.com"),
-            ("X-MS-UserSite", "DE-Berlin"),
-        ] {
+    let outgoing = stage.teams_dials(&number, |invite| {
+        for (name, value) in place(location) {
             invite.headers.push((name.to_owned(), value.to_owned()));
         }
     })?;
     let incoming = stage.carrier.agent.incoming(mark, &number, SOON)?;
-    let (caller, callee) = connect(outgoing, incoming)?;
+    connect(outgoing, incoming)
+}
+
+fn with_location(stage: &Stage, location: &str) -> Result<(Sdp, bool)> {
+    let (caller, callee) = call_from(stage, location)?;
     Ok((
         good_answer(&caller.opening.message)?,
         heard(&caller, &callee).is_ok(),
@@ -281,6 +290,25 @@ fn local_media() -> Vec<Row> {
                         internal.audio_address().unwrap_or_default()
                     )
                 })
+            },
+        ),
+        row(
+            "local-media/reinvite",
+            "so does a user who goes elsewhere in mid-call, and nobody else",
+            |stage| {
+                let (caller, callee) = call_from(stage, "internal")?;
+                heard(&caller, &callee)?;
+                let inside = caller.sdp()?.audio_target().map(|it| it.ip());
+                caller.refresh(&[])?;
+                let refreshed = caller.sdp()?.audio_target().map(|it| it.ip());
+                demand(refreshed == inside, || {
+                    format!("a refresh moves it to {refreshed:?}")
+                })?;
+                caller.change_endpoint();
+                caller.reinvite(&place("external"), |_| {})?;
+                let outside = caller.sdp()?.audio_target().map(|it| it.ip());
+                demand(outside != inside, || format!("it stays at {outside:?}"))?;
+                heard(&caller, &callee)
             },
         ),
     ]
