@@ -64,11 +64,16 @@ fn check_tells_what_a_configuration_amounts_to() {
         &GOOD.replace(
             "\"192.0.2.2\", \"192.0.2.3\"",
             "\"192.0.2.2\", { address = \"192.0.2.3\", priority = 1, weight = 9 }, \"192.0.2.4\"",
-        ),
+        )
+        .replace("\"^1\"", "\"^1\"\nhost = \"sbc.example.com\""),
     );
     let output = trunkline(&["check"], Some(&shared.0));
-    let line = "calls go to 192.0.2.2 (weight 1) or 192.0.2.3 (weight 9), then 192.0.2.4\n";
-    assert!(text(&output.stdout).contains(line), "{output:?}");
+    for line in [
+        "calls go to 192.0.2.2 (weight 1) or 192.0.2.3 (weight 9), then 192.0.2.4\n",
+        "route 1: ^1 at sbc.example.com from every trunk to carrier\n",
+    ] {
+        assert!(text(&output.stdout).contains(line), "{output:?}");
+    }
     // More flows take more memory, and the summary says so.
     let larger = File::new(
         "trunkline-check-large",

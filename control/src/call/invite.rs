@@ -190,7 +190,7 @@ impl<M: MediaPlane> Core<M> {
         };
         let fallback = match back {
             Some(_) => Vec::new(),
-            None => self.fallback(&from.name, &number, &to),
+            None => self.fallback(&from.name, &number, &request.uri, &to),
         };
         let terms = terms(from, request)?;
         let offerless = match is_sdp(&request.headers, &request.body) {
@@ -351,7 +351,7 @@ impl<M: MediaPlane> Core<M> {
                 Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
             );
         }
-        let to = self.trunk_for_call(now, &from.name, &number, back)?;
+        let to = self.trunk_for_call(now, &from.name, &number, &request.uri, back)?;
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
@@ -367,20 +367,21 @@ impl<M: MediaPlane> Core<M> {
         Ok((number, to, places))
     }
 
-    /// The trunk that takes a call to a number: of those that its route names the first with an
-    /// address in service, or the first of all when there is none.
+    /// The trunk that takes a call to a number at a URI: of those that its route names the first with
+    /// an address in service, or the first of all when there is none.
     pub(super) fn trunk_for_call(
         &self,
         now: Instant,
         from: &str,
         number: &str,
+        uri: &Uri,
         back: Option<&str>,
     ) -> Result<Arc<Trunk>, Refusal> {
         let names: Vec<&str> = match back {
             Some(name) => vec![name],
             None => self
                 .settings
-                .route(from, number)
+                .route(from, number, host(uri))
                 .into_iter()
                 .flat_map(Route::trunks)
                 .collect(),
@@ -397,8 +398,8 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// The trunks that the route of a call names behind the one that takes it.
-    fn fallback(&self, from: &str, number: &str, to: &Trunk) -> Vec<Arc<str>> {
-        let route = self.settings.route(from, number);
+    fn fallback(&self, from: &str, number: &str, uri: &Uri, to: &Trunk) -> Vec<Arc<str>> {
+        let route = self.settings.route(from, number, host(uri));
         let trunks = route.into_iter().flat_map(Route::trunks);
         let behind = trunks.skip_while(|name| **name != *to.name).skip(1);
         behind.map(Arc::from).collect()
@@ -529,6 +530,11 @@ pub(super) fn unavailable(trunk: &Trunk) -> Refusal {
         trunk.sip.unavailable_code(),
         "no address of the trunk is in service",
     )
+}
+
+/// The host that a route may ask for.
+fn host(uri: &Uri) -> Option<&str> {
+    uri.as_sip().map(|uri| uri.host.as_str())
 }
 
 /// Whether Accept lets an answer be SDP (RFC 3261 §20.1).

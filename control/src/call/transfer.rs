@@ -143,7 +143,7 @@ impl<M: MediaPlane> Core<M> {
         } else {
             let number = target.user_unescaped().unwrap_or_default();
             let number = number.split(';').next().unwrap_or_default();
-            self.trunk_for_call(now, &asking.name, number, None)?
+            self.trunk_for_call(now, &asking.name, number, target, None)?
         };
         let places = self.peers.candidates(now, &trunk, &mut self.random);
         let destinations = destinations_for(&trunk, &places, target);

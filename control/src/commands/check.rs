@@ -63,12 +63,16 @@ fn summary(file: &Path, settings: &Settings) -> String {
     for (index, route) in settings.routes.iter().enumerate() {
         let _ = writeln!(
             text,
-            "route {}: {} from {} to {}",
+            "route {}: {}{} from {} to {}",
             index + 1,
             route
                 .number
                 .as_ref()
                 .map_or("every number", |pattern| pattern.as_str()),
+            route
+                .host
+                .as_ref()
+                .map_or_else(String::new, |host| format!(" at {host}")),
             if route.from.is_empty() {
                 "every trunk".to_owned()
             } else {

@@ -12,7 +12,7 @@ use super::{
     destination::{Found, Question},
     error::Problem,
     trunk::Trunk,
-    values::{Pattern, PortRange},
+    values::{Host, Pattern, PortRange},
 };
 use crate::sip;
 
@@ -69,10 +69,12 @@ impl Settings {
         settings
     }
 
-    /// The route that takes a call from trunk `from` to `number`: the first that matches.
+    /// The route that takes a call from trunk `from` to `number`, at `host` if the Request-URI has
+    /// one: the first that matches.
     #[must_use]
-    pub fn route(&self, from: &str, number: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matches(from, number))
+    pub fn route(&self, from: &str, number: &str, host: Option<&str>) -> Option<&Route> {
+        let mut routes = self.routes.iter();
+        routes.find(|route| route.matches(from, number, host))
     }
 }
 
@@ -275,6 +277,11 @@ pub struct Route {
     /// every number.
     #[serde(default)]
     pub number: Option<Pattern>,
+    /// The host of the Request-URI, where a trunk calls us by several names or addresses, such as
+    /// `"sales.example.com"`. Left out: every host. Customers that each have a trunk with its
+    /// `domain`, as with Teams, are told apart by `from` alone.
+    #[serde(default)]
+    pub host: Option<Host>,
     /// The trunk that takes the call.
     pub trunk: String,
     /// The trunks that take it, in order, while no address of `trunk` is in service, or when the
@@ -293,13 +300,17 @@ impl Route {
             .map(String::as_str)
     }
 
-    /// Whether it takes a call from trunk `from` to `number`.
+    /// Whether it takes a call from trunk `from` to `number`, at `host` if the Request-URI has one.
     #[must_use]
-    pub fn matches(&self, from: &str, number: &str) -> bool {
+    pub fn matches(&self, from: &str, number: &str, host: Option<&str>) -> bool {
         (self.from.is_empty() || self.from.iter().any(|trunk| trunk == from))
             && self
                 .number
                 .as_ref()
                 .is_none_or(|pattern| pattern.is_match(number))
+            && self
+                .host
+                .as_ref()
+                .is_none_or(|wanted| host.is_some_and(|host| wanted.is(host)))
     }
 }

@@ -67,7 +67,7 @@ fn a_good_file_is_read_into_types() {
     assert_eq!(trunk_of(Transport::Tcp, "198.51.100.4"), None);
     let route = |from: &str, number: &str| {
         settings
-            .route(from, number)
+            .route(from, number, Some("198.51.100.1"))
             .map(|route| route.trunk.as_str())
     };
     assert_eq!(route("carrier", "+15551234"), Some("contact-centre"));
@@ -155,7 +155,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[[route]]\nfrom",
         "[[route]]\nsurprise = 1\nfrom",
-        "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `trunk`, `fallback`",
+        "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `host`, `trunk`, `fallback`",
     ),
     (
         "ports = \"20000-20099\"",
@@ -251,6 +251,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "trunk = \"contact-centre\"",
         "trunk = \"contact-center\"",
         "test.toml:26: a route to \"contact-center\", and there is no such trunk: name a [[trunk]]",
+    ),
+    (
+        "number = \"^\\\\+1555\"",
+        "host = \"sbc.example.com:5060\"",
+        "test.toml:25: \"sbc.example.com:5060\" is neither an address nor a host name: write \"sbc.example.com\", \"192.0.2.1\" or \"2001:db8::1\"",
     ),
     (
         "number = \"^\\\\+1555\"",

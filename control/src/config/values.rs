@@ -41,7 +41,7 @@ macro_rules! from_text {
     };
 }
 
-from_text!(PortRange, Pattern, TrunkAddress, HostName);
+from_text!(PortRange, Pattern, TrunkAddress, Host, HostName);
 
 /// A range of ports, written `"20000-29999"`: both ends belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
@@ -184,10 +184,55 @@ pub struct TrunkAddress {
 }
 
 /// A host, by address or by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(with = "String")]
 pub enum Host {
     Address(IpAddr),
     Name(HostName),
+}
+
+impl Host {
+    /// Whether the host of a URI is this one (RFC 3261 §19.1.4): names in any case, addresses by
+    /// what they mean.
+    #[must_use]
+    pub fn is(&self, host: &str) -> bool {
+        match self {
+            Self::Address(address) => unbracketed(host).parse() == Ok(*address),
+            Self::Name(name) => name.as_str().eq_ignore_ascii_case(host),
+        }
+    }
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = unbracketed(text).parse() {
+            return Ok(Self::Address(address));
+        }
+        text.parse().map(Self::Name).map_err(|_| {
+            format!(
+                "{text:?} is neither an address nor a host name{REMEDY}\
+                 write \"sbc.example.com\", \"192.0.2.1\" or \"2001:db8::1\""
+            )
+        })
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(formatter),
+            Self::Name(name) => name.fmt(formatter),
+        }
+    }
+}
+
+/// An address without the brackets of a URI.
+fn unbracketed(text: &str) -> &str {
+    text.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text)
 }
 
 impl FromStr for TrunkAddress {
@@ -205,11 +250,7 @@ impl FromStr for TrunkAddress {
                 port: Some(socket.port()),
             });
         }
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
-        if let Ok(address) = bare.parse() {
+        if let Ok(address) = unbracketed(text).parse() {
             return Ok(Self {
                 host: Host::Address(address),
                 port: None,
@@ -314,6 +355,23 @@ mod tests {
             "20000-99999",
         ] {
             assert!(wrong.parse::<PortRange>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_known_again_in_a_uri() {
+        for (text, same, other) in [
+            ("sbc.example.com", "SBC.Example.com", "a.sbc.example.com"),
+            ("192.0.2.1", "192.0.2.1", "192.0.2.10"),
+            ("2001:db8::1", "[2001:DB8:0::1]", "[2001:db8::2]"),
+            ("[2001:db8::1]", "[2001:db8::1]", "2001"),
+        ] {
+            let host: Host = text.parse().unwrap();
+            assert!(host.is(same), "{text}");
+            assert!(!host.is(other), "{text}");
+        }
+        for wrong in ["", "sbc example", "sbc.example.com:5060", "*.example.com"] {
+            assert!(wrong.parse::<Host>().is_err(), "{wrong}");
         }
     }
 

@@ -10,6 +10,7 @@ mod ending;
 mod failover;
 mod forking;
 mod health;
+mod hosts;
 mod identity;
 mod limits;
 mod media_scenarios;

@@ -240,6 +240,7 @@ impl Validator<'_> {
             let earlier = settings.routes.iter().take(index).any(|earlier| {
                 (earlier.from.is_empty() || earlier.from == route.from)
                     && (earlier.number.is_none() || earlier.number == route.number)
+                    && (earlier.host.is_none() || earlier.host == route.host)
             });
             if earlier {
                 self.warn(
