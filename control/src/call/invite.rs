@@ -29,7 +29,8 @@ use crate::{
     config::Route,
     sdp::{self, Negotiation, SdpError},
     sip::{
-        CSeq, Flow, HeaderName, Headers, Method, Part, Request, Response, Text, TransactionId, Uri,
+        CSeq, Flow, HeaderName, Headers, Method, NameAddress, Part, Request, Response, Text,
+        TransactionId, Uri,
     },
 };
 
@@ -201,18 +202,7 @@ impl<M: MediaPlane> Core<M> {
         if !accepts_sdp(request) {
             return Err(Refusal::new(406, "the caller takes no SDP"));
         }
-        let (Ok(caller), Ok(call_id), Ok(contact)) = (
-            request.headers.from(),
-            request.headers.call_id(),
-            request.headers.contact(),
-        ) else {
-            return Err(Refusal::new(400, "From, Call-ID or Contact cannot be used"));
-        };
-        if contact.uri.as_sip().is_none()
-            || request.headers.addresses(HeaderName::RecordRoute).is_err()
-        {
-            return Err(Refusal::new(400, "Contact or Record-Route cannot be used"));
-        }
+        let (caller, call_id) = caller_of(&request.headers)?;
         let family = if offerless {
             None
         } else {
@@ -231,21 +221,15 @@ impl<M: MediaPlane> Core<M> {
             Leg::new(Arc::clone(from), call_id.copied(), flow.remote, None),
             Leg::new(Arc::clone(&to), self.new_sip_call_id(), flow.remote, None),
         ];
-        let (negotiation, offer) = match self.describe(
-            &mut legs,
-            family,
-            &request.headers,
-            (!offerless).then_some(&request.body),
-        ) {
-            Ok(described) => described,
-            Err(refusal) => {
+        let body = (!offerless).then_some(&request.body);
+        let (negotiation, offer) = self
+            .describe(&mut legs, family, &request.headers, body)
+            .inspect_err(|_| {
                 for port in legs.iter_mut().filter_map(|leg| leg.port.take()) {
                     self.media.release(port);
                 }
-                return Err(refusal);
-            }
-        };
-        let mut call = Call {
+            })?;
+        let call = Call {
             id,
             // What is kept must not keep the whole INVITE.
             number: number.copied(),
@@ -288,12 +272,26 @@ impl<M: MediaPlane> Core<M> {
             infos: 0,
             why: None,
         };
+        self.statistics.started(&from.name, &to.name);
+        self.enter(now, call, server, &request.headers, number);
+        Ok(())
+    }
+
+    /// Puts a new call among the others, and goes on with it.
+    fn enter(
+        &mut self,
+        now: Instant,
+        mut call: Call,
+        server: TransactionId,
+        headers: &Headers,
+        number: Text,
+    ) {
+        let id = call.id;
         for leg in &call.legs {
             self.statistics
                 .moved(&leg.trunk.name, None, Some(call.state));
         }
-        self.statistics.started(&from.name, &to.name);
-        if let Some(merge) = Merge::of(self.merge_key, &request.headers) {
+        if let Some(merge) = Merge::of(self.merge_key, headers) {
             self.merges.insert(merge);
             self.merging.insert(server, merge);
         }
@@ -309,7 +307,6 @@ impl<M: MediaPlane> Core<M> {
         self.tags.insert(tag, (id, Side::B));
         self.calls.insert(id, Box::new(call));
         self.with_call(now, id, |core, call| core.invite_callee(now, call, &text));
-        Ok(())
     }
 
     /// The number that is called, the trunk that takes it, and the places of the addresses of the
@@ -522,6 +519,19 @@ impl<M: MediaPlane> Core<M> {
             self.refuse_caller(now, call, refusal, None);
         }
     }
+}
+
+/// Who calls, and the Call-ID, of an INVITE whose caller can be answered and reached.
+fn caller_of(headers: &Headers) -> Result<(NameAddress, Text), Refusal> {
+    let (Ok(caller), Ok(call_id), Ok(contact)) =
+        (headers.from(), headers.call_id(), headers.contact())
+    else {
+        return Err(Refusal::new(400, "From, Call-ID or Contact cannot be used"));
+    };
+    if contact.uri.as_sip().is_none() || headers.addresses(HeaderName::RecordRoute).is_err() {
+        return Err(Refusal::new(400, "Contact or Record-Route cannot be used"));
+    }
+    Ok((caller, call_id))
 }
 
 /// No address of the trunk is in service.
