@@ -3,7 +3,7 @@
 use core::{arch::asm, mem::MaybeUninit};
 
 use relay_abi::srtp::{
-    aes::{self, Column},
+    aes::{self, Column, Entry, TERMS},
     machine::{Machine, State},
     sha1::Schedule,
 };
@@ -12,16 +12,16 @@ use crate::{opaque::opaque, sha1};
 
 pub struct Bpf;
 
-/// The tables, and behind them as much as the verifier must believe that an offset of sixteen bits
-/// can reach. The offsets are of eight times an octet, so nothing of it is read.
+/// The table, and behind it as much as the verifier must believe that an offset of sixteen bits
+/// can reach. The offsets are sixteen times an octet, so nothing of it is read.
 #[repr(C, align(64))]
-struct Tables {
-    read: aes::Tables,
+struct Table {
+    read: [Entry; 256],
     beyond: [u64; 8192],
 }
 
-static TABLES: Tables = Tables {
-    read: aes::TABLES,
+static TABLE: Table = Table {
+    read: aes::TABLE,
     beyond: [0; 8192],
 };
 
@@ -38,11 +38,11 @@ impl Machine for Bpf {
 /// are volatile: the compiler would keep the columns in registers and take them apart there.
 pub struct Octets {
     columns: MaybeUninit<[Column; 16]>,
-    tables: usize,
+    table: usize,
 }
 
 impl Octets {
-    /// Where the octet's entries are, of which the first table's is the first.
+    /// Where the octet's entry is.
     #[inline(always)]
     fn entry<const PLACE: usize, const ROW: usize>(&self) -> usize {
         let row = if cfg!(target_endian = "big") {
@@ -59,12 +59,12 @@ impl Octets {
                 .read_volatile()
         };
         let mut entry = offset as usize;
-        // SAFETY: an addition. The compiler would first copy the tables' address and add to that.
+        // SAFETY: an addition. The compiler would first copy the table's address and add to that.
         unsafe {
             asm!(
                 "{0} += {1}",
                 inout(reg) entry,
-                in(reg) self.tables,
+                in(reg) self.table,
                 options(pure, nomem, nostack),
             );
         }
@@ -77,7 +77,7 @@ impl State for Octets {
     fn new() -> Self {
         Self {
             columns: MaybeUninit::uninit(),
-            tables: opaque((&raw const TABLES) as usize),
+            table: opaque((&raw const TABLE) as usize),
         }
     }
 
@@ -95,22 +95,30 @@ impl State for Octets {
 
     #[inline(always)]
     fn term<const PLACE: usize, const ROW: usize>(&self) -> Column {
-        let entry = self.entry::<PLACE, ROW>() + 2048 * ROW;
-        // SAFETY: within the tables, and aligned as they are, since offsets are multiples of eight.
-        unsafe { *(entry as *const Column) }
+        let entry = self.entry::<PLACE, ROW>() + const { 2 * TERMS[ROW] };
+        // SAFETY: within the table; read without alignment.
+        unsafe { (entry as *const Column).read_unaligned() }
     }
 
     #[inline(always)]
-    fn substitution<const PLACE: usize, const ROW: usize>(&self) -> u32 {
-        // The substitution is the fourth octet of eight, all others of which are zero: read from
-        // further in front or behind, it stands at another row.
-        let row = if cfg!(target_endian = "big") {
-            ROW
-        } else {
-            3 - ROW
-        };
-        let entry = self.entry::<PLACE, ROW>() + 4 * 2048 + row;
-        // SAFETY: within the tables; read without alignment.
-        unsafe { (entry as *const u32).read_unaligned() }
+    fn substitute<const PLACE: usize, const ROW: usize, const TO: usize, const AT: usize>(
+        &mut self,
+    ) {
+        let entry = self.entry::<PLACE, ROW>() + 14;
+        // SAFETY: the one is within the table, the other within the columns.
+        unsafe {
+            let octet = *(entry as *const u8);
+            let columns = self.columns.as_mut_ptr().cast::<u8>();
+            columns.add(8 * TO + AT).write_volatile(octet);
+        }
+    }
+
+    #[inline(always)]
+    fn get<const PLACE: usize>(&self) -> u64 {
+        // SAFETY: within the columns, and aligned; whatever reads a place has put something there.
+        unsafe {
+            let columns = self.columns.as_ptr().cast::<u64>();
+            columns.add(PLACE).read_volatile()
+        }
     }
 }

@@ -35,7 +35,7 @@ use super::{
 
 type CounterWords = [AtomicU64; size_of::<FlowCounters>() / 8];
 type ProcessorWords = [u64; size_of::<Processor>() / 8];
-type KeyWords = [u64; 70];
+type KeyWords = [u64; size_of::<PreparedKey>() / 8];
 
 /// The [`Datapath`] that the XDP program works by.
 pub struct XdpDatapath {

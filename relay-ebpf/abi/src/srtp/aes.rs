@@ -1,15 +1,19 @@
 //! AES-128 in counter mode (RFC 3711, section 4.1.1), by tables.
 //!
 //! A column of the state is spread: each of its octets has sixteen bits, the first one the lowest,
-//! and stands there eight times itself, as an offset into a table of entries of eight octets. The
-//! tables and the round keys are spread too. So an octet's entry is found without a shift or a mask.
+//! and stands there sixteen times itself, as an offset into a table of entries of sixteen octets. The
+//! table and the round keys are spread too. So an octet's entry is found without a shift or a mask.
+//!
+//! What an octet contributes to its column depends on its row by a rotation alone. So an entry is a
+//! column and the begin of the same once more, and the row says from where on it is read.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute, transmute_mut};
 
 use super::machine::{Machine, State};
 
-/// The columns of an expanded key: one block for each of ten rounds, and one before them.
-pub const ROUND_KEY_COLUMNS: usize = 44;
+/// The columns of an expanded key: one block for each of ten rounds, and one before them. The last
+/// block gives octets as they are, eight in a column.
+pub const ROUND_KEY_COLUMNS: usize = 42;
 
 /// A column, spread.
 pub type Column = u64;
@@ -19,29 +23,32 @@ pub type RoundKeys = [Column; ROUND_KEY_COLUMNS];
 
 const SUBSTITUTIONS: [u8; 256] = substitutions();
 
-/// What octets are looked up in.
-#[repr(C)]
-pub struct Tables {
-    /// What an octet of each row contributes to its column: substitution and column mix in one.
-    pub terms: [[Column; 256]; 4],
-    /// An octet's substitution, in the fourth of its octets.
-    pub substitutions: [[u8; 8]; 256],
-}
+/// What an octet is looked up in. The first seven are what it contributes to its column,
+/// substitution and column mix in one, spread, from [`TERMS`] on; the last one's first octet is its
+/// substitution.
+pub type Entry = [u16; 8];
 
-pub const TABLES: Tables = tables();
+/// Where in an entry an octet's contribution begins, by its row.
+pub const TERMS: [usize; 4] = if cfg!(target_endian = "big") {
+    [0, 1, 2, 3]
+} else {
+    [0, 3, 2, 1]
+};
+
+pub const TABLE: [Entry; 256] = table();
 
 /// A column whose lowest octet is the first one, spread.
 #[inline(always)]
 #[must_use]
 pub const fn spread(column: u32) -> Column {
     let halves = (column as u64 | (column as u64) << 16) & 0x0000_ffff_0000_ffff;
-    ((halves | halves << 8) & 0x00ff_00ff_00ff_00ff) << 3
+    ((halves | halves << 8) & 0x00ff_00ff_00ff_00ff) << 4
 }
 
 /// The column that [`spread`] spread.
 #[cfg(not(target_arch = "bpf"))]
 pub(super) fn gather(column: Column) -> u32 {
-    let octets = [0, 16, 32, 48].map(|place| (column >> (place + 3)) as u8);
+    let octets = [0, 16, 32, 48].map(|place| (column >> (place + 4)) as u8);
     u32::from_le_bytes(octets)
 }
 
@@ -75,35 +82,38 @@ const fn substitutions() -> [u8; 256] {
     table
 }
 
-const fn tables() -> Tables {
-    let mut tables = Tables {
-        terms: [[0; 256]; 4],
-        substitutions: [[0; 8]; 256],
-    };
+const fn table() -> [Entry; 256] {
+    let mut table = [[0; 8]; 256];
     let mut octet = 0;
     while octet < 256 {
         let one = SUBSTITUTIONS[octet];
         let two = double(one);
-        let column = spread(u32::from_le_bytes([two, one, one, two ^ one]));
-        tables.terms[0][octet] = column;
-        tables.terms[1][octet] = column.rotate_left(16);
-        tables.terms[2][octet] = column.rotate_left(32);
-        tables.terms[3][octet] = column.rotate_left(48);
-        tables.substitutions[octet][3] = one;
+        let three = two ^ one;
+        let column = if cfg!(target_endian = "big") {
+            [three, one, one, two]
+        } else {
+            [two, one, one, three]
+        };
+        let mut at = 0;
+        while at < 7 {
+            table[octet][at] = (column[at % 4] as u16) << 4;
+            at += 1;
+        }
+        table[octet][7] = u16::from_ne_bytes([one, 0]);
         octet += 1;
     }
-    tables
+    table
 }
 
 /// Expands a key (FIPS 197, section 5.2).
 #[must_use]
 pub fn expand(key: &[u8; 16]) -> RoundKeys {
-    let mut words = [0; ROUND_KEY_COLUMNS];
+    let mut words = [0_u32; 44];
     for (word, octets) in words.iter_mut().zip(key.as_chunks::<4>().0) {
         *word = u32::from_le_bytes(*octets);
     }
     let mut constant = 1u8;
-    for index in 4..ROUND_KEY_COLUMNS {
+    for index in 4..words.len() {
         let mut word = words[index - 1];
         if index % 4 == 0 {
             let octets = word.rotate_right(8).to_le_bytes();
@@ -113,16 +123,15 @@ pub fn expand(key: &[u8; 16]) -> RoundKeys {
         }
         words[index] = words[index - 4] ^ word;
     }
-    // The last round gives octets as they are.
-    let mut index = 0;
-    words.map(|word| {
-        index += 1;
-        if index > ROUND_KEY_COLUMNS - 4 {
-            Column::from(word)
-        } else {
-            spread(word)
-        }
-    })
+    let (rounds, last) = words.split_at(40);
+    let mut keys = [0; ROUND_KEY_COLUMNS];
+    for (key, word) in keys.iter_mut().zip(rounds) {
+        *key = spread(*word);
+    }
+    for (key, pair) in keys[40..].iter_mut().zip(last.as_chunks::<2>().0) {
+        *key = transmute!(pair.map(u32::to_le_bytes));
+    }
+    keys
 }
 
 /// What the keystream blocks of one packet have in common: their counters differ in the last octet
@@ -187,7 +196,7 @@ impl Shared {
         let mut state = M::State::new();
         macro_rules! begin {
             ($number:expr; $a:literal $b:literal $c:literal $d:literal $e:literal) => {
-                state.put::<$d>(self.last ^ ($number as Column) << 51);
+                state.put::<$d>(self.last ^ ($number as Column) << 52);
                 state.put::<$e>(self.first ^ state.term::<$d, 3>());
                 state.put::<$a>(self.second[0] ^ state.term::<$e, 0>());
                 state.put::<$b>(self.second[1] ^ state.term::<$e, 3>());
@@ -234,19 +243,35 @@ impl Shared {
         back!(8);
         there!(9);
         macro_rules! last {
-            ($word:literal; $a:literal $b:literal $c:literal $d:literal
-                $e:literal $f:literal $g:literal $h:literal) => {
-                let key = keys[40 + $word] as u32;
-                words[0][$word] ^= last::<_, $a, $b, $c, $d>(&state, key);
-                if BLOCKS == 2 {
-                    words[1][$word] ^= last::<_, $e, $f, $g, $h>(&state, key);
-                }
+            ($to:literal: $a:literal $b:literal $c:literal $d:literal) => {
+                state.substitute::<$a, 0, $to, 0>();
+                state.substitute::<$b, 1, $to, 1>();
+                state.substitute::<$c, 2, $to, 2>();
+                state.substitute::<$d, 3, $to, 3>();
+                state.substitute::<$b, 0, $to, 4>();
+                state.substitute::<$c, 1, $to, 5>();
+                state.substitute::<$d, 2, $to, 6>();
+                state.substitute::<$a, 3, $to, 7>();
             };
         }
-        last!(0; 4 5 6 7 12 13 14 15);
-        last!(1; 5 6 7 4 13 14 15 12);
-        last!(2; 6 7 4 5 14 15 12 13);
-        last!(3; 7 4 5 6 15 12 13 14);
+        macro_rules! add {
+            ($block:literal: $first:literal $second:literal) => {
+                let octets: &mut [[u8; 8]; 2] = transmute_mut!(&mut words[$block]);
+                let first = u64::from_ne_bytes(octets[0]) ^ keys[40] ^ state.get::<$first>();
+                let second = u64::from_ne_bytes(octets[1]) ^ keys[41] ^ state.get::<$second>();
+                *octets = [first.to_ne_bytes(), second.to_ne_bytes()];
+            };
+        }
+        last!(0: 4 5 6 7);
+        last!(1: 6 7 4 5);
+        if BLOCKS == 2 {
+            last!(8: 12 13 14 15);
+            last!(9: 14 15 12 13);
+        }
+        add!(0: 0 1);
+        if BLOCKS == 2 {
+            add!(1: 8 9);
+        }
     }
 }
 
@@ -258,15 +283,4 @@ fn column<S: State, const A: usize, const B: usize, const C: usize, const D: usi
 ) -> Column {
     (key ^ state.term::<A, 0>() ^ state.term::<B, 1>())
         ^ (state.term::<C, 2>() ^ state.term::<D, 3>())
-}
-
-/// A column after the last round, which does not mix, as it lies in memory.
-#[inline(always)]
-fn last<S: State, const A: usize, const B: usize, const C: usize, const D: usize>(
-    state: &S,
-    key: u32,
-) -> u32 {
-    let word = (key ^ state.substitution::<A, 0>() ^ state.substitution::<B, 1>())
-        ^ (state.substitution::<C, 2>() ^ state.substitution::<D, 3>());
-    word.to_le()
 }

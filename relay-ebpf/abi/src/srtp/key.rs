@@ -34,7 +34,7 @@ pub struct PreparedKey {
     pub(super) mki: [u8; LONGEST_MKI],
 }
 
-const _: () = assert!(size_of::<PreparedKey>() == 560);
+const _: () = assert!(size_of::<PreparedKey>() == 544);
 
 impl PreparedKey {
     /// Makes an SDES master key and salt ready (RFC 4568, section 6.1). `None` if the MKI is longer

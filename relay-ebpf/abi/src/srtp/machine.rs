@@ -2,7 +2,7 @@
 //! makes them its own way, with the same results; everybody else makes them as [`Plain`] does.
 
 use super::{
-    aes::{self, Column, Tables},
+    aes::{self, Column, Entry, TERMS},
     sha1::{self, Schedule},
 };
 
@@ -14,7 +14,7 @@ pub trait Machine {
     fn compress(state: &mut [u32; 5], schedule: &mut Schedule);
 }
 
-/// Sixteen places for columns of AES's state, whose octets are looked up in [`aes::TABLES`]'s forms.
+/// Sixteen places for columns of AES's state, whose octets are looked up in [`aes::TABLE`]'s forms.
 pub trait State {
     fn new() -> Self;
 
@@ -24,8 +24,13 @@ pub trait State {
     /// What the octet in `ROW` of the column in `PLACE` contributes to a column of the next round.
     fn term<const PLACE: usize, const ROW: usize>(&self) -> Column;
 
-    /// The substitution of an octet, at its row in a column that is not spread.
-    fn substitution<const PLACE: usize, const ROW: usize>(&self) -> u32;
+    /// Puts an octet's substitution down as the octet `AT` of those in memory from the place `TO` on.
+    fn substitute<const PLACE: usize, const ROW: usize, const TO: usize, const AT: usize>(
+        &mut self,
+    );
+
+    /// What is in a place, as it lies in memory.
+    fn get<const PLACE: usize>(&self) -> u64;
 }
 
 /// Without unsafe code.
@@ -34,7 +39,7 @@ pub struct Plain;
 /// The state in registers.
 pub struct Columns([Column; 16]);
 
-static TABLES: Tables = aes::TABLES;
+static TABLE: [Entry; 256] = aes::TABLE;
 
 impl Machine for Plain {
     type State = Columns;
@@ -48,7 +53,7 @@ impl Machine for Plain {
 impl Columns {
     #[inline(always)]
     fn octet<const PLACE: usize, const ROW: usize>(&self) -> usize {
-        (self.0[PLACE] >> (16 * ROW + 3)) as usize & 0xff
+        (self.0[PLACE] >> (16 * ROW + 4)) as usize & 0xff
     }
 }
 
@@ -65,11 +70,25 @@ impl State for Columns {
 
     #[inline(always)]
     fn term<const PLACE: usize, const ROW: usize>(&self) -> Column {
-        TABLES.terms[ROW][self.octet::<PLACE, ROW>()]
+        let entry = &TABLE[self.octet::<PLACE, ROW>()];
+        let begin = const { TERMS[ROW] };
+        let [a, b, c, d] = [0, 1, 2, 3].map(|lane| entry[begin + lane]);
+        zerocopy::transmute!([a, b, c, d])
     }
 
     #[inline(always)]
-    fn substitution<const PLACE: usize, const ROW: usize>(&self) -> u32 {
-        (TABLES.substitutions[self.octet::<PLACE, ROW>()][3] as u32) << (8 * ROW)
+    fn substitute<const PLACE: usize, const ROW: usize, const TO: usize, const AT: usize>(
+        &mut self,
+    ) {
+        let [octet, _] = TABLE[self.octet::<PLACE, ROW>()][7].to_ne_bytes();
+        let place = &mut self.0[TO + AT / 8];
+        let mut octets = place.to_ne_bytes();
+        octets[AT % 8] = octet;
+        *place = u64::from_ne_bytes(octets);
+    }
+
+    #[inline(always)]
+    fn get<const PLACE: usize>(&self) -> u64 {
+        self.0[PLACE]
     }
 }

@@ -130,23 +130,27 @@ impl Work {
     #[inline(always)]
     pub fn sum(&mut self, length: usize) -> Option<u16> {
         self.length = length as u32;
-        let behind: &mut [u8; 16] = self.packet().get_mut(length & MASK..)?.first_chunk_mut()?;
-        let behind: &mut [[u8; 8]; 2] = transmute_mut!(behind);
-        *behind = [zero(); 2];
+        let behind: &mut [u8; 32] = self.packet().get_mut(length & MASK..)?.first_chunk_mut()?;
+        let behind: &mut [[u8; 8]; 4] = transmute_mut!(behind);
+        *behind = [zero(); 4];
         Some(self.sum_words())
     }
 
     #[inline(never)]
     fn sum_words(&self) -> u16 {
         let length = self.length as usize;
-        let pairs: &[[u8; 16]; OCTETS / 16] = transmute_ref!(&self.packet);
+        let four: &[[u8; 32]; OCTETS / 32] = transmute_ref!(&self.packet);
         // The sum of all, and that of the upper halves, which leaves that of the lower ones.
         let (mut all, mut upper) = (0_u64, 0_u64);
         let mut at = 0;
-        while at < pairs.len() && 16 * at < length {
-            let [first, second]: [u64; 2] = transmute!(pairs[at]);
-            all = all.wrapping_add(first).wrapping_add(second);
-            upper += (first >> 32) + (second >> 32);
+        while at < four.len() && 32 * at < length {
+            let words: [u64; 4] = transmute!(four[at]);
+            let mut word = 0;
+            while word < 4 {
+                all = all.wrapping_add(words[word]);
+                upper += words[word] >> 32;
+                word += 1;
+            }
             at += 1;
         }
         let lower = all.wrapping_sub(upper << 32);
