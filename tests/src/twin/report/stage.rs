@@ -24,7 +24,7 @@ use crate::{
         agent::{SOON, lock},
         authority::{Authority, Identity, Owner, Wanted},
         call::Call,
-        dns::Resolver,
+        dns::{Resolver, Service},
         incoming::Incoming,
         link::Link,
         message::Message,
@@ -57,6 +57,13 @@ pub struct StageSettings {
     pub one_port: bool,
     /// Demands a certificate of those that connect.
     pub mutual: bool,
+    /// The addresses of the SBC's trunks to Teams, as the configuration has them, with the names in
+    /// them as those of the certificates. `None`: the names of the proxies, and the first one's in
+    /// all certificates.
+    pub addresses: Option<&'static str>,
+    /// What SRV records the SBC's resolver has: the name, and priorities, weights and targets, each
+    /// at port 5061.
+    pub services: Vec<(String, Vec<(u16, u16, &'static str)>)>,
     /// How often OPTIONS go to a proxy, in seconds: a proxy that was away is back as soon. `None`:
     /// as often as the SBC does it by itself.
     pub options: Option<u32>,
@@ -77,6 +84,8 @@ impl Default for StageSettings {
             tenants: vec![SBC],
             one_port: false,
             mutual: false,
+            addresses: None,
+            services: Vec::new(),
             options: Some(OPTIONS),
             teams: String::new(),
             inside: false,
@@ -145,6 +154,16 @@ impl Stage {
         let resolver = SocketAddr::from((teams_address(0), 53));
         lab.sbc().set_resolver(resolver.ip())?;
         let resolver = Resolver::start(&teams.door(), resolver, &names)?;
+        for (name, records) in &settings.services {
+            let service = |&(priority, weight, target): &(u16, u16, &str)| Service {
+                priority,
+                weight,
+                port: TLS_PORT,
+                target: target.to_owned(),
+            };
+            let services: Vec<Service> = records.iter().map(service).collect();
+            resolver.set_services(name, &services);
+        }
 
         let authority = Authority::new("Twin")?;
         let roots = authority.write_roots(lab.directory())?;
@@ -524,6 +543,13 @@ fn configuration(
     }
     let interface = Party::Teams.interface();
     let names = PROXIES.map(|name| format!("\"{name}\"")).join(", ");
+    let (names, server_name) = match settings.addresses {
+        None => (
+            names.as_str(),
+            format!("tls.server_name = \"{}\"\n", PROXIES[0]),
+        ),
+        Some(addresses) => (addresses, String::new()),
+    };
     for (index, tenant) in settings.tenants.iter().enumerate() {
         let listen = tenant_address(if settings.one_port { 0 } else { index });
         let _ = write!(
@@ -532,11 +558,10 @@ fn configuration(
              listen = \"{listen}\"\naddresses = [{names}]\nallowed_sources = [\"192.0.2.0/29\"]\n\
              media_sources = [\"192.0.2.0/29\"]\nsrtp = \"require\"\nhold = \"inactive\"\n\
              domain = \"{tenant}\"\ntls.certificate = \"{}\"\ntls.key = \"{}\"\ntls.roots = \"{}\"\n\
-             sip.profile = \"teams\"\nsip.elin = true\ntls.server_name = \"{}\"\ntls.require_client_certificate = {}\n{}\n",
+             sip.profile = \"teams\"\nsip.elin = true\n{server_name}tls.require_client_certificate = {}\n{}\n",
             certificate[0].display(),
             certificate[1].display(),
             roots.display(),
-            PROXIES[0],
             settings.mutual,
             settings.teams,
         );

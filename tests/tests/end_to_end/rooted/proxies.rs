@@ -12,6 +12,55 @@ const SOON: Duration = Duration::from_secs(4);
 /// How often each proxy is asked, in seconds.
 const INTERVAL: u32 = 2;
 
+/// The address of Teams where a call has a leg, as `trunkline trunks` tells it, with the name in
+/// its certificate and its priority.
+fn busy(stage: &Stage) -> Vec<String> {
+    let trunks = stage.ask("trunks").expect("the daemon's trunks");
+    let trunks = trunks.as_array().expect("a list").iter();
+    let teams = trunks
+        .filter(|trunk| trunk["name"] == "teams0")
+        .flat_map(|trunk| trunk["addresses"].as_array().expect("addresses"));
+    let text =
+        |address: &serde_json::Value, key: &str| address[key].as_str().unwrap_or("-").to_owned();
+    teams
+        .filter(|address| address["calls"] != 0)
+        .map(|address| {
+            ["address", "name", "priority"]
+                .map(|key| text(address, key))
+                .join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn proxies_that_srv_records_name_are_known_by_the_configured_name() {
+    let stage = Stage::new(&StageSettings {
+        options: Some(INTERVAL),
+        // The certificates of the twin hold this name, and none of the targets'.
+        addresses: Some("\"sip2.pstnhub.microsoft.com\""),
+        services: vec![(
+            "_sips._tcp.sip2.pstnhub.microsoft.com".to_owned(),
+            vec![
+                (20, 0, "api-du-a-euwe.pstnhub.microsoft.com"),
+                (10, 5, "sip3.pstnhub.microsoft.com"),
+            ],
+        )],
+        ..StageSettings::default()
+    })
+    .expect("a stage");
+    let (carrier, teams) = stage.carrier_to_teams().expect("a call");
+    heard(&carrier, &teams).expect("sound both ways");
+    let name = "sip2.pstnhub.microsoft.com";
+    assert_eq!(busy(&stage), [format!("192.0.2.4:5061 {name} 1.10")]);
+    carrier.bye().expect("the carrier hangs up");
+    teams.wait_bye(SOON).expect("Teams hears of it");
+    // The record of the next priority takes over.
+    stage.set_proxy_open(2, false);
+    let (carrier, teams) = stage.carrier_to_teams().expect("a call elsewhere");
+    heard(&carrier, &teams).expect("sound both ways");
+    assert_eq!(busy(&stage), [format!("192.0.2.2:5061 {name} 1.20")]);
+}
+
 /// The state of each of Teams' addresses, as `trunkline trunks` tells it.
 fn states(stage: &Stage) -> Vec<String> {
     let trunks = stage.ask("trunks").expect("the daemon's trunks");

@@ -24,6 +24,10 @@ use crate::{
 /// How long OPTIONS are waited for: the interval, and some.
 const INTERVAL: Duration = Duration::from_secs(75);
 
+/// The proxies' names with their port.
+const PORTED: &str = "\"sip.pstnhub.microsoft.com:5061\", \"sip2.pstnhub.microsoft.com:5061\", \
+                      \"sip3.pstnhub.microsoft.com:5061\"";
+
 pub(super) fn groups() -> Vec<Group> {
     vec![
         Group {
@@ -35,6 +39,33 @@ pub(super) fn groups() -> Vec<Group> {
             rows: options(),
         },
         group("proxies", proxies()),
+        Group {
+            name: "ports",
+            settings: StageSettings {
+                addresses: Some(PORTED),
+                // Somebody's idea of how calls are to be shared.
+                services: PROXIES
+                    .map(|name| (format!("_sips._tcp.{name}"), vec![(1, 1, PROXIES[2])]))
+                    .to_vec(),
+                ..StageSettings::default()
+            },
+            rows: vec![row(
+                "proxies/port",
+                "port 5061 at each name, in their order, whatever SRV records there are",
+                |stage| {
+                    let turns = (0..3).try_for_each(|proxy| {
+                        let (_outgoing, incoming) = stage.carrier_calls_teams(|_| {})?;
+                        let at = stage.twin.proxy_of(&incoming.arrival.link);
+                        stage.twin.set_open(proxy, false);
+                        demand(at == Some(proxy), || {
+                            format!("proxy {} has its turn, the call is at {at:?}", proxy + 1)
+                        })
+                    });
+                    (0..3).for_each(|proxy| stage.twin.set_open(proxy, true));
+                    turns
+                },
+            )],
+        },
         Group {
             name: "tenants",
             settings: StageSettings {
