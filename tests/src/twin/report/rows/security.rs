@@ -192,19 +192,8 @@ fn rows() -> Vec<Row> {
                 let (caller, callee) = stage.teams_to_carrier()?;
                 heard(&caller, &callee)?;
                 let old = stage.teams_link()?;
-                let fresh = stage.renew_certificate()?;
-                let shown = wait_until(SOON, || {
-                    let link = stage.twin.connect(0, stage.sbc_tls, SBC);
-                    link.is_ok_and(|link| {
-                        link.connection().is_some_and(|it| it.certificate == fresh)
-                    })
-                });
-                demand(shown, || {
-                    "new connections see the old certificate".to_owned()
-                })?;
-                let closed = wait_until(Duration::from_secs(5), || {
-                    old.connection().is_some_and(|it| it.is_closed())
-                });
+                renew(stage)?;
+                let closed = closes(&old);
                 caller.go_over(&stage.twin.connect(0, stage.sbc_tls, SBC)?);
                 caller.reinvite(&[], |_| {})?;
                 heard(&caller, &callee)?;
@@ -221,21 +210,10 @@ fn rows() -> Vec<Row> {
                 incoming.respond(180, "Ringing", None, &[])?;
                 outgoing.wait_status(180..200, SOON)?;
                 let old = stage.teams_link()?;
-                let fresh = stage.renew_certificate()?;
-                let renewed = wait_until(SOON, || {
-                    let link = stage.twin.connect(0, stage.sbc_tls, SBC);
-                    link.is_ok_and(|link| {
-                        link.connection().is_some_and(|it| it.certificate == fresh)
-                    })
-                });
-                demand(renewed, || {
-                    "new connections see the old certificate".to_owned()
-                })?;
+                renew(stage)?;
                 let (caller, callee) = connect(outgoing, incoming)?;
                 heard(&caller, &callee)?;
-                let closed = wait_until(Duration::from_secs(5), || {
-                    old.connection().is_some_and(|it| it.is_closed())
-                });
+                let closed = closes(&old);
                 demand(closed, || {
                     "the connection with the old certificate is still open 5 s later".to_owned()
                 })?;
@@ -245,6 +223,25 @@ fn rows() -> Vec<Row> {
             },
         ),
     ]
+}
+
+/// Renews the SBC's certificate, and waits until new connections see it.
+fn renew(stage: &Stage) -> Result<()> {
+    let fresh = stage.renew_certificate()?;
+    let shown = wait_until(SOON, || {
+        let link = stage.twin.connect(0, stage.sbc_tls, SBC);
+        link.is_ok_and(|link| link.connection().is_some_and(|it| it.certificate == fresh))
+    });
+    demand(shown, || {
+        "new connections see the old certificate".to_owned()
+    })
+}
+
+/// Whether a connection is closed within five seconds.
+fn closes(link: &Link) -> bool {
+    wait_until(Duration::from_secs(5), || {
+        link.connection().is_some_and(|it| it.is_closed())
+    })
 }
 
 fn mutual() -> Vec<Row> {
