@@ -86,17 +86,16 @@ pub(super) fn silent(listener: &Call, speaker: &Call) -> Result<()> {
     })
 }
 
-/// Requests to Teams that begin behind a mark and that it does not allow.
-pub(super) fn forbidden(stage: &Stage, mark: usize) -> Vec<String> {
+/// Behind a mark no request has begun towards Teams that it does not allow.
+pub(super) fn only_allowed(stage: &Stage, mark: usize) -> Result<()> {
     let arrivals = stage.twin.agent.arrivals(mark);
     let broken = arrivals.iter().filter(|arrival| {
         [Rule::MethodNotAllowed, Rule::Replaces, Rule::Requires]
             .iter()
             .any(|rule| arrival.broken.contains(rule))
     });
-    broken
-        .map(|arrival| arrival.message.start.clone())
-        .collect()
+    let seen: Vec<_> = broken.map(|arrival| &arrival.message.start).collect();
+    demand(seen.is_empty(), || format!("Teams saw {seen:?}"))
 }
 
 /// The INVITEs to Teams behind a mark that begin a call.

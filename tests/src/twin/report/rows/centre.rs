@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::{
     Group, Row, demand, group,
-    observe::{forbidden, gap, heard},
+    observe::{gap, heard, only_allowed},
     row,
     stage::{Stage, connect},
 };
 use crate::{
     lab::{Party, Result, wait_until},
-    twin::{agent::SOON, call::Call},
+    twin::{agent::SOON, call::Call, incoming::Incoming},
 };
 
 pub(super) fn groups() -> Vec<Group> {
@@ -47,6 +47,15 @@ impl Centre {
         })
     }
 
+    /// Refers the call to a number of the carrier's: the INVITE there, and the URI.
+    fn refer_to_carrier(&self, stage: &Stage) -> Result<(Incoming, String)> {
+        let number = stage.number("+1777");
+        let mark = stage.carrier.agent.mark();
+        let to = format!("sip:{number}@{}", stage.sbc(Party::ContactCentre));
+        self.refer(&to)?;
+        Ok((stage.carrier.agent.incoming(mark, &number, SOON)?, to))
+    }
+
     fn notified(&self, status: &str) -> Result<()> {
         self.centre
             .wait_request(self.notices, "NOTIFY", SOON, |message| {
@@ -57,8 +66,7 @@ impl Centre {
 
     /// Teams has seen nothing of it but re-INVITEs that leave its media where it is.
     fn unseen(&self, stage: &Stage) -> Result<()> {
-        let seen = forbidden(stage, self.mark);
-        demand(seen.is_empty(), || format!("Teams saw {seen:?}"))?;
+        only_allowed(stage, self.mark)?;
         for arrival in self.teams.requests(self.mark, "INVITE") {
             demand(arrival.broken.is_empty(), || {
                 format!("Teams' re-INVITE: {}", arrival.broken[0])
@@ -97,11 +105,7 @@ fn centre() -> Vec<Row> {
             "REFER of the contact centre is carried out here; Teams sees none of it",
             |stage| {
                 let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
+                let (target, _) = call.refer_to_carrier(stage)?;
                 let target = target.answer()?;
                 call.notified("200")?;
                 heard(&call.teams, &target)?;
@@ -158,11 +162,7 @@ fn centre() -> Vec<Row> {
             "a target that refuses gives the call back",
             |stage| {
                 let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let mut target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
+                let (mut target, _) = call.refer_to_carrier(stage)?;
                 target.respond(486, "Busy Here", None, &[])?;
                 call.notified("486")?;
                 heard(&call.teams, &call.centre)
@@ -173,16 +173,10 @@ fn centre() -> Vec<Row> {
             "a second REFER while one is under way does no harm",
             |stage| {
                 let call = centre_call(stage)?;
-                let number = stage.number("+1777");
-                let carrier = stage.carrier.agent.mark();
-                let sbc = stage.sbc(Party::ContactCentre);
-                call.refer(&format!("sip:{number}@{sbc}"))?;
-                let target = stage.carrier.agent.incoming(carrier, &number, SOON)?;
-                let second = call.centre.request(
-                    "REFER",
-                    &[("Refer-To", &format!("<sip:{number}@{sbc}>"))],
-                    None,
-                )?;
+                let (target, to) = call.refer_to_carrier(stage)?;
+                let second =
+                    call.centre
+                        .request("REFER", &[("Refer-To", &format!("<{to}>"))], None)?;
                 demand(second.status() >= Some(300), || {
                     format!("the second REFER is answered {}", second.start)
                 })?;

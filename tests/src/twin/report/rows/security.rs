@@ -179,11 +179,7 @@ fn rows() -> Vec<Row> {
         row(
             "tls/no-client-auth",
             "a certificate of Teams without clientAuth is taken",
-            |stage| {
-                let (outgoing, incoming) = stage.teams_calls_carrier(|_| {})?;
-                drop((outgoing, incoming));
-                Ok(())
-            },
+            |stage| stage.teams_calls_carrier(|_| {}).map(drop),
         ),
         row(
             "tls/renewal",
@@ -284,11 +280,7 @@ fn mutual() -> Vec<Row> {
         row(
             "tls/mutual-no-client-auth",
             "also where a certificate is demanded, clientAuth is not",
-            |stage| {
-                let (outgoing, incoming) = stage.teams_calls_carrier(|_| {})?;
-                drop((outgoing, incoming));
-                Ok(())
-            },
+            |stage| stage.teams_calls_carrier(|_| {}).map(drop),
         ),
     ]
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Group, Row, demand, group,
-    observe::{forbidden, gap, heard, invites},
+    observe::{gap, heard, invites, only_allowed},
     row,
     stage::{Stage, StageSettings},
 };
@@ -265,8 +265,7 @@ fn refer() -> Vec<Row> {
                 asked.bye()?;
                 other.wait_bye(SOON)?;
                 heard(&target, &referred.carrier)?;
-                let seen = forbidden(stage, referred.mark);
-                demand(seen.is_empty(), || format!("Teams saw {seen:?}"))
+                only_allowed(stage, referred.mark)
             },
         ),
         row(
