@@ -14,6 +14,7 @@ mod bpf;
 mod maps;
 mod opaque;
 mod packet;
+mod placed;
 mod sha1;
 mod shared_row;
 mod shared_word;
@@ -24,7 +25,6 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use relay_abi::{
     common,
     frame::Frame,
-    processor::Processor,
     relay::{Outcome, relay_any},
     secured::{self, SecuredScratch},
     tables::Scratch,
@@ -45,50 +45,33 @@ pub fn relay(context: XdpContext) -> u32 {
     // What the other way found is asked for again: kept, it would be in its way.
     let mut packet = Packet::new(&context);
     let octets = packet.length() as u64;
-    let Some(Processor {
-        reasons,
-        clock,
-        scratch,
-        first_counters,
-        ..
-    }) = tables::processor()
-    else {
+    let Some(processor) = tables::processor() else {
         return xdp_action::XDP_PASS;
     };
-    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
-        return xdp_action::XDP_PASS;
-    };
+    let mut maps = Maps::new(&context, processor);
+    // SAFETY: what one run asks for once.
+    let scratch = unsafe { &mut (*processor).scratch };
     let outcome = relay_any(&mut packet, &mut maps, scratch);
     if outcome.reason == Reason::NoSrtp {
         // SAFETY: the context is the one that the kernel gave. It returns only where the program
         // was not taken.
         unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
     }
-    tables::count(reasons, outcome.reason, octets);
+    maps.count(outcome.reason, octets);
     verdict(&outcome, &context)
 }
 
 #[inline(always)]
 fn relay_common(context: &XdpContext) -> Option<u32> {
-    let mut packet = Packet::new(context);
-    let octets = packet.length() as u64;
-    let candidate = common::candidate(&mut packet)?;
-    let processor = tables::processor()?;
-    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters)?;
-    common::relay(&mut packet, &maps, candidate)?;
-    processor.reasons[Reason::Relayed as usize].count(octets);
+    let maps = Maps::later(context);
+    common::relay(&mut Packet::new(context), &maps)?;
     Some(maps.way_out())
 }
 
 #[inline(always)]
 fn relay_common_v6(context: &XdpContext) -> Option<u32> {
-    let mut packet = Packet::new(context);
-    let octets = packet.length() as u64;
-    let candidate = common::candidate_v6(&mut packet)?;
-    let processor = tables::processor()?;
-    let maps = Maps::new(context, &mut processor.clock, &processor.first_counters)?;
-    common::relay_v6(&mut packet, &maps, candidate)?;
-    processor.reasons[Reason::Relayed as usize].count(octets);
+    let maps = Maps::later(context);
+    common::relay_v6(&mut Packet::new(context), &maps)?;
     Some(maps.way_out())
 }
 
@@ -99,16 +82,9 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
     let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
         return xdp_action::XDP_PASS;
     };
-    let Processor {
-        reasons,
-        clock,
-        scratch,
-        first_counters,
-        ..
-    } = processor;
-    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
-        return xdp_action::XDP_PASS;
-    };
+    let mut maps = Maps::new(&context, processor);
+    // SAFETY: what one run asks for once.
+    let scratch = unsafe { &mut (*processor).scratch };
     let mut result =
         prepare(&context, &mut maps, scratch, work).and_then(|()| unprotect(&maps, scratch, work));
     if result.is_ok() {
@@ -117,7 +93,7 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
         result = Err(Reason::KeyChanged);
     }
     let outcome = secured::outcome(result, &mut maps, scratch);
-    tables::count(reasons, outcome.reason, work.octets());
+    maps.count(outcome.reason, work.octets());
     verdict(&outcome, &context)
 }
 
@@ -128,20 +104,13 @@ pub fn relay_srtp_out(context: XdpContext) -> u32 {
     let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
         return xdp_action::XDP_DROP;
     };
-    let Processor {
-        reasons,
-        clock,
-        scratch,
-        first_counters,
-        ..
-    } = processor;
-    let Some(mut maps) = Maps::new(&context, clock, first_counters) else {
-        return xdp_action::XDP_PASS;
-    };
+    let mut maps = Maps::new(&context, processor);
+    // SAFETY: what one run asks for once.
+    let scratch = unsafe { &mut (*processor).scratch };
     let result =
         protect(&maps, scratch, work).and_then(|()| complete(&context, &mut maps, scratch, work));
     let outcome = secured::outcome(result, &mut maps, scratch);
-    tables::count(reasons, outcome.reason, work.octets());
+    maps.count(outcome.reason, work.octets());
     verdict(&outcome, &context)
 }
 

@@ -1,4 +1,5 @@
-//! The maps. Their sizes here are placeholders: the loader sets them from the configuration.
+//! The maps that the programs ask for by name. Their sizes here are placeholders: the loader sets
+//! them from the configuration. The tables of every packet are [`crate::placed`].
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -7,8 +8,6 @@ use aya_ebpf::{
 };
 use relay_abi::{
     counters::FlowCounters,
-    processor::Processor,
-    row::TABLES as TABLES_OCTETS,
     secured::SecuredScratch,
     settings::Settings,
     srtp::{key::PreparedKey, stream::StreamState},
@@ -16,51 +15,15 @@ use relay_abi::{
 
 use crate::shared_word::Word;
 
-/// The tables that userspace writes and every packet needs, in one element, so that one lookup
-/// finds them all: next hops, buckets of flows, rows of flows. The loader sets its length.
-#[map]
-pub static TABLES: Array<[u8; TABLES_OCTETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// A number that the loader sets; a constant to the verifier.
-#[repr(transparent)]
-pub struct Loaded(u32);
-
-impl Loaded {
-    #[inline(always)]
-    pub fn get(&'static self) -> u32 {
-        // SAFETY: a static of this program. Volatile, because it is not what the compiler sees.
-        unsafe { (&raw const self.0).read_volatile() }
-    }
-}
-
-/// The highest index of a next hop.
-#[unsafe(no_mangle)]
-pub static LAST_NEXT_HOP: Loaded = Loaded(0);
-
-/// Where in the tables the buckets begin, in octets.
-#[unsafe(no_mangle)]
-pub static FIRST_BUCKET: Loaded = Loaded(0);
-
-/// One less than the number of buckets, a power of two.
-#[unsafe(no_mangle)]
-pub static LAST_BUCKET: Loaded = Loaded(0);
-
-/// The highest link to a row.
-#[unsafe(no_mangle)]
-pub static LAST_LINK: Loaded = Loaded(0);
-
 /// The devices to redirect to.
 #[map]
 pub static DEVICES: DevMap = DevMap::with_max_entries(1, 0);
 
-/// What each CPU saw of each flow: all flows of the first CPU, then those of the next one. Not a
-/// map for each CPU, whose pointer to the CPU's element is another cache line.
+/// What each CPU saw of each flow, where the verifier follows no element of that length: all flows
+/// of the first CPU, then those of the next one. Not a map for each CPU, whose pointer to the CPU's
+/// element is another cache line.
 #[map]
 pub static FLOW_COUNTERS: Array<FlowCounters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// What each CPU keeps to itself.
-#[map]
-pub static PROCESSORS: PerCpuArray<Processor> = PerCpuArray::with_max_entries(1, 0);
 
 /// The media port range and the workers.
 #[map]

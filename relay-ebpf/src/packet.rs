@@ -1,6 +1,9 @@
 //! The packet that the driver gave, as a [`Frame`].
 
-use core::mem::size_of;
+use core::{
+    hint::{assert_unchecked, cold_path},
+    mem::size_of,
+};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -29,9 +32,12 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     #[inline(always)]
     pub fn new(context: &'a XdpContext) -> Self {
+        let start = context.data();
+        // SAFETY: no packet is there.
+        unsafe { assert_unchecked(start != 0) };
         Self {
             context,
-            start: context.data(),
+            start,
             end: context.data_end(),
         }
     }
@@ -58,6 +64,7 @@ impl Frame for Packet<'_> {
     fn view_mut<T: View>(&mut self, offset: usize) -> Option<&mut T> {
         let start = self.start + offset;
         if start + size_of::<T>() > self.end {
+            cold_path();
             return None;
         }
         // SAFETY: as in `view`, and `self` is borrowed mutably.

@@ -75,6 +75,22 @@ impl Shared for Row {
     }
 
     #[inline(always)]
+    fn wide<const OFFSET: usize>(self) -> u64 {
+        let value: u64;
+        // SAFETY: within the element and aligned, by what `new` and `Shared` ask.
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u32 *)({row} + {offset})",
+                value = out(reg) value,
+                row = in(reg) self.0,
+                offset = const OFFSET,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+
+    #[inline(always)]
     fn long(self, offset: usize) -> u64 {
         self.read(offset)
     }

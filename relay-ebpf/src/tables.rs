@@ -1,18 +1,17 @@
 //! The maps as the relay's tables.
 
-use core::cell::Cell;
+use core::{cell::Cell, hint::cold_path, ptr};
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
     programs::XdpContext,
 };
 use relay_abi::{
-    clock::Clock,
-    counters::{FlowCounters, ReasonCounters},
+    counters::FlowCounters,
     event::FirstDrop,
-    processor::{Processor, REASONS},
-    row::{LINK, NextHopRow},
+    processor::Processor,
+    row::NextHopRow,
     secured::{SecuredScratch, SecuredTables},
     srtp::{key::PreparedKey, stream::StreamState},
     tables::Tables,
@@ -21,11 +20,9 @@ use relay_abi::{
 
 use crate::{
     bpf::Bpf,
-    maps::{
-        DEVICES, EVENT_LOSSES, EVENTS, FIRST_BUCKET, FLOW_COUNTERS, KEYS, LAST_BUCKET, LAST_LINK,
-        LAST_NEXT_HOP, PROCESSORS, SETTINGS, STATES, TABLES, WORK,
-    },
+    maps::{DEVICES, EVENT_LOSSES, EVENTS, FLOW_COUNTERS, KEYS, SETTINGS, STATES, WORK},
     opaque::opaque,
+    placed,
     shared_row::Row,
     shared_word::Word,
 };
@@ -33,26 +30,36 @@ use crate::{
 /// The maps, for one packet.
 pub struct Maps<'a> {
     context: &'a XdpContext,
-    tables: *const u8,
-    clock: *mut Clock,
-    first_counters: &'a u32,
+    /// Null until it was asked for, which is as late as possible: a register that calls leave as
+    /// it was is worth more than asking.
+    processor: Cell<*mut Processor>,
     way_out: Cell<u32>,
 }
 
 impl<'a> Maps<'a> {
     #[inline(always)]
-    pub fn new(
-        context: &'a XdpContext,
-        clock: &'a mut Clock,
-        first_counters: &'a u32,
-    ) -> Option<Self> {
-        Some(Self {
+    pub fn new(context: &'a XdpContext, processor: *mut Processor) -> Self {
+        Self {
             context,
-            tables: TABLES.get_ptr(0)?.cast(),
-            clock,
-            first_counters,
+            processor: Cell::new(processor),
             way_out: Cell::new(xdp_action::XDP_PASS),
-        })
+        }
+    }
+
+    /// [`Maps::new`] for who asks for nothing of a processor before [`Tables::can_send`].
+    #[inline(always)]
+    pub fn later(context: &'a XdpContext) -> Self {
+        Self::new(context, ptr::null_mut())
+    }
+
+    /// Counts a packet for its reason.
+    #[inline(always)]
+    pub fn count(&self, reason: Reason, octets: u64) {
+        // SAFETY: the one run of a program on this CPU, and nothing else of it holds the reasons.
+        let reasons = unsafe { &mut (*self.processor.get()).reasons };
+        if let Some(counters) = reasons.get_mut(opaque(reason as usize)) {
+            counters.count(octets);
+        }
     }
 
     /// The verdict by which the frame leaves as [`Tables::can_send`] made ready.
@@ -81,31 +88,30 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn first_row(&self, bucket: u32) -> u32 {
-        let bucket = (bucket & LAST_BUCKET.get()) as usize;
-        // SAFETY: so many buckets are in the tables, which stay mapped while the program runs.
-        // Volatile, because userspace writes it.
-        unsafe {
-            let buckets = self.tables.add(FIRST_BUCKET.get() as usize);
-            buckets.cast::<u32>().add(bucket).read_volatile()
-        }
+        let bucket = (bucket & placed::last_bucket()) as usize;
+        // SAFETY: so many buckets are there, which stay mapped while the program runs. Volatile,
+        // because userspace writes it.
+        unsafe { placed::buckets().add(bucket).cast::<u32>().read_volatile() }
     }
 
     #[inline(always)]
-    fn flow_row(&self, link: u32) -> Option<Row> {
-        if link == 0 || link > LAST_LINK.get() {
+    fn any_row(&self, link: u32) -> Option<Row> {
+        if link > placed::last_link() {
+            cold_path();
             return None;
         }
         // SAFETY: up to there rows are in the tables.
-        Some(unsafe { Row::new(self.tables.add(link as usize * LINK)) })
+        Some(unsafe { Row::new(placed::rows().add(link as usize)) })
     }
 
     #[inline(always)]
     fn next_hop_row(&self, index: u32) -> Option<Row> {
-        if index > LAST_NEXT_HOP.get() {
+        if index > placed::last_next_hop() {
+            cold_path();
             return None;
         }
         // SAFETY: so many next hops are in the tables, each of which begins with a version.
-        Some(unsafe { Row::new(self.tables.add(index as usize * size_of::<NextHopRow>())) })
+        Some(unsafe { Row::new(placed::next_hops().add(index as usize * size_of::<NextHopRow>())) })
     }
 
     /// A device that is not the ingress one is chosen here already: on failure the frame is still
@@ -114,26 +120,58 @@ impl Tables for Maps<'_> {
     fn can_send(&self, interface: u32, device: u32) -> bool {
         if interface == self.context.ingress_ifindex() as u32 {
             self.way_out.set(xdp_action::XDP_TX);
-            return true;
+        } else {
+            self.way_out.set(xdp_action::XDP_REDIRECT);
+            // SAFETY: the map is of the kind that the helper takes.
+            let action = unsafe {
+                bpf_redirect_map(
+                    (&raw const DEVICES).cast_mut().cast(),
+                    device.into(),
+                    xdp_action::XDP_ABORTED.into(),
+                )
+            };
+            if action != xdp_action::XDP_REDIRECT.into() {
+                cold_path();
+                return false;
+            }
         }
-        self.way_out.set(xdp_action::XDP_REDIRECT);
-        // SAFETY: the map is of the kind that the helper takes.
-        let action = unsafe {
-            bpf_redirect_map(
-                (&raw const DEVICES).cast_mut().cast(),
-                device.into(),
-                xdp_action::XDP_ABORTED.into(),
-            )
-        };
-        action == xdp_action::XDP_REDIRECT.into()
+        if self.processor.get().is_null() {
+            let Some(processor) = processor() else {
+                cold_path();
+                return false;
+            };
+            self.processor.set(processor);
+        }
+        true
     }
 
     #[inline(always)]
     fn counters(&self, index: u32) -> Option<&mut FlowCounters> {
-        let counters = FLOW_COUNTERS.get_ptr_mut(self.first_counters.wrapping_add(index))?;
+        // SAFETY: as in `count`.
+        let first = unsafe { (*self.processor.get()).first_counters };
+        let index = first.wrapping_add(index);
+        let last = placed::last_counters();
+        // The verifier knows it and leaves one way.
+        let counters = if last == 0 {
+            cold_path();
+            FLOW_COUNTERS.get_ptr_mut(index)?
+        } else if index > last {
+            cold_path();
+            return None;
+        } else {
+            // SAFETY: so many counters are there.
+            unsafe { placed::counters().add(index as usize) }
+        };
         // SAFETY: an element of this CPU alone, on which no other run of the program is under way;
         // userspace only reads it, but for zeroing it before a flow takes it.
         Some(unsafe { &mut *counters })
+    }
+
+    #[inline(always)]
+    fn count_relayed(&self, octets: u64) {
+        // SAFETY: as in `count`.
+        let reasons = unsafe { &mut (*self.processor.get()).reasons };
+        reasons[Reason::Relayed as usize].count(octets);
     }
 
     #[inline(always)]
@@ -152,8 +190,8 @@ impl Tables for Maps<'_> {
     fn now(&self) -> u64 {
         // SAFETY: neither takes an argument.
         let (tick, read) = unsafe { (bpf_jiffies64(), || bpf_ktime_get_ns()) };
-        // SAFETY: it was made of a reference that nobody else has, and nothing here holds it on.
-        unsafe { &mut *self.clock }.now(tick, read)
+        // SAFETY: as in `count`.
+        unsafe { (*self.processor.get()).clock.now(tick, read) }
     }
 }
 
@@ -182,17 +220,14 @@ pub fn work() -> Option<&'static mut SecuredScratch> {
 
 /// What this CPU keeps to itself. Only the verifier thinks that there may be none.
 #[inline(always)]
-pub fn processor() -> Option<&'static mut Processor> {
-    let processor = PROCESSORS.get_ptr_mut(0)?;
-    // SAFETY: an element of this CPU alone, on which no other run of the program is under way, and
-    // the one run asks for it once; of userspace only the reasons are read.
-    Some(unsafe { &mut *processor })
-}
-
-/// Counts a packet for its reason.
-#[inline(always)]
-pub fn count(reasons: &mut [ReasonCounters; REASONS], reason: Reason, octets: u64) {
-    if let Some(counters) = reasons.get_mut(opaque(reason as usize)) {
-        counters.count(octets);
+pub fn processor() -> Option<*mut Processor> {
+    // SAFETY: it takes no argument.
+    let number = unsafe { bpf_get_smp_processor_id() };
+    if number > placed::last_processor() {
+        cold_path();
+        return None;
     }
+    // SAFETY: there are so many, each for one CPU, on which no other run of the program is under
+    // way; of userspace only the reasons are read.
+    Some(unsafe { placed::processors().add(number as usize) })
 }

@@ -85,64 +85,90 @@ impl Change {
     }
 }
 
-/// What one less in the last bit of a 16-bit field, a wrap for one, is in a sum.
-const ONE_LESS: u16 = u16::from_ne_bytes((!1u16).to_be_bytes());
+/// What one more in the last bit of a 16-bit field is in a sum.
+const ONE: u32 = u16::from_ne_bytes(1u16.to_be_bytes()) as u32;
 
-/// A [`Change`] that is small: at most 2^14 values of 16 bits.
+/// Nothing in a sum, and more than is taken from one in [`SmallChange::header`].
+const NOTHING: u32 = 0xffff * 0x100;
+
+/// [`Change::folded`] of a sum in 32 bits: in the product the third 16 bits are both halves and
+/// what they carry.
+#[inline(always)]
+const fn fold(sum: u32) -> u16 {
+    ((sum as u64).wrapping_mul(0x1_0001_0001) >> 32) as u16
+}
+
+/// A [`Change`] computed beforehand, and the little that a packet adds to it.
 #[derive(Clone, Copy, Debug)]
 pub struct SmallChange(u32);
 
 impl SmallChange {
-    /// What [`Change::folded`] gave.
-    #[inline(always)]
+    /// What [`SmallChange::header`] begins with.
     #[must_use]
-    pub const fn new(folded: u16) -> Self {
-        Self(folded as u32)
+    pub fn header_base(change: Change) -> u32 {
+        u32::from(change.folded()) + NOTHING
     }
 
-    /// A 16-bit field at an even offset, in the machine's order, becomes something else that is in
-    /// the sum already.
+    /// A change of the header of IPv4, from whose sum up to 2^22 may be taken.
     #[inline(always)]
-    pub fn without(&mut self, old: u16) {
-        self.0 += (!old) as u32;
+    #[must_use]
+    pub const fn header(base: u32) -> Self {
+        Self(base)
+    }
+
+    /// What [`SmallChange::datagram`] begins with.
+    #[must_use]
+    pub fn datagram_base(change: Change) -> u16 {
+        !change.folded()
+    }
+
+    /// A change of a datagram.
+    #[inline(always)]
+    #[must_use]
+    pub const fn datagram(base: u16) -> Self {
+        Self(base as u32)
+    }
+
+    /// Two 16-bit fields at an even offset, of which only the first may have its upper bits, as
+    /// they stand in the header, become something else that is in the sum already.
+    #[inline(always)]
+    pub const fn without(&mut self, old: u32) {
+        let old = if cfg!(target_endian = "big") {
+            old.rotate_left(16)
+        } else {
+            old
+        };
+        self.0 = self.0.wrapping_sub(old);
     }
 
     /// A 16-bit field at an even offset.
     #[inline(always)]
     pub fn half(&mut self, old: [u8; 2], new: [u8; 2]) {
-        self.without(u16::from_ne_bytes(old));
-        self.0 += u16::from_ne_bytes(new) as u32;
+        let (old, new) = (u16::from_ne_bytes(old), u16::from_ne_bytes(new));
+        self.0 = self.0.wrapping_sub(old as u32).wrapping_add(new as u32);
     }
 
     /// Fields that had an offset added wrapped, so often.
     #[inline(always)]
-    pub fn wraps(&mut self, times: u32) {
-        self.0 += times * ONE_LESS as u32;
+    pub const fn wraps(&mut self, times: u32) {
+        self.0 = self.0.wrapping_add(times.wrapping_mul(ONE));
     }
 
     /// As [`Change::apply`].
     #[inline(always)]
     #[must_use]
-    pub fn apply(mut self, checksum: U16) -> U16 {
-        self.without(u16::from_ne_bytes(checksum.to_bytes()));
-        let sum = (self.0 & 0xffff) + (self.0 >> 16);
-        let sum = sum + (sum >> 16);
-        U16::from_bytes((!(sum as u16)).to_ne_bytes())
+    pub fn apply_header(self, checksum: U16) -> U16 {
+        let old = u16::from_ne_bytes(checksum.to_bytes());
+        U16::from_bytes((!fold(self.0.wrapping_sub(old as u32))).to_ne_bytes())
     }
 
-    /// As [`Change::apply_udp`].
+    /// As [`Change::apply_udp`], of a checksum that is not zero.
     #[inline(always)]
     #[must_use]
-    pub fn apply_udp(self, checksum: U16) -> U16 {
-        if checksum == U16::ZERO {
-            return checksum;
-        }
-        let new = self.apply(checksum);
-        if new == U16::ZERO {
-            U16::MAX_VALUE
-        } else {
-            new
-        }
+    pub fn apply_datagram(self, checksum: U16) -> U16 {
+        let old = u16::from_ne_bytes(checksum.to_bytes());
+        // What is nothing in a sum comes out as all ones.
+        U16::from_bytes(fold(self.0.wrapping_add(old as u32)).to_ne_bytes())
     }
 }
 

@@ -5,7 +5,7 @@
 //! as few come; when many do, one reading serves the next few packets. The timer tick, which costs
 //! one load, ends every reading's use, so a time is never older than a tick.
 
-use core::mem::size_of;
+use core::{hint::cold_path, mem::size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -40,12 +40,14 @@ impl Clock {
     /// changes with the timer tick.
     #[inline(always)]
     pub fn now(&mut self, tick: u64, read: impl FnOnce() -> u64) -> u64 {
+        if self.tick == tick && self.left != 0 {
+            self.left -= 1;
+            return self.time;
+        }
+        cold_path();
         if self.tick != tick {
             self.tick = tick;
             self.readings = 0;
-        } else if self.left != 0 {
-            self.left -= 1;
-            return self.time;
         }
         if self.readings < EXACT {
             self.readings += 1;

@@ -4,13 +4,14 @@
 //! long one ([`crate::relay`]), which decides the same for these.
 
 use core::{
+    hint::cold_path,
     mem::{offset_of, size_of},
     ops::DerefMut,
 };
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
-    native_endian::{U16 as NativeU16, U32 as NativeU32, U64 as NativeU64},
+    native_endian::{U32 as NativeU32, U64 as NativeU64},
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     checksum::SmallChange,
     counters::FlowCounters,
     frame::Frame,
-    headers,
+    headers::{self, Ethernet, Udp},
     reception::{self, Arrival},
     relay::Relayed,
     row::{self, CommonFlow, NextHopRow},
@@ -33,12 +34,10 @@ struct Front {
     link: NativeU64,
     link_end: NativeU32,
     /// The EtherType, the version and the length of the header, the service octet.
-    kind: NativeU32,
+    kind: [u8; 4],
     total_length: U16,
-    /// Identification, flags and fragment offset.
-    fragment: NativeU32,
-    /// The hop limit and the protocol.
-    life: [u8; 2],
+    /// Identification, flags and fragment offset, the hop limit and the protocol.
+    middle: [u8; 6],
     checksum: U16,
     ends: NativeU64,
     datagram: Datagram,
@@ -67,9 +66,9 @@ struct Datagram {
     ports: NativeU32,
     udp_length: U16,
     udp_checksum: U16,
-    rtp: NativeU16,
-    sequence: U16,
-    timestamp: U32,
+    rtp: [u8; 2],
+    /// The sequence number and the timestamp.
+    numbers: [u8; 6],
     ssrc: NativeU32,
 }
 
@@ -78,17 +77,22 @@ const _: () = assert!(size_of::<FrontV6>() == 74);
 
 const KIND: u32 = u32::from_ne_bytes([0x08, 0x00, 0x45, 0]);
 const KIND_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
-const FRAGMENT: u32 = {
+
+/// The fragment field, the hop limit and the protocol of a packet that is no fragment.
+const WHOLE_UDP: u32 = u32::from_ne_bytes([0, 0, 0, headers::UDP]);
+const WHOLE_UDP_MASK: u32 = {
     let [high, low] = headers::FRAGMENT.to_be_bytes();
-    u32::from_ne_bytes([0, 0, high, low])
+    u32::from_ne_bytes([high, low, 0, 0xff])
 };
-const DO_NOT_FRAGMENT: u32 = {
+/// More than one hop left.
+const HOPS: u32 = u32::from_ne_bytes([0, 0, 0xfe, 0]);
+const DO_NOT_FRAGMENT: [u8; 4] = {
     let [high, low] = headers::DO_NOT_FRAGMENT.to_be_bytes();
-    u32::from_ne_bytes([0, 0, high, low])
+    [0, 0, high, low]
 };
 
-/// UDP with no hop left, as [`Front::life`] in the order of the least octet first.
-const UDP: u16 = (headers::UDP as u16) << 8;
+/// UDP with no hop left, as in [`FrontV6::life`].
+const UDP: u32 = (headers::UDP as u32) << 8;
 
 /// How many rows of a bucket are looked at here behind the first one.
 const OTHERS: usize = 2;
@@ -105,68 +109,41 @@ macro_rules! next_hop {
     };
 }
 
-/// A frame that looks as a common packet does.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate {
-    ip_length: usize,
-    udp_length: usize,
-}
+const ETHERNET: usize = size_of::<Ethernet>();
+/// Octets before the payload of UDP.
+const HEADERS: usize = ETHERNET + 20 + size_of::<Udp>();
+const HEADERS_V6: usize = HEADERS + 20;
 
-/// Looks at a frame alone. Before all else, so that its cache line is on its way early.
-#[inline(always)]
-pub fn candidate<F: Frame>(frame: &mut F) -> Option<Candidate> {
-    let length = frame.length();
-    let front = frame.view_mut::<Front>(0)?;
-    if front.kind.get() & KIND_MASK != KIND
-        || front.fragment.get() & FRAGMENT != 0
-        // More than one hop left, and UDP.
-        || u16::from_le_bytes(front.life).wrapping_sub(UDP | 2) > 0xff - 2
-    {
-        return None;
-    }
-    let ip_length = front.total_length.get() as usize;
-    let udp_length = front.datagram.udp_length.get() as usize;
-    // From the headers' octets to the frame's.
-    if ip_length.wrapping_sub(40) > length.wrapping_sub(size_of::<Front>())
-        || ip_length != udp_length + 20
-    {
-        return None;
-    }
-    Some(Candidate {
-        ip_length,
-        udp_length,
-    })
-}
-
-/// Relays a common packet. `None` for any other, which is as it came.
+/// Relays a common packet over IPv4. `None` for any other, which is as it came.
 ///
-/// What calls the kernel comes before anything is written: calls leave few registers as they were.
+/// The frame is looked at before all else, so that its cache line is on its way early. What calls
+/// the kernel comes before anything is written: calls leave few registers as they were.
 #[inline(always)]
-pub fn relay<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    candidate: Candidate,
-) -> Option<Relayed> {
-    let Candidate {
-        ip_length,
-        udp_length,
-    } = candidate;
-    let front = frame.view_mut::<Front>(0)?;
+pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> {
+    let length = frame.length();
+    let Some(front) = frame.view_mut::<Front>(0) else {
+        cold_path();
+        return None;
+    };
+    if u32::from_ne_bytes(front.kind) & KIND_MASK != KIND
+        || front.life() & WHOLE_UDP_MASK != WHOLE_UDP
+        || front.life() & HOPS == 0
+        // Nothing behind the packet, as the shortest frames have it.
+        || front.total_length.get() as usize + ETHERNET != length
+        || front.datagram.udp_length.get() as usize + (ETHERNET + 20) != length
+    {
+        cold_path();
+        return None;
+    }
     let ends = front.ends.get();
     let ports = front.datagram.ports.get();
     let [_, _, _, _, a, b, c, d] = ends.to_ne_bytes();
-    let [_, _, e, f] = ports.to_ne_bytes();
-    let bucket = row::bucket(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]));
-    let mut flow = tables.flow_row(tables.first_row(bucket))?;
-    let mut others = OTHERS;
-    while flow.long(flow!(ends)) != ends || flow.word(flow!(ports)) != ports {
-        if others == 0 {
-            return None;
-        }
-        others -= 1;
-        flow = tables.flow_row(row::next(flow))?;
-    }
+    let bucket = row::bucket(u32::from_be_bytes([a, b, c, d]), local_port(ports));
+    let flow = find(tables, bucket, |flow| {
+        flow.long(flow!(ends)) == ends && flow.word(flow!(ports)) == ports
+    })?;
     if !front.datagram.is_of(flow, V4) {
+        cold_path();
         return None;
     }
     let Ready {
@@ -175,29 +152,62 @@ pub fn relay<F: Frame, T: Tables>(
         counters,
         link_begin,
         link_end,
-    } = ready(tables, flow, ip_length)?;
+    } = ready(tables, flow, length, HEADERS)?;
 
     front.link.set(link_begin);
     front.link_end.set(link_end);
-
-    let mut header = SmallChange::new(flow.half(flow!(header_change)));
+    let mut header = SmallChange::header(flow.word(flow!(header_change)));
     let service = flow.octet(flow!(service));
     if service != CommonFlow::SERVICE_STAYS {
-        let [a, b, c, old] = front.kind.get().to_ne_bytes();
+        let [_, _, before, old] = front.kind;
         let new = service | (old & 0b11);
-        header.half([c, old], [c, new]);
-        front.kind.set(u32::from_ne_bytes([a, b, c, new]));
+        header.half([before, old], [before, new]);
+        front.kind[3] = new;
     }
     // Never fragmented, so the identification says nothing (RFC 6864, section 4.1).
-    let fragment = front.fragment.get();
-    header.without(fragment as u16);
-    header.without((fragment >> 16) as u16);
-    front.fragment.set(DO_NOT_FRAGMENT);
-    front.life[0] -= 1;
-    front.checksum = header.apply(front.checksum);
+    let [fragment @ .., hops, _] = &mut front.middle;
+    header.without(u32::from_ne_bytes(*fragment));
+    *fragment = DO_NOT_FRAGMENT;
+    *hops -= 1;
+    front.checksum = header.apply_header(front.checksum);
     front.ends.set(flow.long(flow!(ends_out)));
-    front.datagram.write(flow, udp_length, now, counters);
+    front.datagram.write(flow, now, counters);
     Some(relayed)
+}
+
+impl Front {
+    /// The fragment field, the hop limit and the protocol.
+    #[inline(always)]
+    fn life(&self) -> u32 {
+        let [_, _, life @ ..] = &self.middle;
+        u32::from_ne_bytes(*life)
+    }
+}
+
+/// The local port of what came in.
+#[inline(always)]
+const fn local_port(ports: u32) -> u16 {
+    u32::from_be_bytes(ports.to_ne_bytes()) as u16
+}
+
+/// The row of a bucket that `is_it` says yes to.
+#[inline(always)]
+fn find<'a, T: Tables>(
+    tables: &'a T,
+    bucket: u32,
+    is_it: impl Fn(T::Row<'a>) -> bool,
+) -> Option<T::Row<'a>> {
+    let mut flow = tables.any_row(tables.first_row(bucket))?;
+    let mut others = OTHERS;
+    while !is_it(flow) {
+        cold_path();
+        if others == 0 {
+            return None;
+        }
+        others -= 1;
+        flow = tables.flow_row(row::next(flow))?;
+    }
+    Some(flow)
 }
 
 /// What stands where the marker would be in a row's `rtp`, by family.
@@ -213,37 +223,43 @@ struct Ready<C> {
     link_end: u32,
 }
 
-/// Finds the next hop, gets ready to send, and reads the clock. `None` if the packet is too long for
-/// it or it cannot be sent.
+/// Finds the next hop, gets ready to send, reads the clock and counts what is relayed from here on.
+/// `None` if the frame is too long for the next hop or cannot be sent.
 #[inline(always)]
 fn ready<'a, T: Tables>(
     tables: &'a T,
     flow: T::Row<'a>,
-    ip_length: usize,
+    length: usize,
+    headers: usize,
 ) -> Option<Ready<T::Counters<'a>>> {
     let next_hop = tables.next_hop_row(flow.half(flow!(next_hop)) as u32)?;
     // While it is being changed, nothing is short enough.
     let version = next_hop.any_version();
-    if ip_length > (version >> 16) as usize {
+    if length > (version >> 16) as usize {
+        cold_path();
         return None;
     }
+    let link_begin = next_hop.long(next_hop!(link_begin));
+    let link_end = next_hop.word(next_hop!(link_end));
     let relayed = Relayed {
         interface: next_hop.word(next_hop!(interface)),
         device: next_hop.word(next_hop!(device)),
     };
-    if !tables.can_send(relayed.interface, relayed.device) {
+    if !next_hop.is_still(version) || !tables.can_send(relayed.interface, relayed.device) {
+        cold_path();
         return None;
     }
     let now = tables.now();
-    let counters = tables.counters(flow.word(flow!(counters)))?;
-    let ready = Ready {
+    let mut counters = tables.counters(flow.word(flow!(counters)))?;
+    tables.count_relayed(length as u64);
+    counters.count(now, (length - headers) as u64);
+    Some(Ready {
         relayed,
         now,
         counters,
-        link_begin: next_hop.long(next_hop!(link_begin)),
-        link_end: next_hop.word(next_hop!(link_end)),
-    };
-    next_hop.is_still(version).then_some(ready)
+        link_begin,
+        link_end,
+    })
 }
 
 impl Datagram {
@@ -251,106 +267,103 @@ impl Datagram {
     #[inline(always)]
     fn is_of(&self, flow: impl Shared, family: u16) -> bool {
         self.ssrc.get() == flow.word(flow!(ssrc_in))
-            && self.rtp.get() & CommonFlow::RTP | family == flow.half(flow!(rtp))
+            && u16::from_ne_bytes(self.rtp) & CommonFlow::RTP | family == flow.half(flow!(rtp))
     }
 
-    /// Writes what leaves, and counts it.
+    /// Writes what leaves, and records how it came.
     #[inline(always)]
     fn write(
         &mut self,
         flow: impl Shared,
-        udp_length: usize,
         now: u64,
         mut counters: impl DerefMut<Target = FlowCounters>,
     ) {
+        // In the upper half; what is in the lower one does not matter.
+        let sequence = self.upper();
+        let sequence_out = sequence as u64 + flow.wide::<{ flow!(sequence_offset) }>();
+        let timestamp = self.timestamp();
+        let timestamp_out = timestamp as u64 + flow.wide::<{ flow!(timestamp_offset) }>();
+        self.number(sequence_out as u32, timestamp_out as u32);
+        if self.udp_checksum != U16::ZERO {
+            let mut datagram = SmallChange::datagram(flow.half(flow!(datagram_change)));
+            datagram.wraps(((sequence_out >> 32) + (timestamp_out >> 32)) as u32);
+            self.udp_checksum = datagram.apply_datagram(self.udp_checksum);
+        } else {
+            cold_path();
+        }
+        counters.reception.record_more(&Arrival {
+            generation: flow.word(flow!(generation)),
+            ticks: reception::ticks_by(now, flow.word(flow!(units)) as u64),
+            sequence: (sequence >> 16) as u16,
+            timestamp,
+            sequence_out: (sequence_out as u32 >> 16) as u16,
+            timestamp_out: timestamp_out as u32,
+        });
         self.ports.set(flow.word(flow!(ports_out)));
-        let payload_type_change = flow.octet(flow!(payload_type_change));
-        let rtp = self.rtp.get() ^ u16::from_ne_bytes([0, payload_type_change]);
-        self.rtp.set(rtp);
-        let offsets = flow.long(flow!(offsets));
-        let sequence = self.sequence.get();
-        let sequence_out = sequence as u64 + (offsets & 0xffff);
-        self.sequence = U16::new(sequence_out as u16);
-        let timestamp = self.timestamp.get();
-        let timestamp_out = timestamp as u64 + (offsets >> 32);
-        self.timestamp = U32::new(timestamp_out as u32);
+        self.rtp[1] ^= flow.octet(flow!(payload_type_change));
         self.ssrc.set(flow.word(flow!(ssrc_out)));
-        let mut datagram = SmallChange::new(flow.half(flow!(datagram_change)));
-        datagram.wraps(((sequence_out >> 16) + (timestamp_out >> 32)) as u32);
-        self.udp_checksum = datagram.apply_udp(self.udp_checksum);
+    }
 
-        counters.relayed(
-            now,
-            udp_length as u64 - 8,
-            &Arrival {
-                generation: flow.word(flow!(generation)),
-                ticks: reception::ticks_by(now, flow.word(flow!(units)) as u64),
-                sequence,
-                timestamp,
-                sequence_out: sequence_out as u16,
-                timestamp_out: timestamp_out as u32,
-            },
-        );
+    /// The sequence number and half of the timestamp.
+    #[inline(always)]
+    fn upper(&self) -> u32 {
+        let [upper @ .., _, _] = &self.numbers;
+        u32::from_be_bytes(*upper)
     }
-}
 
-/// [`candidate`] over IPv6.
-#[inline(always)]
-pub fn candidate_v6<F: Frame>(frame: &mut F) -> Option<Candidate> {
-    let length = frame.length();
-    let front = frame.view_mut::<FrontV6>(0)?;
-    if front.ether_type.get() != headers::IPV6
-        || front.first.get() >> 28 != 6
-        // UDP, and more than one hop left.
-        || u16::from_be_bytes(front.life).wrapping_sub(UDP | 2) > 0xff - 2
-        || front.datagram.udp_checksum == U16::ZERO
-        // What else there may be, a flow that takes no common way has.
-        || front.datagram.rtp.to_bytes()[0] != 0x80
-    {
-        return None;
+    #[inline(always)]
+    fn timestamp(&self) -> u32 {
+        let [_, _, timestamp @ ..] = &self.numbers;
+        u32::from_be_bytes(*timestamp)
     }
-    let udp_length = front.datagram.udp_length.get() as usize;
-    if udp_length.wrapping_sub(20) > length.wrapping_sub(size_of::<FrontV6>())
-        || front.payload_length.get() as usize != udp_length
-    {
-        return None;
+
+    /// Writes a sequence number, from the upper half, and a timestamp.
+    #[inline(always)]
+    fn number(&mut self, sequence: u32, timestamp: u32) {
+        let [out @ .., _, _, _, _] = &mut self.numbers;
+        // What a compiler makes two octets of otherwise.
+        let upper = if cfg!(target_endian = "big") {
+            sequence >> 16
+        } else {
+            sequence.swap_bytes()
+        };
+        *out = (upper as u16).to_ne_bytes();
+        let [_, _, out @ ..] = &mut self.numbers;
+        *out = timestamp.to_be_bytes();
     }
-    Some(Candidate {
-        ip_length: udp_length + 40,
-        udp_length,
-    })
 }
 
 /// [`relay`] over IPv6. The addresses are those of the flow entry, behind the row's first line.
 #[inline(always)]
-pub fn relay_v6<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    candidate: Candidate,
-) -> Option<Relayed> {
-    let Candidate {
-        ip_length,
-        udp_length,
-    } = candidate;
-    let front = frame.view_mut::<FrontV6>(0)?;
+pub fn relay_v6<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Option<Relayed> {
+    let length = frame.length();
+    let Some(front) = frame.view_mut::<FrontV6>(0) else {
+        cold_path();
+        return None;
+    };
+    if front.ether_type.get() != headers::IPV6
+        || front.first.get() >> 28 != 6
+        // UDP, and more than one hop left.
+        || (u16::from_be_bytes(front.life) as u32).wrapping_sub(UDP | 2) > 0xff - 2
+        || front.datagram.udp_checksum == U16::ZERO
+        || front.payload_length.get() as usize + (ETHERNET + 40) != length
+        || front.datagram.udp_length != front.payload_length
+    {
+        cold_path();
+        return None;
+    }
     let ports = front.datagram.ports.get();
     let destination = [front.destination[0].get(), front.destination[1].get()];
-    let [_, _, e, f] = ports.to_ne_bytes();
-    let bucket = row::bucket_v6(destination, u16::from_be_bytes([e, f]));
-    let mut flow = tables.flow_row(tables.first_row(bucket))?;
-    let mut others = OTHERS;
-    while flow.word(flow!(ports)) != ports || !row::is_to(flow, destination) {
-        if others == 0 {
-            return None;
-        }
-        others -= 1;
-        flow = tables.flow_row(row::next(flow))?;
-    }
+    let bucket = row::bucket_v6(destination, local_port(ports));
+    let flow = find(tables, bucket, |flow| {
+        flow.word(flow!(ports)) == ports && row::is_to(flow, destination)
+    })?;
     let [peer, from, to] = row::ADDRESSES;
     if !front.datagram.is_of(flow, V6)
         || front.source[0].get() != flow.any_long(peer)
         || front.source[1].get() != flow.any_long(peer + 8)
     {
+        cold_path();
         return None;
     }
     let Ready {
@@ -359,7 +372,7 @@ pub fn relay_v6<F: Frame, T: Tables>(
         counters,
         link_begin,
         link_end,
-    } = ready(tables, flow, ip_length)?;
+    } = ready(tables, flow, length, HEADERS_V6)?;
 
     front.link.set(link_begin);
     front.link_end.set(link_end);
@@ -374,6 +387,6 @@ pub fn relay_v6<F: Frame, T: Tables>(
     front.source[1].set(flow.any_long(from + 8));
     front.destination[0].set(flow.any_long(to));
     front.destination[1].set(flow.any_long(to + 8));
-    front.datagram.write(flow, udp_length, now, counters);
+    front.datagram.write(flow, now, counters);
     Some(relayed)
 }

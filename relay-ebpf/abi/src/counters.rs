@@ -46,10 +46,16 @@ impl FlowCounters {
     /// Counts a packet that was relayed at `now`, with `octets` of UDP payload.
     #[inline(always)]
     pub fn relayed(&mut self, now: u64, octets: u64, arrival: &Arrival) {
+        self.count(now, octets);
+        self.reception.record(arrival);
+    }
+
+    /// [`FlowCounters::relayed`] without how it came.
+    #[inline(always)]
+    pub fn count(&mut self, now: u64, octets: u64) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(octets);
         self.last_seen = now;
-        self.reception.record(arrival);
     }
 
     /// Adds up what several CPUs, or a CPU and a worker, saw of one flow.

@@ -23,6 +23,7 @@ pub mod headers;
 mod link;
 pub mod measure;
 pub mod next_hop;
+pub mod placed;
 pub mod processor;
 pub mod reception;
 pub mod relay;

@@ -16,9 +16,14 @@ pub struct Processor {
     pub first_counters: u32,
     pub zero: u32,
     pub scratch: Scratch,
+    /// No CPU writes where another one does.
+    pub beyond: [u8; BEYOND],
 }
+
+const BEYOND: usize =
+    1024 - size_of::<[ReasonCounters; REASONS]>() - size_of::<Clock>() - 8 - size_of::<Scratch>();
 
 /// How many reasons there are.
 pub const REASONS: usize = Reason::ALL.len();
 
-const _: () = assert!(size_of::<Processor>().is_multiple_of(8));
+const _: () = assert!(size_of::<Processor>() == 1024);

@@ -1,6 +1,6 @@
 //! Reception statistics of one source (RFC 3550, sections 6.4.1, A.1, A.3 and A.8).
 
-use core::mem::size_of;
+use core::{hint::cold_path, mem::size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -82,40 +82,69 @@ impl Reception {
     /// Counts one packet.
     #[inline(always)]
     pub fn record(&mut self, arrival: &Arrival) {
-        let transit = arrival.ticks.wrapping_sub(arrival.timestamp);
-        if self.received == 0 || self.generation != arrival.generation {
-            *self = Self {
-                generation: arrival.generation,
-                base_sequence: arrival.sequence as u32,
-                highest_sequence: arrival.sequence as u32,
-                received: 1,
-                jitter: 0,
-                transit,
-                last_timestamp: arrival.timestamp_out,
-                last_sequence: arrival.sequence_out as u32,
-            };
+        if self.received == 0 {
+            cold_path();
+            self.begin(arrival);
+        } else {
+            self.record_more(arrival);
+        }
+    }
+
+    /// [`Reception::record`] of a generation that is not 0, which counters have before they count.
+    #[inline(always)]
+    pub fn record_more(&mut self, arrival: &Arrival) {
+        if self.generation != arrival.generation {
+            cold_path();
+            self.begin(arrival);
             return;
         }
         self.received = self.received.wrapping_add(1);
 
-        let ahead = arrival.sequence.wrapping_sub(self.highest_sequence as u16);
-        // Not ahead at all is late too.
-        let late = ahead.wrapping_sub(1) >= u16::MAX - MAX_MISORDER;
-        if !late {
-            self.highest_sequence = self.highest_sequence.wrapping_add(ahead as u32);
-            self.last_timestamp = arrival.timestamp_out;
-            self.last_sequence = arrival.sequence_out as u32;
-            if ahead >= MAX_DROPOUT {
-                self.base_sequence = self.base_sequence.wrapping_add(ahead as u32 - 1);
+        // How many are missing before it.
+        let missing = arrival
+            .sequence
+            .wrapping_sub(self.highest_sequence as u16)
+            .wrapping_sub(1);
+        let mut ahead = true;
+        if missing >= MAX_DROPOUT - 1 {
+            cold_path();
+            // Not ahead at all is late too.
+            ahead = missing < u16::MAX - MAX_MISORDER;
+            if ahead {
+                self.base_sequence = self.base_sequence.wrapping_add(missing as u32);
             }
         }
+        if ahead {
+            self.highest_sequence = self
+                .highest_sequence
+                .wrapping_add(missing as u32)
+                .wrapping_add(1);
+            self.last_timestamp = arrival.timestamp_out;
+            self.last_sequence = arrival.sequence_out as u32;
+        }
 
+        let transit = arrival.ticks.wrapping_sub(arrival.timestamp);
         let difference = transit.wrapping_sub(self.transit) as i32;
         self.transit = transit;
         self.jitter = self
             .jitter
             .wrapping_add(difference.unsigned_abs())
             .wrapping_sub(self.jitter.wrapping_add(8) >> 4);
+    }
+
+    /// Counts the first packet of a generation.
+    #[inline(always)]
+    fn begin(&mut self, arrival: &Arrival) {
+        *self = Self {
+            generation: arrival.generation,
+            base_sequence: arrival.sequence as u32,
+            highest_sequence: arrival.sequence as u32,
+            received: 1,
+            jitter: 0,
+            transit: arrival.ticks.wrapping_sub(arrival.timestamp),
+            last_timestamp: arrival.timestamp_out,
+            last_sequence: arrival.sequence_out as u32,
+        };
     }
 
     /// Packets that were sent and did not come (RFC 3550, section A.3); negative when some came

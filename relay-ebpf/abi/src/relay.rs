@@ -101,12 +101,7 @@ struct Ipv6Rtp {
 /// Decides about one Ethernet frame, and rewrites it if the verdict is [`Verdict::Forward`].
 #[inline(always)]
 pub fn relay<F: Frame, T: Tables>(frame: &mut F, tables: &mut T, scratch: &mut Scratch) -> Outcome {
-    let common = match (common::candidate(frame), common::candidate_v6(frame)) {
-        (Some(candidate), _) => common::relay(frame, tables, candidate),
-        (_, Some(candidate)) => common::relay_v6(frame, tables, candidate),
-        _ => None,
-    };
-    match common {
+    match common::relay(frame, tables).or_else(|| common::relay_v6(frame, tables)) {
         Some(relayed) => relayed.into(),
         None => relay_any(frame, tables, scratch),
     }

@@ -18,9 +18,9 @@ use zerocopy::{
 };
 
 use crate::{
-    checksum::Change,
+    checksum::{Change, SmallChange},
     flow::{Address, FlowEntry, FlowKey},
-    headers,
+    headers::{self, Ethernet},
     next_hop::NextHop,
     reception,
     shared::Shared,
@@ -36,8 +36,6 @@ pub struct CommonFlow {
     pub ends: NativeU64,
     /// As `ends`, of packets that leave.
     pub ends_out: NativeU64,
-    /// What is added to the timestamp, in the upper half, and to the sequence number.
-    pub offsets: u64,
     /// The peer's port, then the local one.
     pub ports: NativeU32,
     /// As `ports`, of packets that leave.
@@ -48,21 +46,25 @@ pub struct CommonFlow {
     pub generation: u32,
     /// [`reception::units`] of the clock rate.
     pub units: u32,
+    /// What is added to the timestamp.
+    pub timestamp_offset: u32,
+    /// What is added to the sequence number, in the upper half.
+    pub sequence_offset: u32,
+    /// What the addresses, one hop less and the forbidden fragmentation change in the IPv4
+    /// header's sum; the identification and the fragment field that go are still to be taken from
+    /// it.
+    pub header_change: u32,
+    /// What the addresses, the ports and the RTP header change in the datagram's sum, as long as
+    /// neither the sequence number nor the timestamp wraps.
+    pub datagram_change: u16,
     /// The first two octets of the RTP header without the marker; what no header has if packets of
     /// this flow have to be looked at more closely.
     pub rtp: NativeU16,
     pub next_hop: u16,
-    /// What the addresses, one hop less and the forbidden fragmentation change in the IPv4
-    /// header's sum; the identification and the fragment field that go are still to be added.
-    pub header_change: u16,
-    /// What the addresses, the ports and the RTP header change in the datagram's sum, as long as
-    /// neither the sequence number nor the timestamp wraps.
-    pub datagram_change: u16,
     /// The bits by which the payload type that leaves is another.
     pub payload_type_change: u8,
     /// The code point to write, as it stands in the header, or [`CommonFlow::SERVICE_STAYS`].
     pub service: u8,
-    pub zero: u16,
 }
 
 impl CommonFlow {
@@ -84,7 +86,8 @@ pub struct FlowRow {
     entry: [u64; ENTRY_WORDS],
     /// The first twelve octets of the local address.
     local: [u32; 3],
-    /// The link to the next row with the same bucket, 0 behind the last one.
+    /// The link to the next row with the same bucket, 0 behind the last one: how many octets it is
+    /// from the first row.
     pub next: u32,
 }
 
@@ -95,21 +98,14 @@ const _: () = assert!(size_of::<CommonFlow>() == 64);
 const _: () = assert!(size_of::<FlowEntry>().is_multiple_of(8));
 const _: () = assert!(size_of::<FlowRow>() == 192);
 
-/// What the object says of the length of the element that holds all tables, in octets. The loader
-/// writes how long it is.
-pub const TABLES: usize = 0x1ab1_e500;
-
-/// Links to rows, and where those are, are in this many octets from the beginning of the tables.
-pub const LINK: usize = 64;
-
-/// Where to begin to look for the flow of a local address and port, before it is brought into the
-/// number of buckets, a power of two. Pairs of ports in a row have buckets in a row: the media ports
-/// of one address do not meet each other.
+/// Where to begin to look for the flow of a local address and port: how many octets from the first
+/// bucket, before it is brought into the number of buckets, a power of two. Pairs of ports in a row
+/// have buckets in a row: the media ports of one address do not meet each other.
 #[inline(always)]
 #[must_use]
 pub fn bucket(address: u32, port: u16) -> u32 {
-    let place = address.wrapping_mul(0x9e37_79b1) >> 12;
-    place.wrapping_add((port >> 1) as u32)
+    let place = address.wrapping_mul(0x9e37_79b1) >> 10;
+    place.wrapping_add((port as u32 & 0xfffe) << 1)
 }
 
 /// [`bucket`] of an IPv6 address, as it stands in the header.
@@ -182,8 +178,6 @@ impl FlowRow {
             common: CommonFlow {
                 ends,
                 ends_out,
-                offsets: (entry.timestamp_offset.get() as u64) << 32
-                    | entry.sequence_offset.get() as u64,
                 ports,
                 ports_out,
                 ssrc_in: NativeU32::from_bytes(entry.ssrc_in.to_bytes()),
@@ -191,21 +185,22 @@ impl FlowRow {
                 counters: entry.counters.get(),
                 generation: entry.generation.get(),
                 units: reception::units(entry.clock_rate.get()) as u32,
+                timestamp_offset: entry.timestamp_offset.get(),
+                sequence_offset: (entry.sequence_offset.get() as u32) << 16,
                 rtp: NativeU16::from_bytes(match common_family(key, entry) {
                     Some(Family::V4) => [0x80, payload_types.incoming],
                     Some(Family::V6) => [0x80, payload_types.incoming | 0x80],
-                    None => [0xff; 2],
+                    None => NO_COMMON.to_bytes(),
                 }),
                 next_hop: entry.next_hop.get() as u16,
-                header_change: header.folded(),
-                datagram_change: datagram.folded(),
+                header_change: SmallChange::header_base(header),
+                datagram_change: SmallChange::datagram_base(datagram),
                 payload_type_change: payload_types.incoming ^ payload_types.outgoing,
                 service: if entry.has(FlowEntry::SET_DSCP) {
                     entry.dscp << 2
                 } else {
                     CommonFlow::SERVICE_STAYS
                 },
-                zero: 0,
             },
             entry: transmute!(*entry),
             local,
@@ -213,12 +208,17 @@ impl FlowRow {
         }
     }
 
-    /// The row of no flow: what no packet finds.
+    /// The row of no flow, to which links of 0 lead: what no packet is of.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new_zeroed()
+        let mut row = Self::new_zeroed();
+        row.common.rtp = NO_COMMON;
+        row
     }
 }
+
+/// What no RTP header begins with, but for the marker.
+const NO_COMMON: NativeU16 = NativeU16::from_bytes([0xff; 2]);
 
 fn pair(first: &Address, second: &Address) -> NativeU64 {
     let [a, b, c, d] = first.tail();
@@ -240,6 +240,8 @@ fn common_family(key: &FlowKey, entry: &FlowEntry) -> Option<Family> {
     let rtcp = 64..96;
     let common = entry.flags.get() & !FlowEntry::SET_DSCP == wanted
         && entry.payload_type_count > 0
+        // What counters have before a packet was counted.
+        && entry.generation.get() != 0
         && !rtcp.contains(&entry.payload_types[0].incoming)
         && entry.next_hop.get() <= u16::MAX as u32
         && reception::units(entry.clock_rate.get()) <= u32::MAX as u64;
@@ -304,7 +306,7 @@ pub fn copy_entry(row: impl Shared, words: &mut EntryWords) -> &FlowEntry {
 )]
 #[repr(C)]
 pub struct NextHopRow {
-    /// [`Shared::version`]: the largest IP packet that takes the common way, in octets, times 2^16,
+    /// [`Shared::version`]: the longest frame that takes the common way, in octets, times 2^16,
     /// plus a number that changes with every change. Nothing takes it by a next hop that is
     /// unresolved or wants tags.
     pub version: u32,
@@ -327,7 +329,11 @@ impl NextHopRow {
         let [g, h, i, j, k, l] = next_hop.source;
         Self {
             version: if next_hop.resolved == 1 && next_hop.tag_count == 0 {
-                (next_hop.mtu.get() as u32) << 16
+                let longest = next_hop
+                    .mtu
+                    .get()
+                    .saturating_add(size_of::<Ethernet>() as u16);
+                (longest as u32) << 16
             } else {
                 0
             },

@@ -28,6 +28,13 @@ pub trait Shared: Copy {
 
     fn word(self, offset: usize) -> u32;
 
+    /// As [`Shared::word`], to be added to: a compiler that sees that it has 32 bits asks by a
+    /// branch whether the sum has more.
+    #[inline(always)]
+    fn wide<const OFFSET: usize>(self) -> u64 {
+        self.word(OFFSET) as u64
+    }
+
     fn long(self, offset: usize) -> u64;
 
     /// As [`Shared::long`], at any even offset, of a row that nobody changes meanwhile.

@@ -46,11 +46,20 @@ pub trait Tables {
     /// Whether `port` is in the media port range.
     fn is_media_port(&self, port: u16) -> bool;
 
-    /// The link to the first row of the flow table with this bucket, 0 for none.
+    /// The link to the first row of the flow table with this [`row::bucket`], 0 for none.
     fn first_row(&self, bucket: u32) -> u32;
 
+    /// A row of the flow table, by a link to it; for 0 the row of no flow.
+    fn any_row(&self, link: u32) -> Option<Self::Row<'_>>;
+
     /// A row of the flow table, by a link to it; `None` for 0.
-    fn flow_row(&self, link: u32) -> Option<Self::Row<'_>>;
+    #[inline(always)]
+    fn flow_row(&self, link: u32) -> Option<Self::Row<'_>> {
+        if link == 0 {
+            return None;
+        }
+        self.any_row(link)
+    }
 
     /// A row of the next-hop table.
     fn next_hop_row(&self, index: u32) -> Option<Self::Row<'_>>;
@@ -61,6 +70,10 @@ pub trait Tables {
 
     /// The counters at `index` of this CPU, which are asked for once.
     fn counters(&self, index: u32) -> Option<Self::Counters<'_>>;
+
+    /// Counts a frame for being relayed, where nobody else does that afterwards.
+    #[inline(always)]
+    fn count_relayed(&self, _octets: u64) {}
 
     /// Tells that a flow dropped its first packet here.
     fn tell(&mut self, event: &FirstDrop);

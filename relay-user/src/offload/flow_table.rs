@@ -16,7 +16,6 @@ use zerocopy::transmute;
 
 use super::{
     grace::Grace,
-    layout::LINKS,
     shared_rows::{Row, SharedWords},
 };
 
@@ -32,7 +31,7 @@ pub(super) fn buckets(flows: u32) -> u32 {
         .clamp(16, 1 << 31) as u32
 }
 
-/// Rows, one of them the kernel's unused number 0, and others for flows that change.
+/// Rows, the first of them of no flow, and others for flows that change.
 pub(super) fn rows(flows: u32) -> u32 {
     flows.saturating_add(spare(flows)).saturating_add(1)
 }
@@ -58,8 +57,6 @@ pub(super) struct FlowTable {
     rows: SharedWords,
     buckets: SharedWords,
     last_bucket: u32,
-    /// The link to row 0.
-    first_link: u32,
     /// The row of each flow.
     installed: HashMap<FlowKey, u32>,
     /// Rows without a flow, on which no program stands.
@@ -79,25 +76,26 @@ impl FlowTable {
             flows,
             SharedWords::on_the_heap(rows(flows) as usize * ROW),
             SharedWords::on_the_heap(buckets(flows) as usize),
-            0,
             None,
         )
     }
 
-    /// Over [`rows`] rows and [`buckets`] buckets, all zero. `first_link` leads to row 0. Without
-    /// `grace` no program runs while this is changed.
+    /// Over [`rows`] rows and [`buckets`] buckets, all zero. Without `grace` no program runs
+    /// while this is changed.
     pub(super) fn new(
         flows: u32,
         rows: SharedWords,
         first: SharedWords,
-        first_link: u32,
         grace: Option<Grace>,
     ) -> Self {
+        if let Some(nobody) = rows.row(0, ROW) {
+            let words: [u32; ROW] = transmute!(FlowRow::empty());
+            nobody.fill(&words);
+        }
         Self {
             rows,
             last_bucket: buckets(flows) - 1,
             buckets: first,
-            first_link,
             installed: HashMap::new(),
             free: Vec::new(),
             given_up: Vec::new(),
@@ -139,8 +137,8 @@ impl FlowTable {
             row.fill(&words);
         }
         match before {
-            Some(before) => self.relink(bucket, before, self.link_to(number)),
-            None => self.set_first(bucket, self.link_to(number)),
+            Some(before) => self.relink(bucket, before, Self::link_to(number)),
+            None => self.set_first(bucket, Self::link_to(number)),
         }
         self.installed.insert(*key, number);
         Ok(())
@@ -203,25 +201,31 @@ impl FlowTable {
             .unwrap_or_default()
     }
 
+    /// Which of the buckets a key's is.
+    const fn place(&self, bucket: u32) -> usize {
+        let place = (bucket / 4) & self.last_bucket;
+        place as usize
+    }
+
     /// The link to the first row of a bucket, 0 for none.
     pub(super) fn first(&self, bucket: u32) -> u32 {
         self.buckets
-            .word((bucket & self.last_bucket) as usize)
+            .word(self.place(bucket))
             .map(|word| word.load(std::sync::atomic::Ordering::Acquire))
             .unwrap_or_default()
     }
 
-    /// The row that a link leads to, `None` for 0.
+    /// The row that a link leads to.
     pub(super) fn linked(&self, link: u32) -> Option<Row<'_>> {
-        self.row(self.number(link).filter(|_| link != 0)?)
+        self.row(Self::number(link))
     }
 
-    fn number(&self, link: u32) -> Option<u32> {
-        Some(link.checked_sub(self.first_link)? / LINKS as u32)
+    const fn number(link: u32) -> u32 {
+        link / (ROW * 4) as u32
     }
 
-    fn link_to(&self, number: u32) -> u32 {
-        self.first_link + number * LINKS as u32
+    const fn link_to(number: u32) -> u32 {
+        number * (ROW * 4) as u32
     }
 
     fn row(&self, number: u32) -> Option<Row<'_>> {
@@ -229,7 +233,7 @@ impl FlowTable {
     }
 
     fn set_first(&self, bucket: u32, link: u32) {
-        if let Some(word) = self.buckets.word((bucket & self.last_bucket) as usize) {
+        if let Some(word) = self.buckets.word(self.place(bucket)) {
             word.store(link, std::sync::atomic::Ordering::Release);
         }
     }
@@ -238,7 +242,7 @@ impl FlowTable {
     fn chain(&self, bucket: u32) -> impl Iterator<Item = u32> {
         let mut link = self.first(bucket);
         std::iter::from_fn(move || {
-            let number = self.number(link).filter(|_| link != 0)?;
+            let number = Some(Self::number(link)).filter(|number| *number != 0)?;
             link = self.next(number);
             Some(number)
         })
@@ -330,10 +334,10 @@ mod tests {
     #[test]
     fn a_bucket_that_is_too_long_is_refused_and_not_lost() {
         let mut table = FlowTable::on_the_heap(64);
-        let wanted = key(1, 2).bucket() & table.last_bucket;
+        let wanted = table.place(key(1, 2).bucket());
         let crowd: Vec<FlowKey> = (0..10_000u32)
             .map(|address| key(address, 2))
-            .filter(|key| key.bucket() & table.last_bucket == wanted)
+            .filter(|key| table.place(key.bucket()) == wanted)
             .take(LONGEST + 1)
             .collect();
         for key in &crowd[..LONGEST] {

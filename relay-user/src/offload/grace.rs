@@ -7,12 +7,14 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
 
 use tracing::error;
+
+use super::system_call::{ARRAY, ARRAY_OF_MAPS, Create, write};
 
 /// Rows that come back when no program stands on them any more.
 #[derive(Debug)]
@@ -98,85 +100,30 @@ struct Period {
     inner: OwnedFd,
 }
 
-const MAP_CREATE: libc::c_long = 0;
-const MAP_UPDATE_ELEM: libc::c_long = 2;
-const ARRAY: u32 = 2;
-const ARRAY_OF_MAPS: u32 = 12;
-
-/// The beginning of the kernel's `bpf_attr` for [`MAP_CREATE`]: zeros are meant behind it.
-#[repr(C)]
-struct Create {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map: u32,
-}
-
-/// The same for [`MAP_UPDATE_ELEM`].
-#[repr(C)]
-struct Update {
-    map: u32,
-    zero: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are as long as said and live over the call, and what they point to
-    // does too.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
-
 impl Period {
     fn new() -> io::Result<Self> {
-        let create = |map_type, inner_map| -> io::Result<OwnedFd> {
-            let descriptor = bpf(
-                MAP_CREATE,
-                &Create {
-                    map_type,
-                    key_size: 4,
-                    value_size: 4,
-                    max_entries: 1,
-                    map_flags: 0,
-                    inner_map,
-                },
-            )?;
-            // SAFETY: the kernel has just given it, and nobody else has it.
-            Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+        let element = Create {
+            map_type: ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            ..Create::default()
         };
-        let inner = create(ARRAY, 0)?;
-        let outer = create(ARRAY_OF_MAPS, inner.as_raw_fd() as u32)?;
-        Ok(Self { outer, inner })
+        let inner = element.create()?;
+        let outer = Create {
+            map_type: ARRAY_OF_MAPS,
+            inner_map: inner.as_raw_fd() as u32,
+            ..element
+        };
+        Ok(Self {
+            outer: outer.create()?,
+            inner,
+        })
     }
 
     /// Waits until all programs have ended that run now.
     fn pass(&self) -> io::Result<()> {
-        let (key, value) = (0u32, self.inner.as_raw_fd());
-        bpf(
-            MAP_UPDATE_ELEM,
-            &Update {
-                map: self.outer.as_raw_fd() as u32,
-                zero: 0,
-                key: std::ptr::from_ref(&key) as u64,
-                value: std::ptr::from_ref(&value) as u64,
-                flags: 0,
-            },
-        )
-        .map(|_| ())
+        write(self.outer.as_fd(), 0, &self.inner.as_raw_fd())
     }
 }
 

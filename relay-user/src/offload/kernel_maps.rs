@@ -18,7 +18,6 @@ use relay_abi::{
     flow::{FlowEntry, FlowKey},
     next_hop::NextHop,
     processor::{Processor, REASONS},
-    row::LINK,
     srtp::{
         key::PreparedKey,
         stream::{RowReference, StreamState},
@@ -28,13 +27,13 @@ use relay_abi::{
 use zerocopy::{FromBytes, FromZeros as _, transmute, transmute_ref};
 
 use super::{
-    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, flow_table::FlowTable,
-    grace::Grace, map_memory::sizes, mapped::Mapped, memory, next_hop_table::NextHopTable,
-    shared_rows::SharedWords,
+    Capacity, Datapath, DatapathError, OffloadConfig, StreamStates, elements::Elements,
+    flow_table::FlowTable, grace::Grace, map_memory::sizes, mapped::Mapped, memory,
+    next_hop_table::NextHopTable, shared_rows::SharedWords,
 };
 
 type CounterWords = [AtomicU64; size_of::<FlowCounters>() / 8];
-type ProcessorWords = [u64; size_of::<Processor>() / 8];
+type ProcessorWords = [AtomicU64; size_of::<Processor>() / 8];
 type KeyWords = [u64; size_of::<PreparedKey>() / 8];
 
 /// The [`Datapath`] that the XDP program works by.
@@ -51,7 +50,7 @@ pub struct XdpDatapath {
     keys: Array<MapData, KeyWords>,
     streams: Arc<StreamStates>,
     srtp: Result<(), String>,
-    processors: PerCpuArray<MapData, ProcessorWords>,
+    processors: Mapped<ProcessorWords>,
     events: RingBuf<MapData>,
     event_losses: PerCpuArray<MapData, u64>,
 }
@@ -79,35 +78,24 @@ pub(super) fn refused(operation: &'static str) -> impl Fn(MapError) -> DatapathE
 }
 
 /// Tells each CPU where its flow counters begin.
-fn begin_counters(
-    processors: &mut PerCpuArray<MapData, ProcessorWords>,
-    each: u32,
-    cpus: usize,
-) -> Result<(), DatapathError> {
-    let refused = |error: &dyn Error| DatapathError::Kernel {
-        operation: "tell each processor where its counters are",
-        cause: cause(error),
-    };
-    let values: Vec<ProcessorWords> = (0..cpus as u32)
-        .map(|cpu| {
-            transmute!(Processor {
-                first_counters: cpu * each,
-                ..Processor::new_zeroed()
-            })
-        })
-        .collect();
-    let values = values
-        .try_into()
-        .map_err(|error: std::io::Error| refused(&error))?;
-    processors
-        .set(0, values, 0)
-        .map_err(|error| refused(&error))
+fn begin_counters(processors: &Mapped<ProcessorWords>, each: u32) {
+    for (cpu, words) in (0u32..).zip(processors.elements()) {
+        let begin: [u64; size_of::<Processor>() / 8] = transmute!(Processor {
+            first_counters: cpu * each,
+            ..Processor::new_zeroed()
+        });
+        for (word, begin) in words.iter().zip(begin) {
+            word.store(begin, Ordering::Relaxed);
+        }
+    }
 }
 
 impl XdpDatapath {
-    /// Takes the maps out of a loaded object. `srtp` is what came of loading the program for SRTP.
+    /// Takes the maps out of a loaded object, whose programs have `elements` in their instructions.
+    /// `srtp` is what came of loading the program for SRTP.
     pub(super) fn new(
         bpf: &mut aya::Ebpf,
+        elements: &Elements,
         config: &OffloadConfig,
         srtp: Result<(), String>,
     ) -> Result<Self, DatapathError> {
@@ -132,10 +120,7 @@ impl XdpDatapath {
         })?;
         let sizes = sizes(config);
         let layout = sizes.layout();
-        let tables = match take("TABLES")? {
-            Map::Array(map) => SharedWords::mapped(map.fd(), layout.octets() as usize / 4),
-            _ => Err(std::io::ErrorKind::InvalidData.into()),
-        };
+        let tables = SharedWords::mapped(&elements.tables, layout.octets() as usize / 4);
         let tables = tables.map_err(|error| DatapathError::Kernel {
             operation: "share the rows of the flows and the next hops",
             cause: error.to_string(),
@@ -144,26 +129,30 @@ impl XdpDatapath {
             operation: "prepare for rows that are used again",
             cause: error.to_string(),
         })?;
-        let first_link = layout.first_link() as u32;
         let (rows, buckets) = FlowTable::words(sizes.flows);
         let flows = FlowTable::new(
             sizes.flows,
-            tables.part(first_link as usize * LINK / 4, rows),
+            tables.part(layout.first_row() as usize / 4, rows),
             tables.part(layout.first_bucket() as usize / 4, buckets),
-            first_link,
             Some(grace),
         );
         let next_hops = NextHopTable::new(tables.part(0, NextHopTable::words(sizes.next_hops)));
-        let flow_counters = match take("FLOW_COUNTERS")? {
-            Map::Array(map) => Mapped::new(map.fd(), sizes.flows as usize * cpus),
-            _ => Err(std::io::ErrorKind::InvalidData.into()),
+        let counters = sizes.flows as usize * cpus;
+        let flow_counters = match (&elements.counters, take("FLOW_COUNTERS")?) {
+            (Some(element), _) => Mapped::new(element, counters),
+            (None, Map::Array(map)) => Mapped::new(map.fd(), counters),
+            (None, _) => Err(std::io::ErrorKind::InvalidData.into()),
         };
         let flow_counters = flow_counters.map_err(|error| DatapathError::Kernel {
             operation: "share the counters of the flows",
             cause: error.to_string(),
         })?;
-        let mut processors = take("PROCESSORS")?.try_into().map_err(&open)?;
-        begin_counters(&mut processors, sizes.flows, cpus)?;
+        let processors =
+            Mapped::new(&elements.processors, cpus).map_err(|error| DatapathError::Kernel {
+                operation: "share what each processor keeps to itself",
+                cause: error.to_string(),
+            })?;
+        begin_counters(&processors, sizes.flows);
         Ok(Self {
             capacity: Capacity::of(config),
             map_memory: memory(config),
@@ -286,13 +275,10 @@ impl Datapath for XdpDatapath {
     }
 
     fn reasons(&self) -> Result<Vec<(Reason, ReasonCounters)>, DatapathError> {
-        let each = self
-            .processors
-            .get(&0, 0)
-            .map_err(refused("read the reasons' counters"))?;
         let mut sums = [ReasonCounters::default(); REASONS];
-        for words in each.iter() {
-            let processor: &Processor = transmute_ref!(words);
+        for words in self.processors.elements() {
+            let words = words.each_ref().map(|word| word.load(Ordering::Relaxed));
+            let processor: Processor = transmute!(words);
             for (sum, one) in sums.iter_mut().zip(&processor.reasons) {
                 sum.packets = sum.packets.wrapping_add(one.packets);
                 sum.octets = sum.octets.wrapping_add(one.octets);

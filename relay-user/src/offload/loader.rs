@@ -14,9 +14,10 @@ use zerocopy::transmute;
 use super::{
     InterfaceState, OffloadConfig, Steering, XdpDatapath, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS},
-    flow_table,
+    elements::Elements,
     kernel_maps::{cause, refused},
-    map_memory::{possible_cpus, sizes, socket_slots},
+    layout::LONGEST,
+    map_memory::{sizes, socket_slots},
     memory::NO_STREAMS,
 };
 
@@ -45,16 +46,30 @@ impl Offload {
     /// other, and a driver without native XDP loses what is redirected to it natively.
     #[must_use]
     pub fn load(config: &OffloadConfig) -> Self {
-        Self::load_with(config, SRTP_PROGRAMS)
+        Self::load_with(config, Loading::default())
     }
 
     /// [`Offload::load`], as a kernel that refuses the programs for SRTP would have it.
     #[cfg(test)]
     pub(super) fn load_without_srtp(config: &OffloadConfig) -> Self {
-        Self::load_with(config, ["withheld"; 2])
+        let loading = Loading {
+            srtp: ["withheld"; 2],
+            ..Loading::default()
+        };
+        Self::load_with(config, loading)
     }
 
-    fn load_with(config: &OffloadConfig, srtp: [&str; 2]) -> Self {
+    /// [`Offload::load`], as if there were too many counters for one element of a map.
+    #[cfg(test)]
+    pub(super) fn load_with_counters_looked_up(config: &OffloadConfig) -> Self {
+        let loading = Loading {
+            longest: 0,
+            ..Loading::default()
+        };
+        Self::load_with(config, loading)
+    }
+
+    fn load_with(config: &OffloadConfig, loading: Loading) -> Self {
         let mut offload = Self {
             interfaces: Vec::new(),
             steps: Vec::new(),
@@ -62,8 +77,8 @@ impl Offload {
             steering: None,
             bpf: None,
         };
-        let mut bpf = match open(config) {
-            Ok(bpf) => bpf,
+        let (mut bpf, elements) = match open(config, loading.longest) {
+            Ok(opened) => opened,
             Err(why) => {
                 offload.failed(format!(
                     "the kernel takes no BPF programs ({why}): every stream takes the slow path, \
@@ -79,7 +94,7 @@ impl Offload {
             offload.step("XDP is off in the configuration".to_owned());
             offload.without(config, "off in the configuration");
         } else {
-            match offload.load_relay(&mut bpf, config, srtp) {
+            match offload.load_relay(&mut bpf, &elements, config, loading.srtp) {
                 Ok(()) => {}
                 Err(why) => {
                     offload.failed(format!(
@@ -196,6 +211,7 @@ impl Offload {
     fn load_relay(
         &mut self,
         bpf: &mut Ebpf,
+        elements: &Elements,
         config: &OffloadConfig,
         srtp: [&str; 2],
     ) -> Result<(), String> {
@@ -214,7 +230,7 @@ impl Offload {
         self.attach(program, config);
         let srtp = self.load_srtp(bpf, config, srtp);
         self.datapath =
-            Some(XdpDatapath::new(bpf, config, srtp).map_err(|error| error.to_string())?);
+            Some(XdpDatapath::new(bpf, elements, config, srtp).map_err(|error| error.to_string())?);
         Ok(())
     }
 
@@ -343,18 +359,32 @@ fn put_srtp(bpf: &mut Ebpf, names: [&str; 2]) -> Result<(), String> {
     Ok(())
 }
 
-/// Creates the maps in the sizes that `config` asks for and reads the programs.
-pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
+/// What is another only in tests.
+struct Loading {
+    /// The programs for SRTP.
+    srtp: [&'static str; 2],
+    /// The most octets of an element that holds all counters.
+    longest: u64,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        Self {
+            srtp: SRTP_PROGRAMS,
+            longest: LONGEST,
+        }
+    }
+}
+
+/// Creates the maps in the sizes that `config` asks for and reads the programs. Counters of more
+/// than `longest` octets are looked up.
+pub(super) fn open(config: &OffloadConfig, longest: u64) -> Result<(Ebpf, Elements), String> {
     allow_locked_memory();
     let sizes = sizes(config);
-    let layout = sizes.layout();
-    let object = layout.write(OBJECT)?;
+    let elements = Elements::new(sizes, longest)?;
+    let object = elements.write(sizes, OBJECT)?;
     let mut bpf = EbpfLoader::new()
-        .override_global("LAST_NEXT_HOP", &(sizes.next_hops - 1), true)
-        .override_global("FIRST_BUCKET", &(layout.first_bucket() as u32), true)
-        .override_global("LAST_BUCKET", &(flow_table::buckets(sizes.flows) - 1), true)
-        .override_global("LAST_LINK", &(layout.last_link() as u32), true)
-        .map_max_entries("FLOW_COUNTERS", sizes.flows.saturating_mul(possible_cpus()))
+        .map_max_entries("FLOW_COUNTERS", elements.looked_up(sizes))
         .map_max_entries("KEYS", sizes.streams)
         .map_max_entries("STATES", sizes.streams)
         .map_max_entries("DEVICES", DEVICES)
@@ -373,7 +403,7 @@ pub(super) fn open(config: &OffloadConfig) -> Result<Ebpf, String> {
     Array::<_, [u8; size_of::<Settings>()]>::try_from(map)
         .and_then(|mut map| map.set(0, settings, 0))
         .map_err(|error| refused("write the settings")(error).to_string())?;
-    Ok(bpf)
+    Ok((bpf, elements))
 }
 
 /// Attaches to all or to none; the error is the first refusal.

@@ -163,7 +163,7 @@ impl Tables for MemoryDatapath {
         self.flows.first(bucket)
     }
 
-    fn flow_row(&self, link: u32) -> Option<Row<'_>> {
+    fn any_row(&self, link: u32) -> Option<Row<'_>> {
         self.flows.linked(link)
     }
 

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod datapath;
+mod elements;
 mod error;
 mod flow_table;
 mod grace;
@@ -19,6 +20,7 @@ mod shared_rows;
 mod srtp_cost;
 mod steering;
 mod streams;
+mod system_call;
 
 #[cfg(test)]
 mod rooted;

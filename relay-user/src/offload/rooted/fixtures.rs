@@ -13,11 +13,12 @@ use relay_abi::{
 
 use super::{
     lab::{
-        INGRESS, Lab, Ran, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, endpoint, entry, key, next_hop,
+        INGRESS, Lab, Ran, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, config, endpoint, entry, key,
+        next_hop,
     },
     packets::{Packet, checksums_are_right, rtp},
 };
-use crate::offload::Datapath as _;
+use crate::offload::{Datapath as _, Offload, XdpMode};
 
 const C_TAG: u16 = 0x8100;
 const S_TAG: u16 = 0x88a8;

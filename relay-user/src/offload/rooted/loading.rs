@@ -5,7 +5,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use aya::maps::Map;
 
 use super::lab::{Lab, config};
-use crate::offload::{Datapath as _, Offload, OffloadConfig, XdpMode, loader::open, memory};
+use crate::offload::{
+    Datapath as _, Offload, OffloadConfig, XdpMode, layout::LONGEST, loader::open, memory,
+};
 
 #[test]
 fn the_kernel_takes_both_programs() {
@@ -72,8 +74,17 @@ fn the_computed_memory_is_what_the_kernel_says() {
         next_hops: 4096,
         ..config(&[], XdpMode::Native)
     };
-    let bpf = open(&config).expect("loaded");
+    let (bpf, elements) = open(&config, LONGEST).expect("loaded");
     let mut total = 0;
+    let mut add = |descriptor: i32| {
+        let text =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("fdinfo");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("memlock:"))
+            .expect("a memlock line");
+        total += line.trim().parse::<u64>().expect("a number");
+    };
     for (name, map) in bpf.maps() {
         let (Map::HashMap(map)
         | Map::Array(map)
@@ -85,14 +96,14 @@ fn the_computed_memory_is_what_the_kernel_says() {
         else {
             panic!("{name} is of a kind that is not counted");
         };
-        let descriptor = map.fd().as_fd().as_raw_fd();
-        let text =
-            std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).expect("fdinfo");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("memlock:"))
-            .expect("a memlock line");
-        total += line.trim().parse::<u64>().expect("a number");
+        add(map.fd().as_fd().as_raw_fd());
+    }
+    for element in [
+        &elements.tables,
+        &elements.processors,
+        elements.counters.as_ref().expect("in one element"),
+    ] {
+        add(element.as_raw_fd());
     }
     let computed = memory(&config);
     assert!(

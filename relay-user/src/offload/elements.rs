@@ -1,0 +1,213 @@
+//! The tables that every packet needs, each one element of a map of its own, whose address the
+//! programs have in their instructions.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use relay_abi::{counters::FlowCounters, placed, processor::Processor};
+
+use super::{
+    flow_table::buckets,
+    layout::LONGEST,
+    map_memory::{Sizes, possible_cpus},
+    system_call::{ARRAY, Create, MAPPABLE},
+};
+
+/// Maps of one element each, all zero.
+#[derive(Debug)]
+pub(super) struct Elements {
+    /// Next hops, buckets, rows of flows: [`super::layout`].
+    pub tables: OwnedFd,
+    /// What each CPU saw of each flow: all flows of the first CPU, then those of the next one.
+    /// `None` where there are too many for one element.
+    pub counters: Option<OwnedFd>,
+    /// What each CPU keeps to itself.
+    pub processors: OwnedFd,
+}
+
+/// How many counters there are.
+fn counters(sizes: Sizes) -> u32 {
+    sizes.flows.saturating_mul(possible_cpus())
+}
+
+fn octets<T>(count: u32) -> u64 {
+    u64::from(count) * size_of::<T>() as u64
+}
+
+/// What an instruction loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    /// The address of an octet in the element of a map.
+    Place(i32, u32),
+    Number(u32),
+}
+
+impl Elements {
+    /// The counters are in one element if that is not longer than `longest`.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for them, or the tables are too long.
+    pub(super) fn new(sizes: Sizes, longest: u64) -> Result<Self, String> {
+        let layout = sizes.layout();
+        if layout.octets() > LONGEST {
+            return Err(format!(
+                "the tables for {} flows are longer than the kernel's verifier follows: configure \
+                 fewer",
+                sizes.flows
+            ));
+        }
+        let new = |name: &str, octets: u64| {
+            element(name, octets).map_err(|error| format!("make the map {name}: {error}"))
+        };
+        Ok(Self {
+            tables: new("TABLES", layout.octets())?,
+            counters: match octets::<FlowCounters>(counters(sizes)) {
+                octets if octets <= longest && counters(sizes) > 1 => {
+                    Some(new("COUNTERS", octets)?)
+                }
+                _ => None,
+            },
+            processors: new("PROCESSORS", octets::<Processor>(possible_cpus()))?,
+        })
+    }
+
+    /// How many counters are in the map that the object names.
+    pub(super) fn looked_up(&self, sizes: Sizes) -> u32 {
+        match self.counters {
+            Some(_) => 1,
+            None => counters(sizes),
+        }
+    }
+
+    /// The object, with where all of them are and how long they are in its instructions.
+    ///
+    /// # Errors
+    /// When the object is another.
+    pub(super) fn write(&self, sizes: Sizes, object: &[u8]) -> Result<Vec<u8>, String> {
+        use Loaded::{Number, Place};
+        let layout = sizes.layout();
+        let [tables, processors] = [&self.tables, &self.processors].map(|map| map.as_raw_fd());
+        let last_counters = self.counters.as_ref().map_or(0, |_| counters(sizes) - 1);
+        // Where they are looked up, this is what nobody asks for.
+        let counters = self.counters.as_ref().unwrap_or(&self.processors);
+        write(
+            object,
+            &[
+                (placed::NEXT_HOPS, Place(tables, 0)),
+                (placed::BUCKETS, Place(tables, layout.first_bucket() as u32)),
+                (placed::ROWS, Place(tables, layout.first_row() as u32)),
+                (placed::COUNTERS, Place(counters.as_raw_fd(), 0)),
+                (placed::PROCESSORS, Place(processors, 0)),
+                (placed::LAST_NEXT_HOP, Number(sizes.next_hops - 1)),
+                (placed::LAST_BUCKET, Number((buckets(sizes.flows) - 1) * 4)),
+                (placed::LAST_LINK, Number(layout.last_link() as u32)),
+                (placed::LAST_COUNTERS, Number(last_counters)),
+                (placed::LAST_PROCESSOR, Number(possible_cpus() - 1)),
+            ],
+        )
+    }
+}
+
+fn element(name: &str, octets: u64) -> io::Result<OwnedFd> {
+    let mut map = Create {
+        map_type: ARRAY,
+        key_size: 4,
+        value_size: u32::try_from(octets).map_err(|_| io::ErrorKind::OutOfMemory)?,
+        max_entries: 1,
+        map_flags: MAPPABLE,
+        ..Create::default()
+    };
+    for (place, octet) in map.name[..15].iter_mut().zip(name.bytes()) {
+        *place = octet;
+    }
+    map.create()
+}
+
+/// An instruction that loads 64 bits, and the register that it loads them into.
+const LOAD: u8 = 0x18;
+/// What says there that they are the address of an octet in a map's element.
+const PLACE: u8 = 2 << 4;
+
+fn write(object: &[u8], all: &[(u32, Loaded)]) -> Result<Vec<u8>, String> {
+    let mut object = object.to_vec();
+    let mut written = vec![0; all.len()];
+    let mut at = 0;
+    while let Some(instruction) = object.get_mut(at..at + 16) {
+        at += 8;
+        let [LOAD, register, 0, 0, a, b, c, d, 0, 0, 0, 0, e, f, g, h] = *instruction else {
+            continue;
+        };
+        if u32::from_ne_bytes([e, f, g, h]) != placed::PLACED || register & 0xf0 != 0 {
+            continue;
+        }
+        let what = u32::from_ne_bytes([a, b, c, d]);
+        let Some(index) = all.iter().position(|(known, _)| *known == what) else {
+            return Err(format!("the object asks for {what}, which nobody knows"));
+        };
+        written[index] += 1;
+        let (low, high) = match all[index].1 {
+            Loaded::Place(map, octet) => {
+                instruction[1] = register | PLACE;
+                (map as u32, octet)
+            }
+            Loaded::Number(number) => (number, 0),
+        };
+        instruction[4..8].copy_from_slice(&low.to_ne_bytes());
+        instruction[12..16].copy_from_slice(&high.to_ne_bytes());
+    }
+    match written.iter().position(|count| *count == 0) {
+        Some(index) => Err(format!("the object does not ask for {}", all[index].0)),
+        None => Ok(object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(register: u8, low: u32, high: u32) -> Vec<u8> {
+        let mut octets = vec![LOAD, register, 0, 0];
+        octets.extend(low.to_ne_bytes());
+        octets.extend([0; 4]);
+        octets.extend(high.to_ne_bytes());
+        octets
+    }
+
+    #[test]
+    fn what_asks_for_something_gets_it_and_the_rest_stays() {
+        let all = [(1, Loaded::Place(7, 64)), (9, Loaded::Number(1000))];
+        let object = [
+            vec![7; 8],
+            load(3, 1, placed::PLACED),
+            load(4, 1, placed::PLACED + 1),
+            load(5, 9, placed::PLACED),
+            load(6, 1, placed::PLACED),
+            vec![7; 5],
+        ]
+        .concat();
+        let expected = [
+            vec![7; 8],
+            load(3 | PLACE, 7, 64),
+            load(4, 1, placed::PLACED + 1),
+            load(5, 1000, 0),
+            load(6 | PLACE, 7, 64),
+            vec![7; 5],
+        ]
+        .concat();
+        assert_eq!(write(&object, &all), Ok(expected));
+    }
+
+    #[test]
+    fn an_object_that_asks_for_less_or_more_is_refused() {
+        let all = [(1, Loaded::Place(7, 64)), (9, Loaded::Number(1000))];
+        assert!(write(&load(3, 1, placed::PLACED), &all).is_err());
+        let more = [
+            load(3, 1, placed::PLACED),
+            load(3, 9, placed::PLACED),
+            load(3, 2, placed::PLACED),
+        ];
+        assert!(write(&more.concat(), &all).is_err());
+    }
+}
