@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::agent::lock;
-use crate::lab::{Door, LabError, Result};
+use crate::{
+    daemon::TLS_PORT,
+    lab::{Door, LabError, Result},
+};
 
 /// How long an answer may be kept, in seconds.
 const TTL: u32 = 5;
@@ -130,6 +133,17 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
 }
 
 impl Service {
+    /// One at the port of TLS.
+    #[must_use]
+    pub fn tls(priority: u16, weight: u16, target: &str) -> Self {
+        Self {
+            priority,
+            weight,
+            port: TLS_PORT,
+            target: target.to_owned(),
+        }
+    }
+
     fn data(&self) -> Vec<u8> {
         let mut data = Vec::new();
         for number in [self.priority, self.weight, self.port] {

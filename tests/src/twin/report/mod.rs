@@ -5,6 +5,7 @@ mod rows;
 mod stage;
 mod table;
 
+pub use super::dns::Service;
 pub use observe::heard;
 pub use rows::{
     bypass::{Lite, RESTARTED, call as bypassed, restart},

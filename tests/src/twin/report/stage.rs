@@ -61,9 +61,8 @@ pub struct StageSettings {
     /// them as those of the certificates. `None`: the names of the proxies, and the first one's in
     /// all certificates.
     pub addresses: Option<&'static str>,
-    /// What SRV records the SBC's resolver has: the name, and priorities, weights and targets, each
-    /// at port 5061.
-    pub services: Vec<(String, Vec<(u16, u16, &'static str)>)>,
+    /// The SRV records that the SBC's resolver has, by their names.
+    pub services: Vec<(String, Vec<Service>)>,
     /// How often OPTIONS go to a proxy, in seconds: a proxy that was away is back as soon. `None`:
     /// as often as the SBC does it by itself.
     pub options: Option<u32>,
@@ -155,14 +154,7 @@ impl Stage {
         lab.sbc().set_resolver(resolver.ip())?;
         let resolver = Resolver::start(&teams.door(), resolver, &names)?;
         for (name, records) in &settings.services {
-            let service = |&(priority, weight, target): &(u16, u16, &str)| Service {
-                priority,
-                weight,
-                port: TLS_PORT,
-                target: target.to_owned(),
-            };
-            let services: Vec<Service> = records.iter().map(service).collect();
-            resolver.set_services(name, &services);
+            resolver.set_services(name, records);
         }
 
         let authority = Authority::new("Twin")?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tests::{
     lab::wait_until,
-    twin::report::{Stage, StageSettings, heard},
+    twin::report::{Service, Stage, StageSettings, heard},
 };
 
 /// What is waited for that comes at once.
@@ -41,8 +41,8 @@ fn proxies_that_srv_records_name_are_known_by_the_configured_name() {
         services: vec![(
             "_sips._tcp.sip2.pstnhub.microsoft.com".to_owned(),
             vec![
-                (20, 0, "api-du-a-euwe.pstnhub.microsoft.com"),
-                (10, 5, "sip3.pstnhub.microsoft.com"),
+                Service::tls(20, 0, "api-du-a-euwe.pstnhub.microsoft.com"),
+                Service::tls(10, 5, "sip3.pstnhub.microsoft.com"),
             ],
         )],
         ..StageSettings::default()

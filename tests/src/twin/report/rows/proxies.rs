@@ -14,6 +14,7 @@ use crate::{
     lab::{LabError, Result, wait_until},
     twin::{
         agent::{Arrival, SOON},
+        dns::Service,
         message::Message,
         place::Twin,
         rules::{PROXIES, Rule},
@@ -45,7 +46,12 @@ pub(super) fn groups() -> Vec<Group> {
                 addresses: Some(PORTED),
                 // Somebody's idea of how calls are to be shared.
                 services: PROXIES
-                    .map(|name| (format!("_sips._tcp.{name}"), vec![(1, 1, PROXIES[2])]))
+                    .map(|name| {
+                        (
+                            format!("_sips._tcp.{name}"),
+                            vec![Service::tls(1, 1, PROXIES[2])],
+                        )
+                    })
                     .to_vec(),
                 ..StageSettings::default()
             },
