@@ -270,7 +270,7 @@ impl Agent {
     #[must_use]
     pub fn via(&self, link: &Link) -> String {
         let sent_by = match (link.local(), link) {
-            (Some(local), Link::Udp { .. }) => local.to_string(),
+            (Some(local), Link::Udp { .. } | Link::Tcp(_)) => local.to_string(),
             (Some(local), Link::Tls(_)) => SocketAddr::new(local.ip(), TLS_PORT).to_string(),
             (None, _) => self.shared.address.to_string(),
         };

@@ -1,4 +1,4 @@
-//! What SIP goes over: a TLS connection or a UDP socket.
+//! What SIP goes over: a TLS or TCP connection, or a UDP socket.
 
 use std::{
     fmt,
@@ -31,6 +31,7 @@ pub enum Link {
         socket: Arc<UdpSocket>,
         remote: SocketAddr,
     },
+    Tcp(Arc<TcpStream>),
     Tls(Arc<Connection>),
 }
 
@@ -43,6 +44,7 @@ impl Link {
         let octets = message.octets();
         match self {
             Self::Udp { socket, remote } => socket.send_to(&octets, remote).map(|_| ()),
+            Self::Tcp(stream) => (&**stream).write_all(&octets),
             Self::Tls(connection) => connection.write(&octets),
         }
         .map_err(|error| LabError::new(format!("sending {:?}: {error}", message.start)))
@@ -53,6 +55,7 @@ impl Link {
     pub fn local(&self) -> Option<SocketAddr> {
         match self {
             Self::Udp { socket, .. } => socket.local_addr().ok(),
+            Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Tls(connection) => Some(connection.local),
         }
     }
@@ -62,6 +65,7 @@ impl Link {
     pub const fn transport(&self) -> &'static str {
         match self {
             Self::Udp { .. } => "UDP",
+            Self::Tcp(_) => "TCP",
             Self::Tls(_) => "TLS",
         }
     }
@@ -69,8 +73,22 @@ impl Link {
     #[must_use]
     pub fn connection(&self) -> Option<&Arc<Connection>> {
         match self {
-            Self::Udp { .. } => None,
+            Self::Udp { .. } | Self::Tcp(_) => None,
             Self::Tls(connection) => Some(connection),
+        }
+    }
+}
+
+/// Reads from a TCP connection until it ends, passing on what comes.
+pub(super) fn follow(stream: TcpStream, arrive: &impl Arrive) {
+    let stream = Arc::new(stream);
+    let link = Link::Tcp(Arc::clone(&stream));
+    let mut framer = Framer::default();
+    let mut octets = [0; 16_384];
+    while let Ok(length @ 1..) = (&*stream).read(&mut octets) {
+        framer.push(&octets[..length]);
+        while let Ok(Some(message)) = framer.next() {
+            arrive.arrive(&link, message);
         }
     }
 }

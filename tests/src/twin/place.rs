@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::{
     agent::{Agent, Arrive, Manner, lock, token},
-    link::{Connection, Link},
+    link::{Connection, Link, follow},
     message::Message,
     outgoing::{Invite, Outgoing},
     rules::ALLOW,
@@ -264,7 +264,7 @@ impl Drop for Twin {
     }
 }
 
-/// A carrier or a contact centre with SIP over UDP.
+/// A carrier or a contact centre with SIP over UDP, and over TCP where it listens for that.
 pub struct Plain {
     pub agent: Agent,
     pub address: SocketAddr,
@@ -303,6 +303,30 @@ impl Plain {
             }
         });
         Ok(plain)
+    }
+
+    /// Takes TCP connections, too, at the same address.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub fn listen(&self, door: &Door) -> Result<()> {
+        let listener = door
+            .enter(|| TcpListener::bind(self.address))?
+            .map_err(|error| LabError::new(format!("{}: {error}", self.address)))?;
+        listener.set_nonblocking(true).map_err(LabError::new)?;
+        let (agent, stop) = (self.agent.clone(), Arc::clone(&self.stop));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) if stream.set_nonblocking(false).is_ok() => {
+                        let agent = agent.clone();
+                        thread::spawn(move || follow(stream, &agent));
+                    }
+                    _ => thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        });
+        Ok(())
     }
 
     /// The way to an address.

@@ -1,5 +1,6 @@
 //! A session border controller with a contact centre on one side and on the other a carrier that
-//! is known by its SRV records: several peers over UDP, and a resolver that says where they are.
+//! is known by its SRV records: several peers over UDP and TCP, and a resolver that says where they
+//! are.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +20,17 @@ use crate::{
 
 /// The name that the carrier is known by.
 const NAME: &str = "voice.example.com";
-/// Where its SRV records are.
-const SERVICES: &str = "_sip._udp.voice.example.com";
 /// How many peers it has.
 const PEERS: u8 = 4;
+/// Stands for a port where nobody listens, on the last peer's host.
+pub const NOBODY: usize = PEERS as usize;
 
 /// All of it.
 pub struct Serviced {
     peers: Vec<Plain>,
     centre: Plain,
+    /// The name of its SRV records.
+    services: String,
     numbers: std::cell::Cell<u32>,
     resolver: Resolver,
     daemon: Daemon,
@@ -47,21 +50,21 @@ pub struct Attempt {
 pub const TAKEN: u16 = 486;
 
 fn address(peer: u8) -> SocketAddr {
-    let host = Ipv4Addr::new(198, 51, 100, 3 + peer);
+    let host = Ipv4Addr::new(198, 51, 100, 3 + peer.min(PEERS - 1));
     (host, 5070 + u16::from(peer)).into()
 }
 
 fn host(peer: usize) -> String {
-    format!("peer-{peer}.example.com")
+    format!("peer-{}.example.com", peer.min(NOBODY - 1))
 }
 
 impl Serviced {
-    /// Brings it up. `records` are the priority and the weight of each peer that is to be known at
-    /// first; `keys` are further lines of the carrier's trunk.
+    /// Brings it up. `transport` is `udp` or `tcp`. `records` are the priority and the weight of
+    /// each peer that is to be known at first; `keys` are further lines of the carrier's trunk.
     ///
     /// # Errors
     /// When a part of it does not start.
-    pub fn new(records: &[(usize, u16, u16)], keys: &str) -> Result<Self> {
+    pub fn new(transport: &str, records: &[(usize, u16, u16)], keys: &str) -> Result<Self> {
         let lab = Lab::new()?;
         let carrier = lab.peer(Party::Carrier);
         let mut peers = Vec::new();
@@ -71,6 +74,7 @@ impl Serviced {
             let assigned = format!("{}/24", place.ip());
             carrier.run("ip", &["address", "add", &assigned, "dev", "eth0"])?;
             let plain = Plain::start("a peer", &carrier.door(), place)?;
+            plain.listen(&carrier.door())?;
             plain.agent.set_mode(None, Mode::Refuses(TAKEN));
             peers.push(plain);
             names.push((host(index), vec![Ipv4Addr::new(198, 51, 100, 3 + peer)]));
@@ -82,7 +86,8 @@ impl Serviced {
         let at = SocketAddr::new(Party::Carrier.ipv4(Side::Peer), 53);
         lab.sbc().set_resolver(at.ip())?;
         let resolver = Resolver::start(&carrier.door(), at, &names)?;
-        serve(&resolver, records);
+        let services = format!("_sip._{transport}.{NAME}");
+        serve(&resolver, &services, records);
         let centre_address = SocketAddr::new(Party::ContactCentre.ipv4(Side::Peer), SIP_PORT);
         let door = lab.peer(Party::ContactCentre).door();
         let centre = Plain::start("the contact centre", &door, centre_address)?;
@@ -94,7 +99,7 @@ impl Serviced {
              [[interface]]\nname = \"{}\"\naddresses = [\"{far_address}\"]\n\n\
              [[trunk]]\nname = \"centre\"\ninterface = \"{}\"\ntransport = \"udp\"\n\
              listen = \"{near_address}:{SIP_PORT}\"\naddresses = [\"{centre_address}\"]\n\n\
-             [[trunk]]\nname = \"voice\"\ninterface = \"{}\"\ntransport = \"udp\"\n\
+             [[trunk]]\nname = \"voice\"\ninterface = \"{}\"\ntransport = \"{transport}\"\n\
              listen = \"{far_address}:{SIP_PORT}\"\naddresses = [\"{NAME}\"]\n{keys}\n\
              [[route]]\nfrom = [\"centre\"]\ntrunk = \"voice\"\n",
             near.interface(),
@@ -109,6 +114,7 @@ impl Serviced {
         Ok(Self {
             peers,
             centre,
+            services,
             numbers: std::cell::Cell::new(0),
             resolver,
             daemon,
@@ -118,7 +124,7 @@ impl Serviced {
 
     /// Changes the SRV records: which peers there are, with their priorities and weights.
     pub fn serve(&self, records: &[(usize, u16, u16)]) {
-        serve(&self.resolver, records);
+        serve(&self.resolver, &self.services, records);
     }
 
     /// A peer says nothing more, or speaks again.
@@ -176,7 +182,7 @@ impl Serviced {
         let mut states = BTreeMap::new();
         for known in trunk["addresses"].as_array().into_iter().flatten() {
             let told = |key: &str| known[key].as_str().unwrap_or_default();
-            let peer = (0..PEERS).position(|peer| address(peer).to_string() == told("address"));
+            let peer = (0..=PEERS).position(|peer| address(peer).to_string() == told("address"));
             let peer = peer.ok_or_else(|| LabError::new(format!("an unknown peer: {known}")))?;
             let text = format!("{} {} {}", told("priority"), known["weight"], told("state"));
             states.insert(peer, text);
@@ -205,7 +211,7 @@ impl Serviced {
     }
 }
 
-fn serve(resolver: &Resolver, records: &[(usize, u16, u16)]) {
+fn serve(resolver: &Resolver, name: &str, records: &[(usize, u16, u16)]) {
     let services: Vec<Service> = records
         .iter()
         .map(|&(peer, priority, weight)| Service {
@@ -215,5 +221,5 @@ fn serve(resolver: &Resolver, records: &[(usize, u16, u16)]) {
             target: host(peer),
         })
         .collect();
-    resolver.set_services(SERVICES, &services);
+    resolver.set_services(name, &services);
 }

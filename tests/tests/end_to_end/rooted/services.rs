@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::{
     lab::wait_until,
-    twin::serviced::{Attempt, Serviced, TAKEN},
+    twin::serviced::{Attempt, NOBODY, Serviced, TAKEN},
 };
 
 /// What takes an interval of OPTIONS or some.
@@ -22,8 +22,18 @@ fn attempt(carrier: &Serviced) -> Attempt {
 }
 
 #[test]
-fn a_call_goes_through_the_records_in_their_order() {
-    let carrier = Serviced::new(&RECORDS, "sip.answer_seconds = 1\n").expect("a carrier");
+fn a_call_goes_through_the_records_in_their_order_over_udp() {
+    goes_through_the_records("udp");
+}
+
+#[test]
+fn a_call_goes_through_the_records_in_their_order_over_tcp() {
+    goes_through_the_records("tcp");
+}
+
+fn goes_through_the_records(transport: &str) {
+    let keys = "sip.answer_seconds = 1\n";
+    let carrier = Serviced::new(transport, &RECORDS, keys).expect("a carrier");
     // One priority is shared; nobody of the next has a call.
     let mut firsts = [0; 3];
     for _ in 0..40 {
@@ -55,9 +65,19 @@ fn a_call_goes_through_the_records_in_their_order() {
 }
 
 #[test]
+fn a_peer_that_takes_no_connection_leaves_its_calls_to_the_next() {
+    let records = [(NOBODY, 10, 1), (1, 20, 1), (2, 30, 1)];
+    let carrier = Serviced::new("tcp", &records, "").expect("a carrier");
+    let call = attempt(&carrier);
+    assert_eq!((call.tried, call.status), (vec![1], TAKEN));
+    assert_eq!(carrier.is_up(NOBODY).expect("metrics"), Some(false));
+    assert_eq!(carrier.is_up(1).expect("metrics"), Some(true));
+}
+
+#[test]
 fn options_find_out_who_is_there_and_records_change_under_way() {
     let keys = "options.interval_seconds = 1\noptions.timeout_seconds = 1\n";
-    let carrier = Serviced::new(&RECORDS, keys).expect("a carrier");
+    let carrier = Serviced::new("udp", &RECORDS, keys).expect("a carrier");
     let told = |wanted: &[(usize, &str)]| {
         let is = || {
             let states = carrier.states().expect("trunks");
