@@ -36,6 +36,12 @@ fn answer(bench: &mut Bench, peer: &str, status: u16) {
     bench.give(peer, Response::to_request(&request, status, Some("o")));
 }
 
+fn both_answer(bench: &mut Bench, status: u16) {
+    for peer in [CENTRE, SECOND_CENTRE] {
+        answer(bench, peer, status);
+    }
+}
+
 fn peer(bench: &Bench, address: &str) -> PeerSnapshot {
     let trunks = bench.core.trunk_snapshots();
     let peers = trunks.into_iter().flat_map(|trunk| trunk.peers);
@@ -282,9 +288,7 @@ fn whoever_was_heard_from_lately_may_miss_an_options() {
 fn with_all_out_of_service_calls_are_refused_at_once_and_those_that_are_up_stay() {
     for (keys, status) in [("", 503), ("sip.unavailable_code = 480", 480)] {
         let mut bench = asked(keys);
-        for peer in [CENTRE, SECOND_CENTRE] {
-            answer(&mut bench, peer, 200);
-        }
+        both_answer(&mut bench, 200);
         let (mut caller, callee) = bring_up(&mut bench);
         bench.pass(SECOND * 20);
         bench.sent.clear();
@@ -300,9 +304,7 @@ fn with_all_out_of_service_calls_are_refused_at_once_and_those_that_are_up_stay(
         bench.pass(SECOND * 14);
         bench.sent.clear();
         bench.pass(SECOND);
-        for peer in [CENTRE, SECOND_CENTRE] {
-            answer(&mut bench, peer, 200);
-        }
+        both_answer(&mut bench, 200);
         assert_eq!(goes_to(&mut bench), Some(CENTRE));
         bench.sent.clear();
         bench.give(CARRIER, caller.request(Method::Bye));
@@ -341,9 +343,7 @@ fn a_route_may_name_who_takes_calls_meanwhile() {
 #[test]
 fn a_call_without_any_response_opens_the_circuit_and_options_close_it() {
     let mut bench = asked("sip.answer_seconds = 3");
-    for peer in [CENTRE, SECOND_CENTRE] {
-        answer(&mut bench, peer, 200);
-    }
+    both_answer(&mut bench, 200);
     bench.pass(SECOND);
     dial(&mut bench);
     bench.request(CENTRE, Method::Invite);
@@ -374,9 +374,7 @@ fn a_call_without_any_response_opens_the_circuit_and_options_close_it() {
 #[test]
 fn a_call_that_was_answered_with_100_says_nothing_against_its_address() {
     let mut bench = asked("sip.answer_seconds = 3");
-    for peer in [CENTRE, SECOND_CENTRE] {
-        answer(&mut bench, peer, 200);
-    }
+    both_answer(&mut bench, 200);
     bench.pass(SECOND);
     dial(&mut bench);
     let first = bench.request(CENTRE, Method::Invite);
@@ -390,9 +388,7 @@ fn a_call_that_was_answered_with_100_says_nothing_against_its_address() {
 #[test]
 fn retry_after_is_kept_although_options_are_answered() {
     let mut bench = asked("");
-    for peer in [CENTRE, SECOND_CENTRE] {
-        answer(&mut bench, peer, 200);
-    }
+    both_answer(&mut bench, 200);
     dial(&mut bench);
     let invite = bench.request(CENTRE, Method::Invite);
     let busy = Response::to_request(&invite, 503, Some("b")).with(HeaderName::RetryAfter, "30");
@@ -537,9 +533,7 @@ fn new_settings_keep_what_is_known_of_an_address() {
 #[test]
 fn who_shuts_down_asks_no_more() {
     let mut bench = asked("");
-    for peer in [CENTRE, SECOND_CENTRE] {
-        answer(&mut bench, peer, 200);
-    }
+    both_answer(&mut bench, 200);
     bench.core.drain();
     bench.pass(SECOND * 100);
     bench.silent();
@@ -560,9 +554,7 @@ fn a_call_in_an_emergency_is_tried_whoever_is_out_of_service() {
     let mut bench = Bench::with(&text);
     bench.core.watch(bench.now);
     bench.pass(SECOND / 10);
-    for peer in [CENTRE, SECOND_CENTRE] {
-        answer(&mut bench, peer, 503);
-    }
+    both_answer(&mut bench, 503);
     refused_with(&mut bench, 503);
     let mut caller = Phone::caller(CARRIER, "112");
     bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));
