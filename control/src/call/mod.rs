@@ -17,6 +17,7 @@ mod headers;
 mod health;
 mod identity;
 mod invite;
+mod joining;
 mod limits;
 mod location;
 mod media;
