@@ -12,6 +12,7 @@ mod departing;
 mod dialog;
 mod ending;
 mod event;
+mod exchange;
 mod failover;
 mod headers;
 mod health;
