@@ -11,6 +11,7 @@
 #![feature(asm_experimental_arch)]
 
 mod bpf;
+mod hand;
 mod maps;
 mod opaque;
 mod packet;
@@ -31,11 +32,18 @@ use relay_abi::{
     verdict::{Reason, Verdict},
 };
 
-use self::{maps::PROGRAMS, packet::Packet, tables::Maps};
+use self::{
+    hand::{Handed, hand},
+    maps::PROGRAMS,
+    opaque::opaque,
+    packet::Packet,
+    tables::Maps,
+};
 
-/// Where in the program array `relay_srtp` and `relay_srtp_out` are.
+/// Where in the program array `relay_srtp`, `relay_srtp_out` and `hand_over` are.
 const UNPROTECT: u32 = 0;
 const PROTECT: u32 = 1;
+const HAND_OVER: u32 = 2;
 
 #[xdp]
 pub fn relay(context: XdpContext) -> u32 {
@@ -57,8 +65,29 @@ pub fn relay(context: XdpContext) -> u32 {
         // was not taken.
         unsafe { PROGRAMS.tail_call(&context, UNPROTECT) };
     }
-    maps.count(outcome.reason, octets);
-    verdict(&outcome, &context)
+    end(&outcome, &context, &maps, octets)
+}
+
+/// Goes on with what the others punt of known flows: hands the frame to the flow's worker by the
+/// ring that the two share. Needs Linux 5.18: bpf_xdp_load_bytes.
+#[xdp]
+pub fn hand_over(context: XdpContext) -> u32 {
+    let Some(processor) = tables::processor() else {
+        return xdp_action::XDP_PASS;
+    };
+    // SAFETY: what one run asks for once.
+    let processor = unsafe { &mut *processor };
+    let octets = (context.data_end() - context.data()) as u64;
+    let port = processor.scratch.key.local.port.get();
+    let (reason, action) = match hand(&context, port, &mut processor.clock) {
+        Handed::Taken => (processor.punted, xdp_action::XDP_DROP),
+        Handed::Full => (Reason::WorkerBusy as u32, xdp_action::XDP_DROP),
+        Handed::Refused => (processor.punted, xdp_action::XDP_PASS),
+    };
+    if let Some(counters) = processor.reasons.get_mut(opaque(reason as usize)) {
+        counters.count(octets);
+    }
+    action
 }
 
 #[inline(always)]
@@ -93,8 +122,7 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
         result = Err(Reason::KeyChanged);
     }
     let outcome = secured::outcome(result, &mut maps, scratch);
-    maps.count(outcome.reason, work.octets());
-    verdict(&outcome, &context)
+    end(&outcome, &context, &maps, work.octets())
 }
 
 /// Goes on with what `relay_srtp` left: it protects and writes the frame. A program of its own, so
@@ -110,8 +138,7 @@ pub fn relay_srtp_out(context: XdpContext) -> u32 {
     let result =
         protect(&maps, scratch, work).and_then(|()| complete(&context, &mut maps, scratch, work));
     let outcome = secured::outcome(result, &mut maps, scratch);
-    maps.count(outcome.reason, work.octets());
-    verdict(&outcome, &context)
+    end(&outcome, &context, &maps, work.octets())
 }
 
 // Each step is a function of its own: there is one stack for each.
@@ -143,6 +170,18 @@ fn complete(
     work: &mut SecuredScratch,
 ) -> Result<(), Reason> {
     secured::complete(&mut Packet::new(context), maps, scratch, work)
+}
+
+/// Counts a packet and says what becomes of it, but for what goes on to `hand_over`.
+#[inline(always)]
+fn end(outcome: &Outcome, context: &XdpContext, maps: &Maps<'_>, octets: u64) -> u32 {
+    if outcome.reason.is_handed_over() {
+        maps.punted(outcome.reason);
+        // SAFETY: as in `relay`. It returns where the program was not taken: then the stack has it.
+        unsafe { PROGRAMS.tail_call(context, HAND_OVER) };
+    }
+    maps.count(outcome.reason, octets);
+    verdict(outcome, context)
 }
 
 #[inline(always)]

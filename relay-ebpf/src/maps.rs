@@ -3,11 +3,13 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    macros::map,
+    btf_maps::{self, ArrayOfMaps},
+    macros::{btf_map, map},
     maps::{Array, DevMap, PerCpuArray, ProgramArray, RingBuf, SockMap},
 };
 use relay_abi::{
     counters::FlowCounters,
+    punted::PuntedHead,
     secured::SecuredScratch,
     settings::Settings,
     srtp::{key::PreparedKey, stream::StreamState},
@@ -37,9 +39,9 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static EVENT_LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// The programs that relay SRTP, where the kernel takes them.
+/// The programs that `relay` goes on to, where the kernel takes them.
 #[map]
-pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// The SRTP key of each row.
 #[map]
@@ -56,3 +58,10 @@ pub static WORK: PerCpuArray<SecuredScratch> = PerCpuArray::with_max_entries(1, 
 /// The workers' receiving sockets.
 #[map]
 pub static SOCKETS: SockMap = SockMap::with_max_entries(2, 0);
+
+/// The kernel sees to it that only rings are put into an array of them.
+pub type Ring = btf_maps::RingBuf<PuntedHead, 4096>;
+
+/// A ring for each worker, by which it takes what is punted to it.
+#[btf_map]
+pub static RINGS: ArrayOfMaps<Ring, 1> = ArrayOfMaps::new();

@@ -62,6 +62,13 @@ impl<'a> Maps<'a> {
         }
     }
 
+    /// Leaves word of why the packet that is handed over is punted.
+    #[inline(always)]
+    pub fn punted(&self, reason: Reason) {
+        // SAFETY: as in `count`.
+        unsafe { (*self.processor.get()).punted = reason as u32 };
+    }
+
     /// The verdict by which the frame leaves as [`Tables::can_send`] made ready.
     #[inline(always)]
     pub fn way_out(&self) -> u32 {

@@ -159,6 +159,7 @@ mod rooted {
                 busy_poll: false,
             },
             None,
+            Vec::new(),
             SlowEvents::new(16),
         )
         .expect("workers");

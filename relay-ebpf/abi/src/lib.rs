@@ -25,6 +25,7 @@ pub mod measure;
 pub mod next_hop;
 pub mod placed;
 pub mod processor;
+pub mod punted;
 pub mod reception;
 pub mod relay;
 pub mod row;

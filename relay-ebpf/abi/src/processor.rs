@@ -14,7 +14,8 @@ pub struct Processor {
     pub clock: Clock,
     /// Where this CPU's flow counters begin in the table of all CPUs'.
     pub first_counters: u32,
-    pub zero: u32,
+    /// Why the packet is punted that is being handed over: its reason's discriminant.
+    pub punted: u32,
     pub scratch: Scratch,
     /// No CPU writes where another one does.
     pub beyond: [u8; BEYOND],

@@ -26,16 +26,24 @@ impl Settings {
         self.first_port <= port && port <= self.last_port
     }
 
-    /// The slot of the receiving socket for `port`: two for each worker, IPv4's first. RTP and
-    /// RTCP of a port pair meet at the same worker. `None` when there is nobody to steer to.
+    /// The slot of the receiving socket for `port`: two for each worker, IPv4's first. `None` when
+    /// there is nobody to steer to.
     #[inline(always)]
     #[must_use]
     pub fn socket_slot(&self, port: u16, ipv6: bool) -> Option<u32> {
+        let worker = self.worker(port)?;
+        Some(worker * 2 + ipv6 as u32)
+    }
+
+    /// The worker of a media port: RTP and RTCP of a port pair meet at the same one. `None` when
+    /// there is none.
+    #[inline(always)]
+    #[must_use]
+    pub fn worker(&self, port: u16) -> Option<u32> {
         if self.workers == 0 || !self.is_media_port(port) {
             return None;
         }
-        let worker = (port as u32 / 2) % self.workers;
-        Some(worker * 2 + ipv6 as u32)
+        Some((port as u32 / 2) % self.workers)
     }
 }
 

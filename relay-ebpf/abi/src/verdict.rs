@@ -115,9 +115,33 @@ reasons! {
     Contended = Drop, "contended";
     /// The flow's key was taken away while the packet was worked on.
     KeyChanged = Drop, "key-changed";
+    /// To be punted, and the worker has not taken what came before: its ring is full.
+    WorkerBusy = Drop, "worker-busy";
 }
 
 impl Reason {
+    /// Whether a packet that is punted for it goes to its worker by the ring that the two share:
+    /// RTP of a known flow. The rest of what is punted goes up the stack.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_handed_over(self) -> bool {
+        matches!(
+            self,
+            Self::TtlExpired
+                | Self::Userspace
+                | Self::Changing
+                | Self::NotPinned
+                | Self::NewSsrc
+                | Self::UnresolvedNextHop
+                | Self::TooLarge
+                | Self::NoRoom
+                | Self::NoSrtp
+                | Self::SrtpTooLong
+                | Self::KeyChanging
+                | Self::SequenceBehind
+        )
+    }
+
     /// Whether SRTP was refused.
     #[must_use]
     pub const fn is_srtp_failure(self) -> bool {

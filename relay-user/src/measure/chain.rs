@@ -134,7 +134,7 @@ impl Chain {
     ) -> Result<Self, Failure> {
         topology.spread(false)?;
         topology.moderate_sink(false)?;
-        topology.moderate_ingress(false)?;
+        topology.receive_where_sent()?;
         let ends = &topology.ends;
         let load = load(ends, family, flows, payload, timed);
         let measure = topology.load.enter(|| {
@@ -351,7 +351,7 @@ impl CallChain {
     ) -> Result<Self, Failure> {
         topology.spread(false)?;
         topology.moderate_sink(false)?;
-        topology.moderate_ingress(false)?;
+        topology.receive_where_sent()?;
         let (family, ends) = (Family::V4, &topology.ends);
         let load = LoadDescription {
             destination: SocketAddr::new(family.ours_to_caller(), FIRST_CALLS_PORT),

@@ -4,6 +4,7 @@
 //! An instance holds one copy of the programs. Interfaces are named in the network namespace of
 //! the calling thread.
 
+mod awake;
 mod calls;
 mod chain;
 pub mod costs;
@@ -30,6 +31,7 @@ use relay_abi::{
 };
 use zerocopy::{FromBytes as _, FromZeros as _, transmute};
 
+pub use awake::Awake;
 pub use calls::{
     CALLS, Call, Kind, Offered, PAYLOAD_TYPE, Stamp, Talkers, callee, caller, callers_key, key,
 };

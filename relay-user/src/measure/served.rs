@@ -23,6 +23,11 @@ pub trait Process {
     /// When it does not answer.
     fn count(&mut self) -> Result<usize, Failure>;
 
+    /// Whether an XDP program sees first what comes in.
+    fn has_xdp(&self) -> bool {
+        false
+    }
+
     /// What it lost, and why, for a person to read.
     fn losses(&mut self) -> Option<String> {
         None
@@ -185,6 +190,10 @@ impl Process for Served {
 
     fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    fn has_xdp(&self) -> bool {
+        true
     }
 
     fn count(&mut self) -> Result<usize, Failure> {

@@ -11,6 +11,8 @@ use super::{
     Addresses as _, CALLS, EGRESS, Failure, INGRESS, Kind, PAYLOAD_TYPE, RELAY_CPU, callee, caller,
     callers_key, key, pin,
 };
+use relay_abi::{flow::PAYLOAD_TYPES, verdict::Verdict};
+
 use crate::{
     media::{
         CallId, CallMedia, Family, Latching, LegMedia, MediaInterface, MediaPlane as _, Path,
@@ -29,7 +31,7 @@ pub(super) const FIRST_PORT: u16 = 20_000;
 /// What the relay is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// By the XDP program, or by one worker.
+    /// By the XDP program, or by one worker that the program hands everything over to.
     pub fast: bool,
     pub kind: Kind,
     pub family: Family,
@@ -101,11 +103,7 @@ fn serve_calls(service: Service) -> Result<(), Failure> {
         ports: FIRST_PORT..=FIRST_PORT + 2 * CALLS - 1,
         workers: 1,
         busy_poll: false,
-        xdp: if service.fast {
-            XdpMode::Native
-        } else {
-            XdpMode::Off
-        },
+        xdp: XdpMode::Native,
         xdp_forced: true,
         flows: 2 * u32::from(CALLS),
         next_hops: 16,
@@ -121,7 +119,7 @@ fn serve_calls(service: Service) -> Result<(), Failure> {
         let [local, from] = [&legs[0], &legs[1]].map(|leg| leg.port.rtp);
         let stream = Stream {
             active: true,
-            payload_types: vec![(PAYLOAD_TYPE, PAYLOAD_TYPE)],
+            payload_types: payload_types(service),
             clock_rate: 8_000,
         };
         let media = CallMedia {
@@ -142,6 +140,18 @@ fn serve_calls(service: Service) -> Result<(), Failure> {
         output.flush()?;
     }
     Ok(())
+}
+
+/// What the calls negotiate. More types than the program's table holds leave the stream to a
+/// worker.
+fn payload_types(service: Service) -> Vec<(u8, u8)> {
+    let others = match service.fast {
+        true => 0,
+        false => PAYLOAD_TYPES as u8,
+    };
+    (PAYLOAD_TYPE..=PAYLOAD_TYPE + others)
+        .map(|number| (number, number))
+        .collect()
 }
 
 fn leg(
@@ -207,6 +217,15 @@ fn state(relay: &Relay, family: Family) -> String {
         " {} overflowed the socket",
         snapshot.socket_overflows
     ));
+    for (reason, counters) in &snapshot.kernel {
+        if matches!(reason.verdict(), Verdict::Drop) && counters.packets > 0 {
+            text.push_str(&format!(
+                ", {} {} in the kernel",
+                counters.packets,
+                reason.name()
+            ));
+        }
+    }
     for (discard, counters) in snapshot.workers_discarded {
         if counters.packets > 0 {
             text.push_str(&format!(", {} {discard:?}", counters.packets));

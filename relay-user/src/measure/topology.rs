@@ -5,9 +5,10 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
-use super::{Failure, Place, pin};
+use super::{Failure, Place, Sender, pin, trial::wait_until};
 use crate::media::Family;
 
 /// The generator's end.
@@ -208,20 +209,15 @@ impl Topology {
         Ok(())
     }
 
-    /// Leaves the receive processing of every interface to the CPU that sends to it, so that a
-    /// chain is one CPU's, or takes it to the CPU of the relay in userspace and the sink's to a
-    /// third. Interfaces that were there before stay as they are.
+    /// Leaves the sink's receive processing to the CPU that sends to it, so that a chain is one
+    /// CPU's, or takes it to a third one. Interfaces that were there before stay as they are.
     ///
     /// # Errors
-    /// When the kernel has no receive packet steering or no threaded NAPI.
+    /// When the kernel has no threaded NAPI.
     pub fn spread(&self, spread: bool) -> Result<(), Failure> {
         if !self.made {
             return Ok(());
         }
-        let mask = if spread { 1 << RELAY_CPU } else { 0 };
-        self.relay.run_with_devices(&format!(
-            "echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"
-        ))?;
         let threaded = u8::from(spread);
         self.load
             .run_with_devices(&format!("echo {threaded} > /sys/class/net/{SINK}/threaded"))?;
@@ -238,20 +234,82 @@ impl Topology {
         if !self.made {
             return Ok(());
         }
-        moderate_interrupts(&self.load, SINK, if moderate { 20_000 } else { 0 })
+        let moderation = match moderate {
+            true => Moderation::For {
+                nanoseconds: 20_000,
+                looks: 1,
+            },
+            false => Moderation::None,
+        };
+        moderate_interrupts(&self.load, SINK, moderation)
     }
 
-    /// Lets the relay's side receive every 50 µs, as a NIC with moderated interrupts does, or at
-    /// once. Packet steering would interrupt the relay's CPU for each packet otherwise, as no NIC
-    /// does.
+    /// Lets the relay's side receive at once, on the CPU that sends to it. An interface that was
+    /// there before stays as it is.
     ///
     /// # Errors
     /// When the kernel cannot.
-    pub fn moderate_ingress(&self, moderate: bool) -> Result<(), Failure> {
+    pub fn receive_where_sent(&self) -> Result<(), Failure> {
         if !self.made {
             return Ok(());
         }
-        moderate_interrupts(&self.relay, INGRESS, if moderate { 50_000 } else { 0 })
+        self.steer(0)?;
+        moderate_interrupts(&self.relay, INGRESS, Moderation::None)
+    }
+
+    /// Which CPUs, as a mask, the packets that the relay's side received are steered to.
+    fn steer(&self, mask: u32) -> Result<(), Failure> {
+        self.relay.run_with_devices(&format!(
+            "echo {mask:x} > /sys/class/net/{INGRESS}/queues/rx-0/rps_cpus"
+        ))?;
+        Ok(())
+    }
+
+    /// Lets the relay's side receive every 50 µs on the CPU that sends to it, and hand on to the
+    /// stack on the relay's CPU.
+    ///
+    /// # Errors
+    /// When the kernel has no receive packet steering.
+    pub fn steer_to_relays_cpu(&self) -> Result<(), Failure> {
+        self.steer(1 << RELAY_CPU)?;
+        let moderation = Moderation::For {
+            nanoseconds: EVERY,
+            looks: 1,
+        };
+        moderate_interrupts(&self.relay, INGRESS, moderation)
+    }
+
+    /// Lets the relay's side receive every 50 µs on the relay's CPU, XDP programs included, as a
+    /// NIC does whose interrupts are moderated and are that CPU's. `sender` sends to it.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub fn receive_on_relays_cpu(&self, sender: &Sender) -> Result<(), Failure> {
+        self.receive_where_sent()?;
+        let looked = |at: &str| -> Result<u64, Failure> {
+            let path = format!("/sys/class/net/{INGRESS}/statistics/{at}");
+            let text = self.relay.run_with_devices(&format!("cat {path}"))?;
+            Ok(text.trim().parse()?)
+        };
+        let before = looked("rx_packets")?;
+        let moderation = Moderation::For {
+            nanoseconds: EVERY,
+            looks: i32::MAX as u32,
+        };
+        moderate_interrupts(&self.relay, INGRESS, moderation)?;
+        // Who sends the first frame polls the device for it. From then on a timer of that CPU does:
+        // so many empty looks have no end.
+        self.load.enter(|| {
+            pin(0, RELAY_CPU)?;
+            Ok::<_, Failure>(sender.send(&[&STRAY])?)
+        })??;
+        let received = wait_until(Duration::from_secs(5), || {
+            looked("rx_packets").is_ok_and(|packets| packets > before)
+        });
+        match received {
+            true => Ok(()),
+            false => Err("the relay's interface does not receive".into()),
+        }
     }
 
     /// Puts the sink's receive thread, which is there once a program is attached, on its CPU, and
@@ -285,12 +343,32 @@ impl Topology {
     }
 }
 
-/// Has an interface look for packets every so many nanoseconds; 0 is at once.
-fn moderate_interrupts(place: &Place, interface: &str, every: u32) -> Result<(), Failure> {
-    let defer = u32::from(every > 0);
+/// How often a relay's side receives, in nanoseconds.
+const EVERY: u32 = 50_000;
+
+/// A frame of a kind that nobody knows.
+const STRAY: [u8; 60] = [0xff; 60];
+
+/// How an interface is kept from interrupting for each packet.
+enum Moderation {
+    /// It is not.
+    None,
+    /// It is looked at so often, until it was found empty so many times.
+    For { nanoseconds: u32, looks: u32 },
+}
+
+fn moderate_interrupts(
+    place: &Place,
+    interface: &str,
+    moderation: Moderation,
+) -> Result<(), Failure> {
+    let (looks, nanoseconds) = match moderation {
+        Moderation::None => (0, 0),
+        Moderation::For { nanoseconds, looks } => (looks, nanoseconds),
+    };
     place.run_with_devices(&format!(
-        "echo {defer} > /sys/class/net/{interface}/napi_defer_hard_irqs && \
-         echo {every} > /sys/class/net/{interface}/gro_flush_timeout"
+        "echo {looks} > /sys/class/net/{interface}/napi_defer_hard_irqs && \
+         echo {nanoseconds} > /sys/class/net/{interface}/gro_flush_timeout"
     ))?;
     Ok(())
 }

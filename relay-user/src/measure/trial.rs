@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Failure, GENERATOR, GENERATOR_CPU, Kind, Latencies, Measure, Process, SINK, Sender, Stamp,
-    Talkers, Topology, judge, pin,
+    Awake, Failure, GENERATOR, GENERATOR_CPU, Kind, Latencies, Measure, Process, RELAY_CPU, SINK,
+    SINK_CPU, Sender, Stamp, Talkers, Topology, judge, pin,
 };
 use crate::media::Family;
 
@@ -62,6 +62,7 @@ pub struct Bench<'a> {
     talkers: Talkers,
     sender: Sender,
     sink: Measure,
+    _awake: Option<Awake>,
 }
 
 /// What one load came to.
@@ -96,7 +97,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Self, Failure> {
         topology.spread(!scene.fast)?;
         topology.moderate_sink(!scene.fast && scene.stamp == Stamp::None)?;
-        topology.moderate_ingress(!scene.fast)?;
+        topology.receive_where_sent()?;
         let (sender, sink) = topology.load.enter(|| {
             let mut sink = Measure::load()?;
             sink.expect_time(scene.stamp.offset())?;
@@ -107,7 +108,15 @@ impl<'a> Bench<'a> {
             // The interface has the thread since the sink was attached.
             topology.spread(true)?;
             topology.place_sink()?;
+            match relay.has_xdp() {
+                true => topology.receive_on_relays_cpu(&sender)?,
+                false => topology.steer_to_relays_cpu()?,
+            }
         }
+        let awake = match scene.fast {
+            true => None,
+            false => Some(Awake::keep(&[RELAY_CPU, SINK_CPU])?),
+        };
         let mut bench = Self {
             topology,
             scene,
@@ -115,6 +124,7 @@ impl<'a> Bench<'a> {
             relay: Some(relay),
             sender,
             sink,
+            _awake: awake,
         };
         bench.learn()?;
         Ok(bench)

@@ -12,13 +12,14 @@ use tracing::{error, info, warn};
 use zerocopy::transmute;
 
 use super::{
-    InterfaceState, OffloadConfig, Steering, XdpDatapath, XdpMode,
-    configuration::{DEVICES, EVENT_OCTETS},
+    InterfaceState, OffloadConfig, Steering, WorkerRing, XdpDatapath, XdpMode,
+    configuration::{DEVICES, EVENT_OCTETS, RING_OCTETS},
     elements::Elements,
     kernel_maps::{cause, refused},
     layout::LONGEST,
     map_memory::{sizes, socket_slots},
     memory::NO_STREAMS,
+    rings,
 };
 
 /// The object that the build script compiled.
@@ -27,12 +28,17 @@ static OBJECT: &[u8] = include_bytes_aligned!(env!("RELAY_OBJECT"));
 /// The programs for SRTP in the object, by their slots.
 const SRTP_PROGRAMS: [&str; 2] = ["relay_srtp", "relay_srtp_out"];
 
+/// The program in the object that hands packets to the workers, and its slot.
+const HAND_OVER_PROGRAM: &str = "hand_over";
+const HAND_OVER: u32 = 2;
+
 /// What runs in the kernel. Everything is detached when it is dropped.
 pub struct Offload {
     interfaces: Vec<InterfaceState>,
     steps: Vec<String>,
     datapath: Option<XdpDatapath>,
     steering: Option<Steering>,
+    rings: Vec<WorkerRing>,
     /// Holds the programs and their links.
     bpf: Option<Ebpf>,
 }
@@ -59,6 +65,16 @@ impl Offload {
         Self::load_with(config, loading)
     }
 
+    /// [`Offload::load`], as a kernel that refuses the program for the workers' rings would have it.
+    #[cfg(test)]
+    pub(crate) fn load_without_rings(config: &OffloadConfig) -> Self {
+        let loading = Loading {
+            hand_over: "withheld",
+            ..Loading::default()
+        };
+        Self::load_with(config, loading)
+    }
+
     /// [`Offload::load`], as if there were too many counters for one element of a map.
     #[cfg(test)]
     pub(super) fn load_with_counters_looked_up(config: &OffloadConfig) -> Self {
@@ -75,6 +91,7 @@ impl Offload {
             steps: Vec::new(),
             datapath: None,
             steering: None,
+            rings: Vec::new(),
             bpf: None,
         };
         let (mut bpf, elements) = match open(config, loading.longest) {
@@ -94,7 +111,7 @@ impl Offload {
             offload.step("XDP is off in the configuration".to_owned());
             offload.without(config, "off in the configuration");
         } else {
-            match offload.load_relay(&mut bpf, &elements, config, loading.srtp) {
+            match offload.load_relay(&mut bpf, &elements, config, &loading) {
                 Ok(()) => {}
                 Err(why) => {
                     offload.failed(format!(
@@ -131,15 +148,29 @@ impl Offload {
         self.steering.take()
     }
 
+    /// The workers' rings, once: one for each worker, or none. From then on what is punted of known
+    /// flows goes there. They outlive this.
+    pub fn take_rings(&mut self) -> Vec<WorkerRing> {
+        let rings = std::mem::take(&mut self.rings);
+        if let (false, Some(bpf)) = (rings.is_empty(), &mut self.bpf)
+            && let Err(why) = put(bpf, HAND_OVER, HAND_OVER_PROGRAM)
+        {
+            self.without_rings(&why);
+            return Vec::new();
+        }
+        rings
+    }
+
     /// The XDP program, for test runs.
     pub(crate) fn relay_program(&self) -> Option<&Xdp> {
         self.bpf.as_ref()?.program("relay")?.try_into().ok()
     }
 
-    /// The programs for SRTP that the kernel took, by their names.
-    pub(crate) fn srtp_programs(&self) -> Vec<(&'static str, &Xdp)> {
+    /// The programs that `relay` goes on to and that the kernel took, by their names.
+    pub(crate) fn further_programs(&self) -> Vec<(&'static str, &Xdp)> {
         SRTP_PROGRAMS
             .iter()
+            .chain([&HAND_OVER_PROGRAM])
             .filter_map(|name| Some((*name, self.bpf.as_ref()?.program(name)?.try_into().ok()?)))
             .collect()
     }
@@ -213,7 +244,7 @@ impl Offload {
         bpf: &mut Ebpf,
         elements: &Elements,
         config: &OffloadConfig,
-        srtp: [&str; 2],
+        loading: &Loading,
     ) -> Result<(), String> {
         let program: &mut Xdp = bpf
             .program_mut("relay")
@@ -228,10 +259,35 @@ impl Offload {
             config.flows, config.next_hops
         ));
         self.attach(program, config);
-        let srtp = self.load_srtp(bpf, config, srtp);
+        self.load_hand_over(bpf, config, loading.hand_over);
+        let srtp = self.load_srtp(bpf, config, loading.srtp);
         self.datapath =
             Some(XdpDatapath::new(bpf, elements, config, srtp).map_err(|error| error.to_string())?);
         Ok(())
+    }
+
+    /// Without it what is punted goes up the stack.
+    fn load_hand_over(&mut self, bpf: &mut Ebpf, config: &OffloadConfig, name: &str) {
+        if config.workers == 0 {
+            return;
+        }
+        match load(bpf, name).and_then(|()| rings::make(bpf, config.workers)) {
+            Ok(rings) => {
+                self.step(format!(
+                    "what is punted of known flows goes to the workers by rings of {} KiB",
+                    RING_OCTETS / 1024
+                ));
+                self.rings = rings;
+            }
+            Err(why) => self.without_rings(&why),
+        }
+    }
+
+    fn without_rings(&mut self, why: &str) {
+        self.degraded(format!(
+            "the kernel refused the program that hands packets to the workers ({why}), which Linux \
+             takes from 5.18 on: what is punted goes through the stack, which takes longer"
+        ));
     }
 
     /// The error is why SRTP stays in userspace.
@@ -336,33 +392,49 @@ impl Offload {
 /// finds one finds what it goes on to.
 fn put_srtp(bpf: &mut Ebpf, names: [&str; 2]) -> Result<(), String> {
     for (slot, name) in [0, 1].into_iter().zip(names).rev() {
-        let program: &mut Xdp = bpf
-            .program_mut(name)
-            .ok_or_else(|| format!("the object has no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| cause(&error))?;
-        program
-            .load()
-            .map_err(|error| verifier_tail(&cause(&error)))?;
-        let descriptor = program
-            .fd()
-            .and_then(|descriptor| Ok(descriptor.try_clone()?))
-            .map_err(|error| cause(&error))?;
-        // The object keeps the map, which the kernel empties when nobody has it open any more.
-        let map = bpf
-            .map_mut("PROGRAMS")
-            .ok_or("the object has no map PROGRAMS")?;
-        ProgramArray::try_from(map)
-            .and_then(|mut programs| programs.set(slot, &descriptor, 0))
-            .map_err(|error| cause(&error))?;
+        load(bpf, name)?;
+        put(bpf, slot, name)?;
     }
     Ok(())
+}
+
+/// Loads a program that `relay` goes on to.
+fn load(bpf: &mut Ebpf, name: &str) -> Result<(), String> {
+    let program: &mut Xdp = bpf
+        .program_mut(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| cause(&error))?;
+    program
+        .load()
+        .map_err(|error| verifier_tail(&cause(&error)))
+}
+
+/// Puts a loaded program where `relay` finds it.
+fn put(bpf: &mut Ebpf, slot: u32, name: &str) -> Result<(), String> {
+    let program: &Xdp = bpf
+        .program(name)
+        .ok_or_else(|| format!("the object has no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| cause(&error))?;
+    let descriptor = program
+        .fd()
+        .and_then(|descriptor| Ok(descriptor.try_clone()?))
+        .map_err(|error| cause(&error))?;
+    // The object keeps the map, which the kernel empties when nobody has it open any more.
+    let map = bpf
+        .map_mut("PROGRAMS")
+        .ok_or("the object has no map PROGRAMS")?;
+    ProgramArray::try_from(map)
+        .and_then(|mut programs| programs.set(slot, &descriptor, 0))
+        .map_err(|error| cause(&error))
 }
 
 /// What is another only in tests.
 struct Loading {
     /// The programs for SRTP.
     srtp: [&'static str; 2],
+    hand_over: &'static str,
     /// The most octets of an element that holds all counters.
     longest: u64,
 }
@@ -371,6 +443,7 @@ impl Default for Loading {
     fn default() -> Self {
         Self {
             srtp: SRTP_PROGRAMS,
+            hand_over: HAND_OVER_PROGRAM,
             longest: LONGEST,
         }
     }
@@ -388,6 +461,7 @@ pub(super) fn open(config: &OffloadConfig, longest: u64) -> Result<(Ebpf, Elemen
         .map_max_entries("KEYS", sizes.streams)
         .map_max_entries("STATES", sizes.streams)
         .map_max_entries("DEVICES", DEVICES)
+        .map_max_entries("RINGS", sizes.rings.max(1))
         .map_max_entries("EVENTS", EVENT_OCTETS)
         .map_max_entries("SOCKETS", socket_slots(config))
         .load(&object)

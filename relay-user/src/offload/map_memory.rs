@@ -15,7 +15,7 @@ use relay_abi::{
 
 use super::{
     OffloadConfig, XdpMode,
-    configuration::{DEVICES, EVENT_OCTETS},
+    configuration::{DEVICES, EVENT_OCTETS, RING_OCTETS},
     layout::Layout,
 };
 
@@ -43,11 +43,11 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let keys = streams * padded(size_of::<PreparedKey>());
     let states = mapped(streams, size_of::<StreamState>());
     let work = per_cpu_array(1, size_of::<SecuredScratch>(), cpus);
-    let programs = 2 * POINTER;
+    let programs = 3 * POINTER;
     let settings = padded(size_of::<Settings>());
     let devices = u64::from(DEVICES) * POINTER;
-    // The ring's pages, and two for its positions; the data pages are mapped twice, not held twice.
-    let events = u64::from(EVENT_OCTETS) + 2 * PAGE;
+    let events = ring(EVENT_OCTETS);
+    let rings = u64::from(sizes.rings) * (ring(RING_OCTETS) + POINTER);
     let sockets = u64::from(socket_slots(config)) * POINTER;
     tables
         + flow_counters
@@ -60,6 +60,7 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
         + settings
         + devices
         + events
+        + rings
         + sockets
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct Sizes {
     pub flows: u32,
     pub next_hops: u32,
     pub streams: u32,
+    /// One for each worker.
+    pub rings: u32,
 }
 
 impl Sizes {
@@ -87,11 +90,13 @@ pub(crate) fn sizes(config: &OffloadConfig) -> Sizes {
             flows: 1,
             next_hops: 1,
             streams: 1,
+            rings: 0,
         },
         XdpMode::Generic | XdpMode::Native => Sizes {
             flows: config.flows.max(1),
             next_hops: config.next_hops.max(1),
             streams: config.srtp_streams.clamp(1, ROWS),
+            rings: u32::from(config.workers),
         },
     }
 }
@@ -99,6 +104,12 @@ pub(crate) fn sizes(config: &OffloadConfig) -> Sizes {
 /// Slots of the socket map: one for each worker and family.
 pub(crate) fn socket_slots(config: &OffloadConfig) -> u32 {
     u32::from(config.workers).max(1) * 2
+}
+
+/// A ring's pages, two for its positions and one for the rest; the data pages are mapped twice, not
+/// held twice.
+fn ring(octets: u32) -> u64 {
+    u64::from(octets) + 3 * PAGE
 }
 
 /// An array that userspace maps takes whole pages.

@@ -16,6 +16,10 @@ use crate::srtp::TRAILER;
 
 /// How many buffers a worker has: a power of two.
 pub(super) const BUFFERS: u16 = 256;
+/// How many more it has for what it copies itself, which the kernel is never offered.
+const OWN: u16 = 64;
+/// All of them.
+pub(super) const ALL: u16 = BUFFERS + OWN;
 /// Octets of one.
 pub(super) const SIZE: usize = 2048;
 /// From one to the next. Not a power of two, or the same few sets of the processor's caches would
@@ -72,15 +76,19 @@ pub(super) struct Buffers {
     tail: u16,
     /// How many the kernel has.
     offered: u16,
+    /// Those of its own that are free. The last one given back is the next one taken: it is still in
+    /// the processor's caches.
+    free: Vec<u16>,
 }
 
 impl Buffers {
     pub(super) fn new() -> io::Result<Self> {
         let mut buffers = Self {
             ring: Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?,
-            memory: Mapping::new(usize::from(BUFFERS) * STRIDE)?,
+            memory: Mapping::new(usize::from(ALL) * STRIDE)?,
             tail: 0,
             offered: 0,
+            free: (BUFFERS..ALL).collect(),
         };
         for id in 0..BUFFERS {
             buffers.give_back(id);
@@ -107,7 +115,7 @@ impl Buffers {
 
     /// The buffer `id`, which the kernel named in a completion and which was not given back since.
     pub(super) fn get(&mut self, id: u16) -> &mut [u8] {
-        let offset = usize::from(id % BUFFERS) * STRIDE;
+        let offset = usize::from(id % ALL) * STRIDE;
         // SAFETY: the range is inside the mapping, whose octets are initialised (zero at first).
         // The kernel writes a buffer only between its offer and the completion that names it, and
         // reads it only until a send completes; the worker asks for it in neither time. The
@@ -117,7 +125,10 @@ impl Buffers {
 
     /// Offers the buffer `id` to the kernel, from the next [`Buffers::publish`] on.
     pub(super) fn give_back(&mut self, id: u16) {
-        let id = id % BUFFERS;
+        if id >= BUFFERS {
+            self.free.push(id);
+            return;
+        }
         let slot = usize::from(self.tail % BUFFERS);
         // SAFETY: both offsets are inside their mappings, the entry is aligned, and the kernel
         // does not read an entry behind the published tail.
@@ -127,6 +138,11 @@ impl Buffers {
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
         self.offered = self.offered.saturating_add(1).min(BUFFERS);
+    }
+
+    /// Takes one that the kernel is not offered.
+    pub(super) fn take(&mut self) -> Option<u16> {
+        self.free.pop()
     }
 
     /// Lets the kernel see what was given back.

@@ -57,6 +57,8 @@ discards! {
     SrtpReplay = "srtp-replay";
     /// SRTP or SRTCP that is refused for another reason.
     SrtpOther = "srtp-other";
+    /// The checksum of IPv4's header or of UDP is wrong.
+    BadChecksum = "bad-checksum";
     /// The other leg has not said where it receives.
     NoDestination = "no-destination";
     /// It waited longer than 200 ms to be read.

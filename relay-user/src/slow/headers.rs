@@ -128,7 +128,7 @@ fn udp_checksum(from: &Endpoint, to: &Endpoint, length: u16, payload: &[u8]) -> 
 }
 
 /// The sum of the big-endian words of `octets` modulo 2^16 - 1, not folded yet.
-fn sum(octets: &[u8]) -> u64 {
+pub(super) fn sum(octets: &[u8]) -> u64 {
     let mut words = octets.chunks_exact(8);
     let mut total = 0u64;
     for word in &mut words {
@@ -145,7 +145,7 @@ fn sum(octets: &[u8]) -> u64 {
     total + (word >> 32) + (word & 0xffff_ffff)
 }
 
-fn fold(mut total: u64) -> u16 {
+pub(super) fn fold(mut total: u64) -> u16 {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }

@@ -53,6 +53,7 @@ impl Mailbox {
                 stun: Sum::default(),
                 frames: AtomicU64::new(0),
                 overflows: AtomicU64::new(0),
+                handed_over: AtomicU64::new(0),
             },
         })
     }
@@ -70,6 +71,8 @@ pub(super) struct WorkerCounters {
     pub frames: AtomicU64,
     /// What the kernel dropped because a socket was full.
     pub overflows: AtomicU64,
+    /// What the kernel program handed over.
+    pub handed_over: AtomicU64,
 }
 
 /// Packets and octets.

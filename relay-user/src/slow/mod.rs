@@ -16,6 +16,7 @@ mod headers;
 mod ice;
 mod mailbox;
 mod ports;
+mod punted;
 mod relaying;
 #[cfg(test)]
 mod rooted;

@@ -5,6 +5,8 @@
 //! allocated for a packet, and nothing that a packet needs can run out but buffers; then receiving
 //! pauses until the sends under way have completed, and goes on.
 
+mod ring;
+
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
@@ -19,7 +21,7 @@ use relay_abi::flow::Address;
 
 use super::{
     Discard, LastOutput, SlowError, SlowEvents,
-    buffers::{BUFFERS, Buffers, GROUP},
+    buffers::{ALL, Buffers, GROUP},
     datagram::{self, CONTROL, NAME, PAYLOAD},
     departures::{Departures, INTERFACES},
     mailbox::{Command, Mailbox, add},
@@ -29,6 +31,7 @@ use super::{
     table::Table,
     ways::Question,
 };
+use crate::offload::WorkerRing;
 
 /// Room for a turn's sends; when it is full the kernel is entered in between.
 const SUBMISSIONS: u32 = 512;
@@ -44,6 +47,7 @@ const PORT: u64 = 2 << 32;
 const SEND: u64 = 3 << 32;
 const WAKE: u64 = 4 << 32;
 const CANCEL: u64 = 5 << 32;
+const RING: u64 = 6 << 32;
 
 /// What a worker's thread is started with.
 pub(super) struct Start {
@@ -55,6 +59,8 @@ pub(super) struct Start {
     /// Raw sockets, and the local address that each is bound to; `0.0.0.0` and `::` are for those
     /// that have none.
     pub senders: Vec<(Address, OwnedFd)>,
+    /// By what the kernel program hands packets over, where it does.
+    pub ring: Option<WorkerRing>,
     /// Where to ask for next hops; without them every packet leaves through a raw socket.
     pub questions: Option<SyncSender<Question>>,
 }
@@ -127,6 +133,8 @@ struct State {
     overflows: Vec<u32>,
     /// Receives that ended and have to be asked for again.
     rearm: Vec<u64>,
+    /// Records are left in the ring.
+    left: bool,
 }
 
 /// The queues of one turn.
@@ -181,10 +189,13 @@ impl Worker {
             .map(|index| RECEIVE | index)
             .collect();
         rearm.push(WAKE);
+        if start.ring.is_some() {
+            rearm.push(RING);
+        }
         let state = State {
             buffers,
-            sending: vec![sending; usize::from(BUFFERS)].into_boxed_slice(),
-            outgoing: Vec::with_capacity(usize::from(BUFFERS)),
+            sending: vec![sending; usize::from(ALL)].into_boxed_slice(),
+            outgoing: Vec::with_capacity(usize::from(ALL)),
             template,
             woken: Box::new(0),
             table: Table::default(),
@@ -193,6 +204,7 @@ impl Worker {
             overflows: vec![0; start.receivers.len()],
             start,
             rearm,
+            left: false,
         };
         Ok(Self { ring, state })
     }
@@ -221,6 +233,10 @@ impl Worker {
         state.commands(&mut queues);
         state.arm(&mut queues);
         state.send(&mut queues);
+        if state.left {
+            // The ring tells of what is new alone: do not wait for it.
+            state.push(&mut queues, &opcode::Nop::new().build().user_data(CANCEL));
+        }
         queues.submissions.sync();
         match queues.submitter.submit_and_wait(1) {
             Ok(_) => {}
@@ -239,6 +255,7 @@ impl Worker {
         for completion in queues.completions.by_ref() {
             state.complete(&completion, clock, &queues.submitter);
         }
+        state.left = state.handed_over(clock, &mut queues);
         state.buffers.publish();
         Ok(())
     }
@@ -295,6 +312,11 @@ impl State {
                     )
                     .build(),
                 ),
+                RING => self.start.ring.as_ref().map(|ring| {
+                    opcode::PollAdd::new(Fd(ring.as_raw_fd()), libc::POLLIN as u32)
+                        .multi(true)
+                        .build()
+                }),
                 _ if !self.buffers.any_offered() => None,
                 RECEIVE => {
                     Some(opcode::RecvMsgMulti::new(Fixed(number), &*self.template, GROUP).build())
@@ -362,6 +384,7 @@ impl State {
                 }
             }
             WAKE => self.rearm.push(WAKE),
+            RING if !cqueue::more(completion.flags()) => self.rearm.push(RING),
             _ => {}
         }
     }
@@ -406,14 +429,26 @@ impl State {
             hop: datagram.hop(),
             now: clock.monotonic.saturating_sub(waited),
         };
+        self.relay(id, &received, octets, submitter)
+            .map_err(|discard| (discard, octets))
+    }
+
+    /// Relays the datagram in buffer `id` and queues its send.
+    fn relay(
+        &mut self,
+        id: u16,
+        received: &Received,
+        octets: usize,
+        submitter: &Submitter<'_>,
+    ) -> Result<(), Discard> {
+        let buffer = self.buffers.get(id);
         let around = Surroundings {
             events: &self.start.events,
             kernel: self.start.last_output.as_deref(),
         };
         let departure = self
             .table
-            .relay(&received, buffer, PAYLOAD..PAYLOAD + octets, around)
-            .map_err(|discard| (discard, octets))?;
+            .relay(received, buffer, PAYLOAD..PAYLOAD + octets, around)?;
 
         let packet = departure.packet;
         let first = self.start.frames();
@@ -436,7 +471,7 @@ impl State {
             Some((begin, socket)) => (begin, socket, SocketAddress::NONE),
             None => {
                 let sender = self.start.sender(&departure.from);
-                let sender = sender.ok_or((Discard::SendFailed, octets))?;
+                let sender = sender.ok_or(Discard::SendFailed)?;
                 let socket = (self.start.receivers.len() + sender) as u32;
                 let to = SocketAddress::new(&departure.to, 0);
                 (packet.start, socket, to)
@@ -444,8 +479,8 @@ impl State {
         };
         let sending = self
             .sending
-            .get_mut(usize::from(id % BUFFERS))
-            .ok_or((Discard::NoSendSlot, octets))?;
+            .get_mut(usize::from(id % ALL))
+            .ok_or(Discard::NoSendSlot)?;
         *sending = Sending {
             to,
             to_length,
@@ -470,7 +505,7 @@ impl State {
         let now = sockets::nanoseconds(libc::CLOCK_MONOTONIC);
         let mut outgoing = std::mem::take(&mut self.outgoing);
         for id in outgoing.drain(..) {
-            let Some(sending) = self.sending.get(usize::from(id % BUFFERS)) else {
+            let Some(sending) = self.sending.get(usize::from(id % ALL)) else {
                 continue;
             };
             let octets = sending.octets as usize;
@@ -500,7 +535,7 @@ impl State {
 
     /// A send has completed: its buffer is free.
     fn sent(&mut self, id: u16, result: i32) {
-        if let Some(sending) = self.sending.get(usize::from(id % BUFFERS)).copied() {
+        if let Some(sending) = self.sending.get(usize::from(id % ALL)).copied() {
             let octets = sending.octets as usize;
             let counters = &self.start.mailbox.counters;
             if result >= 0 && sending.to_length == 0 {

@@ -24,7 +24,7 @@ use super::{
     ways::Ways,
     worker::{Start, Worker},
 };
-use crate::media::Family;
+use crate::{media::Family, offload::WorkerRing};
 
 /// What the workers are started with.
 #[derive(Clone)]
@@ -79,6 +79,8 @@ pub struct WorkersSnapshot {
     /// Packets that the kernel dropped because a worker's socket was full, as far as a later
     /// packet told.
     pub socket_overflows: u64,
+    /// Packets that the kernel program handed over by the workers' rings, whatever became of them.
+    pub handed_over: u64,
     /// Flows served.
     pub flows: usize,
     /// Whether sk_lookup steers; without it every port of a flow has a socket of its own.
@@ -154,7 +156,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Workers {
     /// Starts the threads and, with `steering`, hands it their sockets. Without it (no right to
-    /// load BPF) every port of a flow gets a socket of its own.
+    /// load BPF) every port of a flow gets a socket of its own. `rings` are the workers' in turn, or
+    /// none; a worker without one gets everything by its sockets.
     ///
     /// # Errors
     /// [`SlowError::IoUringRefused`], [`SlowError::IoUringTooOld`],
@@ -163,8 +166,10 @@ impl Workers {
     pub fn start(
         config: WorkersConfig,
         mut steering: Option<&mut dyn Steer>,
+        rings: Vec<WorkerRing>,
         events: SlowEvents,
     ) -> Result<Self, SlowError> {
+        let mut rings = rings.into_iter();
         let steered = steering.is_some();
         if !steered {
             tracing::warn!(
@@ -201,6 +206,7 @@ impl Workers {
                 last_output: config.last_output.clone(),
                 receivers,
                 senders: senders(&config.addresses)?,
+                ring: rings.next(),
                 questions: questions.clone(),
             };
             let (tell, told) = mpsc::sync_channel(1);
@@ -345,6 +351,9 @@ impl Workers {
                 .sum(),
             socket_overflows: counters()
                 .map(|worker| worker.overflows.load(Ordering::Relaxed))
+                .sum(),
+            handed_over: counters()
+                .map(|worker| worker.handed_over.load(Ordering::Relaxed))
                 .sum(),
             flows: self.registry().installed,
             steered: self.steered,

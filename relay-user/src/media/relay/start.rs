@@ -173,6 +173,7 @@ impl Relay {
                 busy_poll: config.busy_poll,
             },
             steering.as_mut().map(|steering| steering as &mut dyn Steer),
+            offload.take_rings(),
             events.clone(),
         )
         .map_err(StartError::Slow)?;

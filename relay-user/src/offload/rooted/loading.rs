@@ -6,7 +6,7 @@ use aya::maps::Map;
 
 use super::lab::{Lab, config};
 use crate::offload::{
-    Datapath as _, Offload, OffloadConfig, XdpMode, layout::LONGEST, loader::open, memory,
+    Datapath as _, Offload, OffloadConfig, XdpMode, layout::LONGEST, loader::open, memory, rings,
 };
 
 #[test]
@@ -74,7 +74,8 @@ fn the_computed_memory_is_what_the_kernel_says() {
         next_hops: 4096,
         ..config(&[], XdpMode::Native)
     };
-    let (bpf, elements) = open(&config, LONGEST).expect("loaded");
+    let (mut bpf, elements) = open(&config, LONGEST).expect("loaded");
+    let rings = rings::make(&mut bpf, config.workers).expect("rings");
     let mut total = 0;
     let mut add = |descriptor: i32| {
         let text =
@@ -92,11 +93,15 @@ fn the_computed_memory_is_what_the_kernel_says() {
         | Map::DevMap(map)
         | Map::ProgramArray(map)
         | Map::RingBuf(map)
+        | Map::ArrayOfMaps(map)
         | Map::SockMap(map)) = map
         else {
             panic!("{name} is of a kind that is not counted");
         };
         add(map.fd().as_fd().as_raw_fd());
+    }
+    for ring in &rings {
+        add(ring.as_raw_fd());
     }
     for element in [
         &elements.tables,
@@ -161,10 +166,10 @@ fn the_verifier_has_little_to_look_at() {
 
 /// The programs for SRTP are long; the half of the limit is theirs.
 #[test]
-fn the_verifier_is_done_with_srtp_at_half_its_limit() {
+fn the_verifier_is_done_with_the_others_at_half_its_limit() {
     let offload = Offload::load(&config(&[], XdpMode::Native));
-    let programs = offload.srtp_programs();
-    assert_eq!(programs.len(), 2, "{:?}", offload.steps());
+    let programs = offload.further_programs();
+    assert_eq!(programs.len(), 3, "{:?}", offload.steps());
     for (name, program) in programs {
         let information = program.info().expect("information");
         let verified = information

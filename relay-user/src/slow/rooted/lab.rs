@@ -1,9 +1,17 @@
-use std::{io, net::UdpSocket, os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::UdpSocket,
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use relay_abi::{U16, flow::FlowEntry, verdict::Reason};
 
 use crate::{
     media::Family,
     namespace::Namespace,
-    offload::{Offload, OffloadConfig, Steering, XdpMode},
+    offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
         Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Steer, Workers, WorkersConfig,
         WorkersSnapshot,
@@ -37,6 +45,21 @@ pub(super) struct Lab {
     pub events: SlowEvents,
     /// Attached while it lives.
     _steering: Option<Steered>,
+    kernel: Option<Mutex<Kernel>>,
+}
+
+/// The XDP program on both of our devices, which leaves every flow to the workers.
+pub(super) struct Kernel {
+    _offload: Offload,
+    datapath: XdpDatapath,
+}
+
+impl Kernel {
+    pub(super) fn install(&mut self, local: &str, flow: &SlowFlow) {
+        let mut entry = flow.entry;
+        entry.flags = U16::new(entry.flags.get() | FlowEntry::USERSPACE);
+        self.datapath.install(&at(local), &entry).expect("room");
+    }
 }
 
 impl Lab {
@@ -56,7 +79,36 @@ impl Lab {
             workers: Some(workers),
             events,
             _steering: steering,
+            kernel: None,
         }
+    }
+
+    /// As it is with XDP: what the program punts of known flows comes by rings, unless the kernel
+    /// has `refused` its program for them.
+    pub(super) fn with_xdp(refused: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
+        let [caller, ours, callee] = hosts();
+        whole_checksums(&[&caller, &callee]);
+        let events = SlowEvents::new(256);
+        let (workers, steering, kernel) =
+            ours.enter(|| start_with_xdp(WORKERS, refused, last_output, events.clone()));
+        Self {
+            caller,
+            ours,
+            callee,
+            workers: Some(workers),
+            events,
+            _steering: Some(steering),
+            kernel: Some(Mutex::new(kernel)),
+        }
+    }
+
+    /// What the program counted.
+    pub(super) fn counted(&self, reason: Reason) -> u64 {
+        let kernel = self.kernel.as_ref().expect("XDP").lock();
+        let reasons = kernel.expect("not poisoned").datapath.reasons();
+        let reasons = reasons.expect("counters");
+        let found = reasons.iter().find(|(each, _)| *each == reason);
+        found.expect("every reason").1.packets
     }
 
     pub(super) fn workers(&self) -> &Workers {
@@ -65,6 +117,9 @@ impl Lab {
 
     /// Installs a flow; ports that take sockets of their own take them inside.
     pub(super) fn install(&self, local: &str, flow: SlowFlow) {
+        if let Some(kernel) = &self.kernel {
+            kernel.lock().expect("not poisoned").install(local, &flow);
+        }
         self.ours
             .enter(|| self.workers().install(at(local), flow))
             .expect("installed");
@@ -128,6 +183,13 @@ pub(super) fn hosts() -> [Namespace; 3] {
     [caller, ours, callee]
 }
 
+/// Lets peers compute their checksums themselves: the program would see unfinished ones.
+pub(super) fn whole_checksums(peers: &[&Namespace]) {
+    for peer in peers {
+        peer.run("ethtool", "-K wan tx off");
+    }
+}
+
 /// Workers in the calling thread's namespace, and what steers to them.
 pub(super) fn start(
     workers: usize,
@@ -136,19 +198,59 @@ pub(super) fn start(
     events: SlowEvents,
 ) -> (Workers, Option<Steered>) {
     let mut steering = steered.then(|| {
-        let mut offload = Offload::load(&OffloadConfig {
-            mode: XdpMode::Off,
-            forced: true,
-            interfaces: Vec::new(),
-            flows: 16,
-            next_hops: 16,
-            srtp_streams: 0,
-            media_ports: 20_000..=29_999,
-            workers: workers as u16,
-        });
+        let mut offload = Offload::load(&offload(workers, XdpMode::Off));
         Steered(offload.take_steering().expect("sk_lookup"))
     });
-    let config = WorkersConfig {
+    let steer = steering.as_mut().map(|steering| steering as &mut dyn Steer);
+    let config = config(workers, last_output);
+    let workers = Workers::start(config, steer, Vec::new(), events).expect("workers");
+    (workers, steering)
+}
+
+/// [`start`], with the XDP program.
+pub(super) fn start_with_xdp(
+    workers: usize,
+    refused: bool,
+    last_output: Option<Arc<dyn LastOutput>>,
+    events: SlowEvents,
+) -> (Workers, Steered, Kernel) {
+    let wanted = offload(workers, XdpMode::Native);
+    let mut offload = match refused {
+        true => Offload::load_without_rings(&wanted),
+        false => Offload::load(&wanted),
+    };
+    let rings = offload.take_rings();
+    let expected = if refused { 0 } else { workers };
+    assert_eq!(rings.len(), expected, "{:?}", offload.steps());
+    let mut steering = Steered(offload.take_steering().expect("sk_lookup"));
+    let datapath = offload.take_datapath().expect("XDP");
+    let config = config(workers, last_output);
+    let workers = Workers::start(config, Some(&mut steering), rings, events).expect("workers");
+    let kernel = Kernel {
+        _offload: offload,
+        datapath,
+    };
+    (workers, steering, kernel)
+}
+
+fn offload(workers: usize, mode: XdpMode) -> OffloadConfig {
+    OffloadConfig {
+        mode,
+        forced: true,
+        interfaces: match mode {
+            XdpMode::Off => Vec::new(),
+            _ => ["west", "east"].map(str::to_owned).to_vec(),
+        },
+        flows: 16,
+        next_hops: 16,
+        srtp_streams: 0,
+        media_ports: 20_000..=29_999,
+        workers: workers as u16,
+    }
+}
+
+fn config(workers: usize, last_output: Option<Arc<dyn LastOutput>>) -> WorkersConfig {
+    WorkersConfig {
         workers,
         addresses: [
             "198.51.100.1",
@@ -161,10 +263,7 @@ pub(super) fn start(
         flows: 100,
         last_output,
         busy_poll: false,
-    };
-    let steer = steering.as_mut().map(|steering| steering as &mut dyn Steer);
-    let workers = Workers::start(config, steer, events).expect("workers");
-    (workers, steering)
+    }
 }
 
 /// A socket of a peer's.

@@ -6,4 +6,5 @@ mod lab;
 mod overload;
 mod refusal;
 mod relaying;
+mod rings;
 mod stopped;

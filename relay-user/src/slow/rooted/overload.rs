@@ -83,7 +83,7 @@ fn a_worker_recovers_from_any_flood_and_accounts_for_all_of_it() {
 }
 
 /// Holds a worker up, where it asks for what the kernel sent last, until it is let go.
-struct Gate(Mutex<Receiver<()>>);
+pub(super) struct Gate(pub Mutex<Receiver<()>>);
 
 impl LastOutput for Gate {
     fn last_output(&self, _: u32) -> Option<FlowCounters> {
@@ -118,18 +118,18 @@ fn what_waited_too_long_is_not_sent_on() {
     assert_eq!(heard(&callee), 1_101);
 }
 
-fn discarded(snapshot: &WorkersSnapshot) -> u64 {
+pub(super) fn discarded(snapshot: &WorkersSnapshot) -> u64 {
     snapshot.discarded.iter().map(|(_, sum)| sum.packets).sum()
 }
 
 /// The number of the next packet that the callee gets, as the caller sent it.
-fn heard(callee: &Peer) -> u16 {
+pub(super) fn heard(callee: &Peer) -> u16 {
     let heard = callee.receive(OURS_CALLEE);
     u16::from_be_bytes([heard[2], heard[3]]).wrapping_sub(65_000)
 }
 
 /// What the kernel of our host says: UDP datagrams that sockets took, and that they had no room for.
-fn datagrams(lab: &Lab) -> (u64, u64) {
+pub(super) fn datagrams(lab: &Lab) -> (u64, u64) {
     let shown = lab.ours.run("cat", "/proc/net/snmp");
     let mut lines = shown.lines().filter(|line| line.starts_with("Udp:"));
     let names = lines.next().expect("names").split_whitespace();

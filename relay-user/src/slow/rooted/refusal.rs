@@ -55,6 +55,7 @@ fn a_kernel_that_refuses_io_uring_is_named_with_its_remedy() {
                 busy_poll: false,
             },
             None,
+            Vec::new(),
             SlowEvents::new(1),
         )
     });

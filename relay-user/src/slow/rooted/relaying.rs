@@ -15,7 +15,7 @@ fn sequence(packet: &[u8]) -> u16 {
     u16::from_be_bytes([packet[2], packet[3]])
 }
 
-fn audio_goes_both_ways(lab: &Lab) {
+pub(super) fn audio_goes_both_ways(lab: &Lab) {
     let (caller, callee) = (lab.caller(), lab.callee());
     for number in 0..200u16 {
         let sent = rtp(0, number, 160 * u32::from(number), 7);
@@ -40,7 +40,7 @@ fn audio_goes_both_ways(lab: &Lab) {
     }
 }
 
-fn rtcp_goes_both_ways(lab: &Lab) {
+pub(super) fn rtcp_goes_both_ways(lab: &Lab) {
     let (caller, callee) = (lab.caller_rtcp(), lab.callee_rtcp());
     callee.send(OURS_CALLEE_RTCP, &receiver_report(8, 20_000, 65_100));
     let heard = caller.receive(OURS_CALLER_RTCP);

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::lab::{Peer, hosts, start};
+use super::lab::{Peer, hosts, start, start_with_xdp, whole_checksums};
 use crate::{
     media::SrtpSuite,
     namespace::Namespace,
@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// Says to the process that it is the one with the worker, and whether that protects.
+/// Says to the process that it is the one with the worker, and whether that protects or gets its
+/// packets by a ring.
 const ROLE: &str = "TRUNKLINE_TEST_WORKER";
 const TEST: &str =
     "slow::rooted::stopped::after_three_seconds_of_standstill_only_fresh_media_goes_on";
@@ -34,20 +35,31 @@ const STALE: Duration = Duration::from_millis(200);
 #[test]
 fn after_three_seconds_of_standstill_only_fresh_media_goes_on() {
     if let Ok(role) = env::var(ROLE) {
-        return serve(role == "protect");
+        return serve(&role);
     }
     thread::scope(|scope| {
-        for role in ["plain", "protect"] {
+        for role in ["plain", "protect", "rings"] {
             scope.spawn(move || stop_and_go_on(role));
         }
     });
 }
 
 /// The process with the worker: relays until its input ends.
-fn serve(protect: bool) {
-    let (workers, _steering) = start(1, true, None, SlowEvents::new(16));
+fn serve(role: &str) {
+    let events = SlowEvents::new(16);
     let mut flow = caller_to_callee();
-    flow.protect = protect.then(|| key(SrtpSuite::AesCm128HmacSha1_80, 1));
+    flow.protect = (role == "protect").then(|| key(SrtpSuite::AesCm128HmacSha1_80, 1));
+    let (workers, _attached) = match role {
+        "rings" => {
+            let (workers, steering, mut kernel) = start_with_xdp(1, false, None, events);
+            kernel.install(OURS_CALLER, &flow);
+            (workers, (Some(steering), Some(kernel)))
+        }
+        _ => {
+            let (workers, steering) = start(1, true, None, events);
+            (workers, (steering, None))
+        }
+    };
     workers.install(at(OURS_CALLER), flow).expect("installed");
     println!("ready");
     let mut rest = Vec::new();
@@ -56,6 +68,7 @@ fn serve(protect: bool) {
 
 fn stop_and_go_on(role: &str) {
     let [caller, ours, callee] = hosts();
+    whole_checksums(&[&caller]);
     let process = Process::start(&ours, role);
     let (caller, callee) = (Peer::new(&caller, CALLER), Peer::new(&callee, CALLEE));
     roomy(&callee);
