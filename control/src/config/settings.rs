@@ -88,7 +88,8 @@ pub struct Media {
     /// io_uring workers for what the kernel does not carry. 0: one for each core.
     pub workers: u16,
     /// Whether workers take packets from the device's queue themselves, which spares a busy worker
-    /// most interrupts. Worth it only where the device defers them: see `docs/slow-path.md`.
+    /// most interrupts. Worth it only where the device defers them and XDP does not run: see
+    /// `docs/slow-path.md`.
     pub busy_poll: bool,
     /// How the XDP program is attached: `native` (by the driver, else as `generic`), `generic` (by
     /// the stack, slower) or `off` (everything through userspace).
