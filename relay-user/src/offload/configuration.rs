@@ -59,8 +59,8 @@ pub(crate) const DEVICES: u32 = 64;
 /// The ring of the events: room for some five thousand, should all flows drop at once.
 pub(crate) const EVENT_OCTETS: u32 = 256 * 1024;
 
-/// The ring of each worker: room for some 3,700 packets of 20 ms of G.711.
-pub(crate) const RING_OCTETS: u32 = 1024 * 1024;
+/// The ring of each worker: room for some 14,900 packets of 20 ms of G.711.
+pub(crate) const RING_OCTETS: u32 = 4 * 1024 * 1024;
 
 /// What came of attaching to one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
