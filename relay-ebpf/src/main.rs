@@ -1,6 +1,6 @@
 //! Trunkline's programs in the kernel: `relay`, the XDP fast path, `relay_srtp`, which it calls for
-//! flows with SRTP, and `steer`, which hands what
-//! was punted to its worker. All decisions are in `relay-abi`; here are only the edges: the
+//! flows with SRTP, `hand_over`, which gives what is punted to its worker, and `steer`, which gives
+//! the worker's socket what came to it by the stack. All decisions are in `relay-abi`; here are only the edges: the
 //! packet's memory, the maps and the verdicts.
 //!
 //! Needs Linux 5.10: sk_lookup (5.9), ring buffer (5.8), bpf_redirect_map's verdict on a missing

@@ -47,7 +47,7 @@ pub const VERIFIED: [(&str, u32); 4] = [
     ("relay", 33_646),
     ("relay_srtp", 150_938),
     ("relay_srtp_out", 84_212),
-    ("hand_over", 423),
+    ("hand_over", 464),
 ];
 pub const VERIFIED_ON: &str = "6.18";
 

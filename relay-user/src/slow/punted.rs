@@ -87,7 +87,8 @@ fn parse_v4(packet: &[u8]) -> Result<Punted<'_>, Discard> {
         service: ip.service,
     };
     let [source, local] = [ip.source, ip.destination].map(Address::v4);
-    finish(datagram, source, local, hop)
+    let length = ip.total_length.get().wrapping_sub(20);
+    finish(datagram, length, source, local, hop)
 }
 
 fn parse_v6(packet: &[u8]) -> Result<Punted<'_>, Discard> {
@@ -108,17 +109,21 @@ fn parse_v6(packet: &[u8]) -> Result<Punted<'_>, Discard> {
         limit: ip.hop_limit,
         service: (ip.version_class_label.get() >> 20) as u8,
     };
-    finish(datagram, source, local, hop)
+    finish(datagram, ip.payload_length.get(), source, local, hop)
 }
 
+/// Reads UDP, which has to be all of the IP packet's `length` octets.
 fn finish(
     datagram: &[u8],
+    length: u16,
     source: Address,
     local: Address,
     hop: Hop,
 ) -> Result<Punted<'_>, Discard> {
     let (udp, _) = part::<Udp>(datagram)?;
-    let length = udp.length.get();
+    if udp.length.get() != length {
+        return Err(Discard::UnknownFlow);
+    }
     let datagram = datagram
         .get(..usize::from(length))
         .ok_or(Discard::UnknownFlow)?;
