@@ -45,6 +45,18 @@ macro_rules! round {
     };
 }
 
+/// Rotates either word in r7 to the left by so much and puts them down. R0 is what the shift to the
+/// left leaves of each word; the rest comes from the shift to the right.
+macro_rules! rotate_and_put {
+    ($left:literal $right:literal) => {
+        concat!(
+            "r8 = r7\n", "r8 >>= ", $right, "\n", "r7 <<= ", $left, "\n",
+            "r7 ^= r8\n", "r7 &= r0\n", "r7 ^= r8\n",
+            "*(u64 *)(r6 + {place}) = r7\n",
+        )
+    };
+}
+
 /// Takes the block in the first sixteen words of `schedule` into `state`.
 #[inline(never)]
 pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
@@ -99,13 +111,7 @@ pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
                     "r8 = *(u64 *)(r6 + {two})",
                     "r8 >>= 32",
                     "r7 ^= r8",
-                    "r8 = r7",
-                    "r8 >>= 31",
-                    "r7 <<= 1",
-                    "r7 ^= r8",
-                    "r7 &= r0",
-                    "r7 ^= r8",
-                    "*(u64 *)(r6 + {place}) = r7",
+                    rotate_and_put!(1 31),
                     sixteen = const 8 * ($pair - 8),
                     fourteen = const 8 * ($pair - 7),
                     eight = const 8 * ($pair - 4),
@@ -134,13 +140,7 @@ pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
                     "r7 ^= r8",
                     "r8 = *(u64 *)(r6 + {six})",
                     "r7 ^= r8",
-                    "r8 = r7",
-                    "r8 >>= 30",
-                    "r7 <<= 2",
-                    "r7 ^= r8",
-                    "r7 &= r0",
-                    "r7 ^= r8",
-                    "*(u64 *)(r6 + {place}) = r7",
+                    rotate_and_put!(2 30),
                     thirty_two = const 8 * ($pair - 16),
                     twenty_eight = const 8 * ($pair - 14),
                     sixteen = const 8 * ($pair - 8),
@@ -155,7 +155,6 @@ pub fn compress(state: &mut [u32; 5], schedule: &mut Schedule) {
             }
         )*};
     }
-    // What a shift to the left leaves of each word. The rest comes from the shift to the right.
     let mask = opaque(0xffff_fffe_ffff_fffe);
     five!(choose 0x5a82_7999_u32: 0);
     pairs!(mask: 8 9);
