@@ -50,9 +50,11 @@ macro_rules! round {
 macro_rules! rotate_and_put {
     ($left:literal $right:literal) => {
         concat!(
-            "r8 = r7\n", "r8 >>= ", $right, "\n", "r7 <<= ", $left, "\n",
-            "r7 ^= r8\n", "r7 &= r0\n", "r7 ^= r8\n",
-            "*(u64 *)(r6 + {place}) = r7\n",
+            "r8 = r7\nr8 >>= ",
+            $right,
+            "\nr7 <<= ",
+            $left,
+            "\nr7 ^= r8\nr7 &= r0\nr7 ^= r8\n*(u64 *)(r6 + {place}) = r7\n",
         )
     };
 }
