@@ -53,9 +53,7 @@ pub fn relay(context: XdpContext) -> u32 {
     // What the other way found is asked for again: kept, it would be in its way.
     let mut packet = Packet::new(&context);
     let octets = packet.length() as u64;
-    let Some(processor) = tables::processor() else {
-        return xdp_action::XDP_PASS;
-    };
+    let processor = tables::processor();
     let mut maps = Maps::new(&context, processor);
     // SAFETY: what one run asks for once.
     let scratch = unsafe { &mut (*processor).scratch };
@@ -72,11 +70,8 @@ pub fn relay(context: XdpContext) -> u32 {
 /// ring that the two share. Needs Linux 5.18: bpf_xdp_load_bytes.
 #[xdp]
 pub fn hand_over(context: XdpContext) -> u32 {
-    let Some(processor) = tables::processor() else {
-        return xdp_action::XDP_PASS;
-    };
     // SAFETY: what one run asks for once.
-    let processor = unsafe { &mut *processor };
+    let processor = unsafe { &mut *tables::processor() };
     let octets = (context.data_end() - context.data()) as u64;
     let port = processor.scratch.key.local.port.get();
     let (reason, action) = match hand(&context, port, &mut processor.clock) {
@@ -108,9 +103,10 @@ fn relay_common_v6(context: &XdpContext) -> Option<u32> {
 /// bpf_xdp_load_bytes (5.18), exchanges of words (5.12).
 #[xdp]
 pub fn relay_srtp(context: XdpContext) -> u32 {
-    let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
+    let Some(work) = tables::work() else {
         return xdp_action::XDP_PASS;
     };
+    let processor = tables::processor();
     let mut maps = Maps::new(&context, processor);
     // SAFETY: what one run asks for once.
     let scratch = unsafe { &mut (*processor).scratch };
@@ -129,9 +125,10 @@ pub fn relay_srtp(context: XdpContext) -> u32 {
 /// that the verifier does not follow it once for each way through the other.
 #[xdp]
 pub fn relay_srtp_out(context: XdpContext) -> u32 {
-    let (Some(processor), Some(work)) = (tables::processor(), tables::work()) else {
+    let Some(work) = tables::work() else {
         return xdp_action::XDP_DROP;
     };
+    let processor = tables::processor();
     let mut maps = Maps::new(&context, processor);
     // SAFETY: what one run asks for once.
     let scratch = unsafe { &mut (*processor).scratch };

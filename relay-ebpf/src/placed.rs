@@ -26,6 +26,23 @@ macro_rules! placed {
     }};
 }
 
+/// A mask that the loader completes.
+macro_rules! masked {
+    ($value:expr, $what:expr) => {{
+        let mut value = $value as u64;
+        // SAFETY: it changes a register.
+        unsafe {
+            asm!(
+                "{value} &= {what}",
+                value = inout(reg) value,
+                what = const (PLACED | $what) as i32,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        value as usize
+    }};
+}
+
 macro_rules! places {
     ($($name:ident: $what:ident, *mut $element:ty;)*) => {$(
         #[inline(always)]
@@ -56,9 +73,23 @@ places! {
 }
 
 numbers! {
-    last_next_hop: LAST_NEXT_HOP;
-    last_bucket: LAST_BUCKET;
     last_link: LAST_LINK;
-    last_counters: LAST_COUNTERS;
-    last_processor: LAST_PROCESSOR;
+    counters_count: COUNTERS_COUNT;
+}
+
+/// A next hop's index: no check, since userspace writes no other.
+#[inline(always)]
+pub fn next_hop_index(index: u32) -> usize {
+    masked!(index, placed::LAST_NEXT_HOP)
+}
+
+#[inline(always)]
+pub fn bucket(bucket: u32) -> usize {
+    masked!(bucket, placed::LAST_BUCKET)
+}
+
+/// A CPU's number: no check, since there are no others.
+#[inline(always)]
+pub fn processor_number(number: u64) -> usize {
+    masked!(number, placed::LAST_PROCESSOR)
 }

@@ -1,10 +1,10 @@
 //! The maps as the relay's tables.
 
-use core::{cell::Cell, hint::cold_path, ptr};
+use core::{cell::Cell, hint::cold_path, mem, ptr};
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map},
     programs::XdpContext,
 };
 use relay_abi::{
@@ -95,10 +95,12 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn first_row(&self, bucket: u32) -> u32 {
-        let bucket = (bucket & placed::last_bucket()) as usize;
         // SAFETY: so many buckets are there, which stay mapped while the program runs. Volatile,
         // because userspace writes it.
-        unsafe { placed::buckets().add(bucket).cast::<u32>().read_volatile() }
+        unsafe {
+            let bucket = placed::buckets().add(placed::bucket(bucket));
+            bucket.cast::<u32>().read_volatile()
+        }
     }
 
     #[inline(always)]
@@ -113,12 +115,9 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn next_hop_row(&self, index: u32) -> Option<Row> {
-        if index > placed::last_next_hop() {
-            cold_path();
-            return None;
-        }
+        let offset = placed::next_hop_index(index) * size_of::<NextHopRow>();
         // SAFETY: so many next hops are in the tables, each of which begins with a version.
-        Some(unsafe { Row::new(placed::next_hops().add(index as usize * size_of::<NextHopRow>())) })
+        Some(unsafe { Row::new(placed::next_hops().add(offset)) })
     }
 
     /// A device that is not the ingress one is chosen here already: on failure the frame is still
@@ -143,11 +142,7 @@ impl Tables for Maps<'_> {
             }
         }
         if self.processor.get().is_null() {
-            let Some(processor) = processor() else {
-                cold_path();
-                return false;
-            };
-            self.processor.set(processor);
+            self.processor.set(processor());
         }
         true
     }
@@ -157,14 +152,9 @@ impl Tables for Maps<'_> {
         // SAFETY: as in `count`.
         let first = unsafe { (*self.processor.get()).first_counters };
         let index = first.wrapping_add(index);
-        let last = placed::last_counters();
-        // The verifier knows it and leaves one way.
-        let counters = if last == 0 {
+        let counters = if index >= placed::counters_count() {
             cold_path();
             FLOW_COUNTERS.get_ptr_mut(index)?
-        } else if index > last {
-            cold_path();
-            return None;
         } else {
             // SAFETY: so many counters are there.
             unsafe { placed::counters().add(index as usize) }
@@ -225,16 +215,17 @@ pub fn work() -> Option<&'static mut SecuredScratch> {
     Some(unsafe { &mut *work })
 }
 
-/// What this CPU keeps to itself. Only the verifier thinks that there may be none.
+/// What this CPU keeps to itself.
 #[inline(always)]
-pub fn processor() -> Option<*mut Processor> {
-    // SAFETY: it takes no argument.
-    let number = unsafe { bpf_get_smp_processor_id() };
-    if number > placed::last_processor() {
-        cold_path();
-        return None;
-    }
+pub fn processor() -> *mut Processor {
+    // SAFETY: the helper of this number takes no argument, and what it gives is the whole register.
+    let number = unsafe {
+        let helper: unsafe extern "C" fn() -> u64 = mem::transmute(GET_SMP_PROCESSOR_ID);
+        helper()
+    };
     // SAFETY: there are so many, each for one CPU, on which no other run of the program is under
     // way; of userspace only the reasons are read.
-    Some(unsafe { placed::processors().add(number as usize) })
+    unsafe { placed::processors().add(placed::processor_number(number)) }
 }
+
+const GET_SMP_PROCESSOR_ID: usize = 8;

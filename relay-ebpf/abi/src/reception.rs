@@ -100,6 +100,14 @@ impl Reception {
         }
         self.received = self.received.wrapping_add(1);
 
+        let transit = arrival.ticks.wrapping_sub(arrival.timestamp);
+        let difference = transit.wrapping_sub(self.transit) as i32;
+        self.transit = transit;
+        self.jitter = self
+            .jitter
+            .wrapping_add(difference.unsigned_abs())
+            .wrapping_sub(self.jitter.wrapping_add(8) >> 4);
+
         // How many are missing before it.
         let missing = arrival
             .sequence
@@ -122,14 +130,6 @@ impl Reception {
             self.last_timestamp = arrival.timestamp_out;
             self.last_sequence = arrival.sequence_out as u32;
         }
-
-        let transit = arrival.ticks.wrapping_sub(arrival.timestamp);
-        let difference = transit.wrapping_sub(self.transit) as i32;
-        self.transit = transit;
-        self.jitter = self
-            .jitter
-            .wrapping_add(difference.unsigned_abs())
-            .wrapping_sub(self.jitter.wrapping_add(8) >> 4);
     }
 
     /// Counts the first packet of a generation.

@@ -32,6 +32,11 @@ fn counters(sizes: Sizes) -> u32 {
     sizes.flows.saturating_mul(possible_cpus())
 }
 
+/// For how many CPUs there is room on a machine of `cpus`, as their numbers are masked.
+pub(super) const fn processors_made(cpus: u32) -> u32 {
+    cpus.next_power_of_two()
+}
+
 fn octets<T>(count: u32) -> u64 {
     u64::from(count) * size_of::<T>() as u64
 }
@@ -42,6 +47,7 @@ enum Loaded {
     /// The address of an octet in the element of a map.
     Place(i32, u32),
     Number(u32),
+    Mask(u32),
 }
 
 impl Elements {
@@ -69,7 +75,10 @@ impl Elements {
                 }
                 _ => None,
             },
-            processors: new("PROCESSORS", octets::<Processor>(possible_cpus()))?,
+            processors: new(
+                "PROCESSORS",
+                octets::<Processor>(processors_made(possible_cpus())),
+            )?,
         })
     }
 
@@ -86,10 +95,10 @@ impl Elements {
     /// # Errors
     /// When the object is another.
     pub(super) fn write(&self, sizes: Sizes, object: &[u8]) -> Result<Vec<u8>, String> {
-        use Loaded::{Number, Place};
+        use Loaded::{Mask, Number, Place};
         let layout = sizes.layout();
         let [tables, processors] = [&self.tables, &self.processors].map(|map| map.as_raw_fd());
-        let last_counters = self.counters.as_ref().map_or(0, |_| counters(sizes) - 1);
+        let count = self.counters.as_ref().map_or(0, |_| counters(sizes));
         // Where they are looked up, this is what nobody asks for.
         let counters = self.counters.as_ref().unwrap_or(&self.processors);
         write(
@@ -100,11 +109,14 @@ impl Elements {
                 (placed::ROWS, Place(tables, layout.first_row() as u32)),
                 (placed::COUNTERS, Place(counters.as_raw_fd(), 0)),
                 (placed::PROCESSORS, Place(processors, 0)),
-                (placed::LAST_NEXT_HOP, Number(sizes.next_hops - 1)),
-                (placed::LAST_BUCKET, Number((buckets(sizes.flows) - 1) * 4)),
+                (placed::LAST_NEXT_HOP, Mask(layout.last_next_hop())),
+                (placed::LAST_BUCKET, Mask((buckets(sizes.flows) - 1) * 4)),
                 (placed::LAST_LINK, Number(layout.last_link() as u32)),
-                (placed::LAST_COUNTERS, Number(last_counters)),
-                (placed::LAST_PROCESSOR, Number(possible_cpus() - 1)),
+                (placed::COUNTERS_COUNT, Number(count)),
+                (
+                    placed::LAST_PROCESSOR,
+                    Mask(processors_made(possible_cpus()) - 1),
+                ),
             ],
         )
     }
@@ -128,38 +140,59 @@ fn element(name: &str, octets: u64) -> io::Result<OwnedFd> {
 /// An instruction that loads 64 bits, and the register that it loads them into.
 const LOAD: u8 = 0x18;
 /// What says there that they are the address of an octet in a map's element.
-const PLACE: u8 = 2 << 4;
+const PLACE: u8 = if cfg!(target_endian = "big") {
+    2
+} else {
+    2 << 4
+};
+/// An instruction that masks 64 bits by a number.
+const AND: u8 = 0x57;
 
 fn write(object: &[u8], all: &[(u32, Loaded)]) -> Result<Vec<u8>, String> {
-    let mut object = object.to_vec();
+    let length = object.len();
+    // The last of the shorter instructions is looked at as the longer ones are.
+    let mut object = [object, &[0; 8]].concat();
     let mut written = vec![0; all.len()];
     let mut at = 0;
-    while let Some(instruction) = object.get_mut(at..at + 16) {
+    while let Some(instruction) = object.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<16>) {
         at += 8;
-        let [LOAD, register, 0, 0, a, b, c, d, 0, 0, 0, 0, e, f, g, h] = *instruction else {
+        let [operation, register, 0, 0, a, b, c, d, rest @ ..] = *instruction else {
             continue;
         };
-        if u32::from_ne_bytes([e, f, g, h]) != placed::PLACED || register & 0xf0 != 0 {
-            continue;
-        }
-        let what = u32::from_ne_bytes([a, b, c, d]);
+        let low = u32::from_ne_bytes([a, b, c, d]);
+        let what = match (operation, rest) {
+            (LOAD, [0, 0, 0, 0, e, f, g, h])
+                if u32::from_ne_bytes([e, f, g, h]) == placed::PLACED =>
+            {
+                low
+            }
+            (AND, _) if low & !0xff == placed::PLACED => low & 0xff,
+            _ => continue,
+        };
         let Some(index) = all.iter().position(|(known, _)| *known == what) else {
             return Err(format!("the object asks for {what}, which nobody knows"));
         };
         written[index] += 1;
-        let (low, high) = match all[index].1 {
-            Loaded::Place(map, octet) => {
+        let (low, high) = match (operation, all[index].1) {
+            (LOAD, Loaded::Place(map, octet)) => {
                 instruction[1] = register | PLACE;
-                (map as u32, octet)
+                (map as u32, Some(octet))
             }
-            Loaded::Number(number) => (number, 0),
+            (LOAD, Loaded::Number(number)) => (number, Some(0)),
+            (AND, Loaded::Mask(mask)) => (mask, None),
+            _ => return Err(format!("the object asks for {what} as what it is not")),
         };
         instruction[4..8].copy_from_slice(&low.to_ne_bytes());
-        instruction[12..16].copy_from_slice(&high.to_ne_bytes());
+        if let Some(high) = high {
+            instruction[12..16].copy_from_slice(&high.to_ne_bytes());
+        }
     }
     match written.iter().position(|count| *count == 0) {
         Some(index) => Err(format!("the object does not ask for {}", all[index].0)),
-        None => Ok(object),
+        None => {
+            object.truncate(length);
+            Ok(object)
+        }
     }
 }
 
@@ -175,14 +208,26 @@ mod tests {
         octets
     }
 
+    fn mask(register: u8, mask: u32) -> Vec<u8> {
+        let mut octets = vec![AND, register, 0, 0];
+        octets.extend(mask.to_ne_bytes());
+        octets
+    }
+
     #[test]
     fn what_asks_for_something_gets_it_and_the_rest_stays() {
-        let all = [(1, Loaded::Place(7, 64)), (9, Loaded::Number(1000))];
+        let all = [
+            (1, Loaded::Place(7, 64)),
+            (9, Loaded::Number(1000)),
+            (3, Loaded::Mask(15)),
+        ];
         let object = [
             vec![7; 8],
             load(3, 1, placed::PLACED),
             load(4, 1, placed::PLACED + 1),
             load(5, 9, placed::PLACED),
+            mask(1, placed::PLACED | 3),
+            mask(2, 3),
             load(6, 1, placed::PLACED),
             vec![7; 5],
         ]
@@ -192,6 +237,8 @@ mod tests {
             load(3 | PLACE, 7, 64),
             load(4, 1, placed::PLACED + 1),
             load(5, 1000, 0),
+            mask(1, 15),
+            mask(2, 3),
             load(6 | PLACE, 7, 64),
             vec![7; 5],
         ]
@@ -209,5 +256,11 @@ mod tests {
             load(3, 2, placed::PLACED),
         ];
         assert!(write(&more.concat(), &all).is_err());
+        let another = [
+            load(3, 1, placed::PLACED),
+            load(3, 9, placed::PLACED),
+            mask(3, placed::PLACED | 9),
+        ];
+        assert!(write(&another.concat(), &all).is_err());
     }
 }

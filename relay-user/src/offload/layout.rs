@@ -19,7 +19,12 @@ const CACHE_LINE: u64 = 64;
 impl Layout {
     /// Octets from the beginning to the first bucket.
     pub(super) fn first_bucket(self) -> u64 {
-        u64::from(self.next_hops) * size_of::<NextHopRow>() as u64
+        (u64::from(self.last_next_hop()) + 1) * size_of::<NextHopRow>() as u64
+    }
+
+    /// The highest index of a next hop that there is room for: a mask.
+    pub(super) fn last_next_hop(self) -> u32 {
+        self.next_hops.next_power_of_two() - 1
     }
 
     /// Octets from the beginning to the first row.

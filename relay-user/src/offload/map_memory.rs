@@ -16,6 +16,7 @@ use relay_abi::{
 use super::{
     OffloadConfig, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS, RING_OCTETS},
+    elements::processors_made,
     layout::Layout,
 };
 
@@ -39,7 +40,8 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let tables = sizes.layout().octets().next_multiple_of(PAGE);
     let flow_counters = mapped(flows * cpus, size_of::<FlowCounters>());
     let losses = per_cpu_array(1, size_of::<u64>(), cpus);
-    let processors = mapped(cpus, size_of::<Processor>());
+    let processors = u64::from(processors_made(cpus as u32));
+    let processors = mapped(processors, size_of::<Processor>());
     let keys = streams * padded(size_of::<PreparedKey>());
     let states = mapped(streams, size_of::<StreamState>());
     let work = per_cpu_array(1, size_of::<SecuredScratch>(), cpus);
