@@ -41,28 +41,40 @@ pub fn rates(quick: bool, mut take: impl FnMut(Row)) -> Result<(), Failure> {
         first,
         seconds: if quick { 2 } else { 3 },
         near: if quick { STEP + 0.01 } else { 1.15 },
+        delays: if quick { 1 } else { 3 },
     };
     // The tool alone is not what ends the others' search: it does more than twice as much.
     let direct = run(&Stage::direct()?, Media::None, 15_000, 2)?;
     if direct.failed == 0 {
         take(row("sipp_alone_calls_per_second", "calls/s", direct.rate));
     }
-    let without = rate(Media::None, plan(5_000))?;
-    take(row(
-        "calls_per_second_signalling",
-        "calls/s",
-        without.calls_per_second,
-    ));
-    take(row("post_dial_delay_p50_ms", "ms", without.delay_p50_ms));
-    take(row("post_dial_delay_p99_ms", "ms", without.delay_p99_ms));
-    let with = rate(Media::Offloaded, plan(3_000))?;
-    take(row(
-        "calls_per_second_media",
-        "calls/s",
-        with.calls_per_second,
-    ));
-    take(row("post_dial_delay_media_p50_ms", "ms", with.delay_p50_ms));
-    take(row("post_dial_delay_media_p99_ms", "ms", with.delay_p99_ms));
+    for (media, first, [rate_name, p50, p99]) in [
+        (
+            Media::None,
+            5_000,
+            [
+                "calls_per_second_signalling",
+                "post_dial_delay_p50_ms",
+                "post_dial_delay_p99_ms",
+            ],
+        ),
+        (
+            Media::Offloaded,
+            3_000,
+            [
+                "calls_per_second_media",
+                "post_dial_delay_media_p50_ms",
+                "post_dial_delay_media_p99_ms",
+            ],
+        ),
+    ] {
+        let found = rate(media, plan(first))?;
+        take(row(rate_name, "calls/s", found.calls_per_second));
+        for delay in found.delays {
+            take(row(p50, "ms", delay.p50_ms));
+            take(row(p99, "ms", delay.p99_ms));
+        }
+    }
     Ok(())
 }
 
@@ -117,6 +129,8 @@ struct RatePlan {
     seconds: u32,
     /// How near it comes, as a ratio.
     near: f64,
+    /// How often the delay is measured.
+    delays: usize,
 }
 
 /// By how much the rate is raised until a call fails.
@@ -197,14 +211,19 @@ impl Search {
 }
 
 /// What the search came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Rate {
     /// The highest rate at which no call failed, in calls a second, as it was reached.
     calls_per_second: f64,
-    /// Milliseconds that post-dial delay grew by at half of that rate, median.
-    delay_p50_ms: f64,
-    /// As before, the 99th percentile.
-    delay_p99_ms: f64,
+    /// At half of that rate.
+    delays: Vec<Delay>,
+}
+
+/// What was added to post-dial delay.
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    p50_ms: f64,
+    p99_ms: f64,
 }
 
 /// The calls each second that Trunkline carries until the first failed call.
@@ -213,16 +232,23 @@ fn rate(media: Media, plan: RatePlan) -> Result<Rate, Failure> {
     let best = search.run()?;
     let half = (best.rate / 2.0) as u32;
     let stage = search.stage()?;
-    let delays = Delays::watch(stage)?;
-    run(stage, media, half, plan.seconds)?;
-    let delays = delays.finish();
+    let delays: Result<_, Failure> = (0..plan.delays)
+        .map(|_| {
+            let delays = Delays::watch(stage)?;
+            run(stage, media, half, plan.seconds)?;
+            let delays = delays.finish();
+            Ok(Delay {
+                p50_ms: delays.percentile(50),
+                p99_ms: delays.percentile(99),
+            })
+        })
+        .collect();
     if media == Media::Offloaded {
         stage.expect_offloaded()?;
     }
     Ok(Rate {
         calls_per_second: best.rate,
-        delay_p50_ms: delays.percentile(50),
-        delay_p99_ms: delays.percentile(99),
+        delays: delays?,
     })
 }
 

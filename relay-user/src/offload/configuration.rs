@@ -59,8 +59,18 @@ pub(crate) const DEVICES: u32 = 64;
 /// The ring of the events: room for some five thousand, should all flows drop at once.
 pub(crate) const EVENT_OCTETS: u32 = 256 * 1024;
 
-/// The ring of each worker: room for some 14,900 packets of 20 ms of G.711.
-pub(crate) const RING_OCTETS: u32 = 4 * 1024 * 1024;
+/// The rings of all workers together: room for some 7,400 packets of 20 ms of G.711.
+const RINGS_OCTETS: u32 = 2 * 1024 * 1024;
+
+/// What each ring has at least, of however many.
+const LEAST_RING_OCTETS: u32 = 256 * 1024;
+
+/// The ring of each of so many workers, which share what there is to do as they share the room for
+/// it: a power of two, as the kernel wants it.
+pub(crate) fn ring_octets(workers: u32) -> u32 {
+    let sharers = workers.clamp(1, RINGS_OCTETS / LEAST_RING_OCTETS);
+    RINGS_OCTETS / sharers.next_power_of_two()
+}
 
 /// What came of attaching to one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

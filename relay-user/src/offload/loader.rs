@@ -13,7 +13,7 @@ use zerocopy::transmute;
 
 use super::{
     InterfaceState, OffloadConfig, Steering, WorkerRing, XdpDatapath, XdpMode,
-    configuration::{DEVICES, EVENT_OCTETS, RING_OCTETS},
+    configuration::{DEVICES, EVENT_OCTETS, ring_octets},
     elements::Elements,
     kernel_maps::{cause, refused},
     layout::LONGEST,
@@ -275,7 +275,7 @@ impl Offload {
             Ok(rings) => {
                 self.step(format!(
                     "what is punted of known flows goes to the workers by rings of {} KiB",
-                    RING_OCTETS / 1024
+                    ring_octets(config.workers.into()) / 1024
                 ));
                 self.rings = rings;
             }

@@ -15,7 +15,7 @@ use relay_abi::{
 
 use super::{
     OffloadConfig, XdpMode,
-    configuration::{DEVICES, EVENT_OCTETS, RING_OCTETS},
+    configuration::{DEVICES, EVENT_OCTETS, ring_octets},
     elements::processors_made,
     layout::Layout,
 };
@@ -49,7 +49,7 @@ pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let settings = padded(size_of::<Settings>());
     let devices = u64::from(DEVICES) * POINTER;
     let events = ring(EVENT_OCTETS);
-    let rings = u64::from(sizes.rings) * (ring(RING_OCTETS) + POINTER);
+    let rings = u64::from(sizes.rings) * (ring(ring_octets(sizes.rings)) + POINTER);
     let sockets = u64::from(socket_slots(config)) * POINTER;
     tables
         + flow_counters

@@ -11,7 +11,7 @@ use aya::{
     maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf},
 };
 
-use super::{configuration::RING_OCTETS, kernel_maps::cause};
+use super::{configuration::ring_octets, kernel_maps::cause};
 
 /// Linux's number of the kind of map.
 const RING_BUFFER: u32 = 27;
@@ -20,8 +20,8 @@ const RING_BUFFER: u32 = 27;
 pub struct WorkerRing(RingBuf<MapData>);
 
 impl WorkerRing {
-    fn new() -> Result<Self, MapError> {
-        let description = aya_obj::Map::new_from_params(RING_BUFFER, 0, 0, RING_OCTETS, 0);
+    fn new(octets: u32) -> Result<Self, MapError> {
+        let description = aya_obj::Map::new_from_params(RING_BUFFER, 0, 0, octets, 0);
         let map = MapData::create(description, "worker_ring", None)?;
         RingBuf::try_from(Map::RingBuf(map)).map(Self)
     }
@@ -45,9 +45,10 @@ pub(super) fn make(bpf: &mut Ebpf, workers: u16) -> Result<Vec<WorkerRing>, Stri
     let map = bpf.map_mut("RINGS").ok_or("the object has no map RINGS")?;
     let slots: Result<ArrayOfMaps<_, RingBuf<MapData>>, MapError> = map.try_into();
     let mut slots = slots.map_err(|error| cause(&error))?;
-    (0..u32::from(workers))
+    let workers = u32::from(workers);
+    (0..workers)
         .map(|worker| {
-            let ring = WorkerRing::new()?;
+            let ring = WorkerRing::new(ring_octets(workers))?;
             slots.set(worker, &ring.0, 0)?;
             Ok(ring)
         })
