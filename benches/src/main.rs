@@ -164,11 +164,12 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
 
 type Measure = fn(&Topology, Plan, &mut Report) -> Result<(), Failure>;
 
-/// A row that is a figure as well.
+/// A row whose median may be a figure as well.
 fn take(report: &mut Report, row: signalling::Row) {
     report.note(row.name, row.unit, row.value);
     if wanted::FIGURES.iter().any(|figure| figure.name == row.name) {
-        report.figure(row.name, Some(row.value));
+        let median = report.median(row.name);
+        report.figure(row.name, median);
     }
 }
 
