@@ -112,7 +112,7 @@ fn measure(arguments: &Arguments) -> Result<bool, Failure> {
         rounds: 5,
         searches: if arguments.quick { 1 } else { 5 },
         kind: arguments.kind,
-        latencies: if arguments.quick { 1 } else { 3 },
+        latencies: if arguments.quick { 1 } else { 5 },
         packets: if arguments.quick { 1 << 19 } else { 1 << 20 },
         payload: usize::from(arguments.payload),
         trial: Duration::from_millis(500),
