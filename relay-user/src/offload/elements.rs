@@ -11,7 +11,7 @@ use relay_abi::{counters::FlowCounters, placed, processor::Processor};
 use super::{
     flow_table::buckets,
     layout::LONGEST,
-    map_memory::{Sizes, possible_cpus},
+    map_memory::{Sizes, cpu_numbers},
     system_call::{ARRAY, Create, MAPPABLE},
 };
 
@@ -25,11 +25,10 @@ pub(super) struct Elements {
     pub counters: Option<OwnedFd>,
     /// What each CPU keeps to itself.
     pub processors: OwnedFd,
-}
-
-/// How many counters there are.
-fn counters(sizes: Sizes) -> u32 {
-    sizes.flows.saturating_mul(possible_cpus())
+    /// For how many CPUs, from number 0 on, all of this is made.
+    pub cpus: u32,
+    /// How many counters that makes.
+    pub counters_made: u32,
 }
 
 /// For how many CPUs there is room on a machine of `cpus`, as their numbers are masked.
@@ -54,7 +53,8 @@ impl Elements {
     /// The counters are in one element if that is not longer than `longest`.
     ///
     /// # Errors
-    /// When the kernel has no memory for them, or the tables are too long.
+    /// When the kernel has no memory for them or does not tell of its CPUs, or the tables are too
+    /// long.
     pub(super) fn new(sizes: Sizes, longest: u64) -> Result<Self, String> {
         let layout = sizes.layout();
         if layout.octets() > LONGEST {
@@ -64,29 +64,28 @@ impl Elements {
                 sizes.flows
             ));
         }
+        let cpus = cpu_numbers()?;
+        let counters_made = sizes.flows.saturating_mul(cpus);
         let new = |name: &str, octets: u64| {
             element(name, octets).map_err(|error| format!("make the map {name}: {error}"))
         };
         Ok(Self {
             tables: new("TABLES", layout.octets())?,
-            counters: match octets::<FlowCounters>(counters(sizes)) {
-                octets if octets <= longest && counters(sizes) > 1 => {
-                    Some(new("COUNTERS", octets)?)
-                }
+            counters: match octets::<FlowCounters>(counters_made) {
+                octets if octets <= longest && counters_made > 1 => Some(new("COUNTERS", octets)?),
                 _ => None,
             },
-            processors: new(
-                "PROCESSORS",
-                octets::<Processor>(processors_made(possible_cpus())),
-            )?,
+            processors: new("PROCESSORS", octets::<Processor>(processors_made(cpus)))?,
+            cpus,
+            counters_made,
         })
     }
 
     /// How many counters are in the map that the object names.
-    pub(super) fn looked_up(&self, sizes: Sizes) -> u32 {
+    pub(super) fn looked_up(&self) -> u32 {
         match self.counters {
             Some(_) => 1,
-            None => counters(sizes),
+            None => self.counters_made,
         }
     }
 
@@ -98,7 +97,7 @@ impl Elements {
         use Loaded::{Mask, Number, Place};
         let layout = sizes.layout();
         let [tables, processors] = [&self.tables, &self.processors].map(|map| map.as_raw_fd());
-        let count = self.counters.as_ref().map_or(0, |_| counters(sizes));
+        let count = self.counters.as_ref().map_or(0, |_| self.counters_made);
         // Where they are looked up, this is what nobody asks for.
         let counters = self.counters.as_ref().unwrap_or(&self.processors);
         write(
@@ -113,10 +112,7 @@ impl Elements {
                 (placed::LAST_BUCKET, Mask((buckets(sizes.flows) - 1) * 4)),
                 (placed::LAST_LINK, Number(layout.last_link() as u32)),
                 (placed::COUNTERS_COUNT, Number(count)),
-                (
-                    placed::LAST_PROCESSOR,
-                    Mask(processors_made(possible_cpus()) - 1),
-                ),
+                (placed::LAST_PROCESSOR, Mask(processors_made(self.cpus) - 1)),
             ],
         )
     }

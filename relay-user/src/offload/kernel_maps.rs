@@ -106,10 +106,6 @@ impl XdpDatapath {
             })
         };
         let open = refused("open a map");
-        let cpus = aya::util::nr_cpus().map_err(|(what, error)| DatapathError::Kernel {
-            operation: "count the processors",
-            cause: format!("{what}: {error}"),
-        })?;
         let streams = match take("STATES")? {
             Map::Array(states) => StreamStates::mapped(states.fd(), sizes(config).streams),
             _ => Err(std::io::ErrorKind::InvalidData.into()),
@@ -137,7 +133,7 @@ impl XdpDatapath {
             Some(grace),
         );
         let next_hops = NextHopTable::new(tables.part(0, NextHopTable::words(sizes.next_hops)));
-        let counters = sizes.flows as usize * cpus;
+        let counters = elements.counters_made as usize;
         let flow_counters = match (&elements.counters, take("FLOW_COUNTERS")?) {
             (Some(element), _) => Mapped::new(element, counters),
             (None, Map::Array(map)) => Mapped::new(map.fd(), counters),
@@ -147,11 +143,11 @@ impl XdpDatapath {
             operation: "share the counters of the flows",
             cause: error.to_string(),
         })?;
-        let processors =
-            Mapped::new(&elements.processors, cpus).map_err(|error| DatapathError::Kernel {
-                operation: "share what each processor keeps to itself",
-                cause: error.to_string(),
-            })?;
+        let processors = Mapped::new(&elements.processors, elements.cpus as usize);
+        let processors = processors.map_err(|error| DatapathError::Kernel {
+            operation: "share what each processor keeps to itself",
+            cause: error.to_string(),
+        })?;
         begin_counters(&processors, sizes.flows);
         Ok(Self {
             capacity: Capacity::of(config),

@@ -457,7 +457,7 @@ pub(super) fn open(config: &OffloadConfig, longest: u64) -> Result<(Ebpf, Elemen
     let elements = Elements::new(sizes, longest)?;
     let object = elements.write(sizes, OBJECT)?;
     let mut bpf = EbpfLoader::new()
-        .map_max_entries("FLOW_COUNTERS", elements.looked_up(sizes))
+        .map_max_entries("FLOW_COUNTERS", elements.looked_up())
         .map_max_entries("KEYS", sizes.streams)
         .map_max_entries("STATES", sizes.streams)
         .map_max_entries("DEVICES", DEVICES)

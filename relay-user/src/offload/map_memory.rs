@@ -26,10 +26,10 @@ const PAGE: u64 = 4096;
 /// The memory in octets that the maps of `config` take on this machine. Nothing is loaded.
 #[must_use]
 pub fn memory(config: &OffloadConfig) -> u64 {
-    memory_on(config, possible_cpus())
+    memory_on(config, cpu_numbers().unwrap_or(1))
 }
 
-/// [`memory`] on a machine of `cpus` possible CPUs.
+/// [`memory`] on a machine whose CPUs have the numbers below `cpus`.
 #[must_use]
 pub fn memory_on(config: &OffloadConfig, cpus: u32) -> u64 {
     let cpus = u64::from(cpus);
@@ -127,11 +127,24 @@ fn padded(octets: usize) -> u64 {
     (octets as u64).next_multiple_of(8)
 }
 
-pub(super) fn possible_cpus() -> u32 {
-    aya::util::nr_cpus()
-        .ok()
-        .and_then(|cpus| u32::try_from(cpus).ok())
-        .unwrap_or(1)
+/// How many CPUs there would be without gaps in the numbers of those that this machine may have.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(super) fn cpu_numbers() -> Result<u32, String> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let list = std::fs::read_to_string(POSSIBLE).map_err(|error| format!("{POSSIBLE}: {error}"))?;
+    behind_last(&list).ok_or_else(|| format!("{POSSIBLE} is not a list of CPUs: {list}"))
+}
+
+/// One more than the greatest number in a list such as `0-3,8,10-11`.
+fn behind_last(list: &str) -> Option<u32> {
+    list.trim_end()
+        .split([',', '-'])
+        .try_fold(0, |most, number| {
+            let number: u16 = number.parse().ok()?;
+            Some(most.max(u32::from(number) + 1))
+        })
 }
 
 #[cfg(test)]
@@ -148,6 +161,23 @@ mod tests {
             srtp_streams: 0,
             media_ports: 20_000..=29_999,
             workers: 4,
+        }
+    }
+
+    #[test]
+    fn gaps_in_the_numbers_of_cpus_count_as_cpus() {
+        for (list, expected) in [
+            ("0\n", Some(1)),
+            ("0-3\n", Some(4)),
+            ("0-3,8,10-11\n", Some(12)),
+            ("8-9,0-1", Some(10)),
+            ("65535", Some(65_536)),
+            ("65536", None),
+            ("0-", None),
+            ("0-3,x", None),
+            ("\n", None),
+        ] {
+            assert_eq!(behind_last(list), expected, "{list:?}");
         }
     }
 
