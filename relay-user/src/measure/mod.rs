@@ -115,8 +115,8 @@ impl Measure {
     pub fn load() -> Result<Self, MeasureError> {
         let mut bpf = Ebpf::load(OBJECT).map_err(refused("load the measuring programs"))?;
         for name in ["generate", "generate_prepared", "limit", "sink"] {
-            program(&mut bpf, name)?
-                .load()
+            let program = program(&mut bpf, name)?;
+            crate::offload::load_again(|| program.load())
                 .map_err(refused("load a measuring program"))?;
         }
         Ok(Self {

@@ -15,6 +15,7 @@ use super::{
     InterfaceState, OffloadConfig, Steering, WorkerRing, XdpDatapath, XdpMode,
     configuration::{DEVICES, EVENT_OCTETS, ring_octets},
     elements::Elements,
+    interrupted::load_again,
     kernel_maps::{cause, refused},
     layout::LONGEST,
     map_memory::{sizes, socket_slots},
@@ -213,7 +214,7 @@ impl Offload {
             None => return self.failed("the object has no program steer".to_owned()),
         };
         let link = program.and_then(|program| {
-            program.load()?;
+            load_again(|| program.load())?;
             let namespace = std::fs::File::open("/proc/thread-self/ns/net")?;
             let link = program.attach(namespace)?;
             program.take_link(link)
@@ -246,14 +247,7 @@ impl Offload {
         config: &OffloadConfig,
         loading: &Loading,
     ) -> Result<(), String> {
-        let program: &mut Xdp = bpf
-            .program_mut("relay")
-            .ok_or("the object has no program relay")?
-            .try_into()
-            .map_err(|error: ProgramError| cause(&error))?;
-        program
-            .load()
-            .map_err(|error| verifier_tail(&cause(&error)))?;
+        let program = load(bpf, "relay")?;
         self.step(format!(
             "XDP program loaded for {} flows and {} next hops",
             config.flows, config.next_hops
@@ -271,7 +265,8 @@ impl Offload {
         if config.workers == 0 {
             return;
         }
-        match load(bpf, name).and_then(|()| rings::make(bpf, config.workers)) {
+        let loaded = load(bpf, name).map(|_| ());
+        match loaded.and_then(|()| rings::make(bpf, config.workers)) {
             Ok(rings) => {
                 self.step(format!(
                     "what is punted of known flows goes to the workers by rings of {} KiB",
@@ -398,16 +393,15 @@ fn put_srtp(bpf: &mut Ebpf, names: [&str; 2]) -> Result<(), String> {
     Ok(())
 }
 
-/// Loads a program that `relay` goes on to.
-fn load(bpf: &mut Ebpf, name: &str) -> Result<(), String> {
+/// Loads an XDP program.
+fn load<'a>(bpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, String> {
     let program: &mut Xdp = bpf
         .program_mut(name)
         .ok_or_else(|| format!("the object has no program {name}"))?
         .try_into()
         .map_err(|error: ProgramError| cause(&error))?;
-    program
-        .load()
-        .map_err(|error| verifier_tail(&cause(&error)))
+    load_again(|| program.load()).map_err(|error| verifier_tail(&cause(&error)))?;
+    Ok(program)
 }
 
 /// Puts a loaded program where `relay` finds it.
