@@ -354,6 +354,11 @@ impl Phone {
         self.numbered(Method::Ack, self.sequence)
     }
 
+    /// The ACK of a 200 that made the offer.
+    pub fn ack_with(&mut self, answer: Bytes) -> Request {
+        self.ack().with_body("application/sdp", answer)
+    }
+
     /// An answer of this end, with its tag and Contact.
     pub fn answer(&self, request: &Request, status: u16, body: &Bytes) -> Response {
         let tag = self.local.tag().unwrap();

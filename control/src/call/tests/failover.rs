@@ -181,16 +181,7 @@ fn a_call_that_a_trunk_does_not_serve_goes_to_the_fallback_of_its_route() {
         assert_eq!(bench.media.reserved_ports(), 2, "{failure}");
         let calls = bench.core.calls();
         assert_eq!(&*calls[0].legs[1].trunk, "second", "{failure}");
-        let callee = Phone::callee(SECOND_CENTRE, &second, "b2");
-        bench.give(
-            SECOND_CENTRE,
-            callee.answer(&second, 200, &sdp(SECOND_CENTRE, 5000, "")),
-        );
-        bench.request(SECOND_CENTRE, Method::Ack);
-        let ok = bench.response(CARRIER, 200);
-        caller.learn(&ok);
-        bench.give(CARRIER, caller.ack());
-        assert_eq!(bench.core.calls()[0].state, CallState::Established);
+        let callee = is_up(&mut bench, &mut caller, &second);
         hang_up(&mut bench, &mut caller, &callee);
         bench.finished();
         let counted = bench.core.statistics().calls;

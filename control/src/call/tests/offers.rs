@@ -36,10 +36,7 @@ fn an_invite_without_an_offer_reaches_teams_with_one() {
         "the caller has not said where it is"
     );
     caller.learn(&ok);
-    let ack = caller
-        .ack()
-        .with_body("application/sdp", sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack_with(sdp(CARRIER, 4000, "")));
     bench.silent();
     let media = bench.media.calls();
     let media = media.values().next().unwrap();
@@ -61,10 +58,7 @@ fn a_reinvite_without_an_offer_reaches_teams_with_one() {
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     assert!(!ok.body.is_empty());
-    let ack = caller
-        .ack()
-        .with_body("application/sdp", sdp(CARRIER, 4006, ""));
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack_with(sdp(CARRIER, 4006, "")));
     bench.silent();
     let media = bench.media.calls();
     let legs = &media.values().next().unwrap().legs;

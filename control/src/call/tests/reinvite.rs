@@ -69,10 +69,7 @@ fn a_reinvite_without_an_offer_gets_one() {
     let ok = bench.response(CARRIER, 200);
     assert!(!ok.body.is_empty());
     bench.silent();
-    let ack = caller
-        .ack()
-        .with_body("application/sdp", sdp(CARRIER, 4006, ""));
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack_with(sdp(CARRIER, 4006, "")));
     let ack = bench.request(CENTRE, Method::Ack);
     assert!(!ack.body.is_empty());
     let media = bench.media.calls();

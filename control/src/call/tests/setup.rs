@@ -119,10 +119,7 @@ fn without_an_offer_the_answer_travels_in_the_ack() {
     bench.silent();
 
     caller.learn(&ok);
-    let ack = caller
-        .ack()
-        .with_body("application/sdp", sdp(CARRIER, 4000, ""));
-    bench.give(CARRIER, ack);
+    bench.give(CARRIER, caller.ack_with(sdp(CARRIER, 4000, "")));
     let ack = bench.request(CENTRE, Method::Ack);
     assert!(String::from_utf8_lossy(&ack.body).contains("m=audio 200"));
     assert_eq!(bench.media.calls().len(), 1);

@@ -80,6 +80,16 @@ fn hang_up(bench: &mut Bench, one: &mut Phone, other: &Phone) {
     bench.pass(Duration::from_secs(20));
 }
 
+/// The two have one call, with their media at these addresses, until the first hangs up.
+#[track_caller]
+fn end_joined(bench: &mut Bench, media: [&str; 2], one: &mut Phone, other: &Phone) {
+    bench.silent();
+    assert_eq!(remotes(bench), media);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(bench, one, other);
+    bench.finished();
+}
+
 fn remotes(bench: &Bench) -> [String; 2] {
     let calls = bench.media.calls();
     assert_eq!(calls.len(), 1);
@@ -404,11 +414,8 @@ fn an_invite_with_replaces_takes_the_leg_over() {
     let ok = bench.response(CENTRE, 200);
     new.learn(&ok);
     bench.give(CENTRE, new.ack());
-    bench.silent();
-    assert_eq!(remotes(&bench), ["198.51.100.2:4000", "192.0.2.2:5100"]);
-    assert_eq!(bench.media.reserved_ports(), 2);
-    hang_up(&mut bench, &mut new, &caller);
-    bench.finished();
+    let media = ["198.51.100.2:4000", "192.0.2.2:5100"];
+    end_joined(&mut bench, media, &mut new, &caller);
 }
 
 #[test]
@@ -431,17 +438,11 @@ fn an_invite_with_replaces_and_no_offer_is_offered_what_the_other_side_offers() 
     assert!(media.streams.iter().all(|stream| !stream.active));
     assert_eq!(media.legs[1].remote, None, "the old peer gets nothing");
     new.learn(&ok);
-    let answer = new
-        .ack()
-        .with_body("application/sdp", sdp(CENTRE, 5100, ""));
-    bench.give(CENTRE, answer);
+    bench.give(CENTRE, new.ack_with(sdp(CENTRE, 5100, "")));
     let ack = bench.request(CARRIER, Method::Ack);
     assert!(!ack.body.is_empty(), "the answer");
-    bench.silent();
-    assert_eq!(remotes(&bench), ["198.51.100.2:4006", "192.0.2.2:5100"]);
-    assert_eq!(bench.media.reserved_ports(), 2);
-    hang_up(&mut bench, &mut caller, &new);
-    bench.finished();
+    let media = ["198.51.100.2:4006", "192.0.2.2:5100"];
+    end_joined(&mut bench, media, &mut caller, &new);
 }
 
 /// Teams is never asked without an offer, so it is offered what was agreed.
@@ -463,15 +464,9 @@ fn teams_is_offered_what_was_agreed_where_a_replacing_invite_bears_no_offer() {
     let media = bench.media.calls();
     assert_eq!(media.values().next().unwrap().legs[0].remote, None);
     new.learn(&ok);
-    let answer = new
-        .ack()
-        .with_body("application/sdp", sdp(CARRIER, 4100, ""));
-    bench.give(CARRIER, answer);
-    bench.silent();
-    assert_eq!(remotes(&bench), ["198.51.100.2:4100", "192.0.2.2:5006"]);
-    assert_eq!(bench.media.reserved_ports(), 2);
-    hang_up(&mut bench, &mut callee, &new);
-    bench.finished();
+    bench.give(CARRIER, new.ack_with(sdp(CARRIER, 4100, "")));
+    let media = ["198.51.100.2:4100", "192.0.2.2:5006"];
+    end_joined(&mut bench, media, &mut callee, &new);
 }
 
 #[test]
