@@ -208,6 +208,25 @@ impl Bench {
         (caller, callee, onward)
     }
 
+    /// The callee answers the call that has reached it with its media at a port of its host, and
+    /// the caller agrees. The answer as the caller has it.
+    #[track_caller]
+    pub fn answer_call(
+        &mut self,
+        caller: &mut Phone,
+        callee: &Phone,
+        invite: &Request,
+        port: u16,
+    ) -> Response {
+        let answer = callee.answer(invite, 200, &sdp(callee.peer, port, ""));
+        self.give(callee.peer, answer);
+        self.request(callee.peer, Method::Ack);
+        let ok = self.response(caller.peer, 200);
+        caller.learn(&ok);
+        self.give(caller.peer, caller.ack());
+        ok
+    }
+
     /// The next request to a peer, which must be of that method.
     #[track_caller]
     pub fn request(&mut self, peer: &str, method: Method) -> Request {
@@ -414,10 +433,6 @@ pub fn up() -> (Bench, Phone, Phone) {
 
 pub fn bring_up(bench: &mut Bench) -> (Phone, Phone) {
     let (mut caller, callee, invite) = bench.begin_call();
-    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
-    bench.request(CENTRE, Method::Ack);
-    let ok = bench.response(CARRIER, 200);
-    caller.learn(&ok);
-    bench.give(CARRIER, caller.ack());
+    bench.answer_call(&mut caller, &callee, &invite, 5000);
     (caller, callee)
 }

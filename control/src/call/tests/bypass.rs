@@ -189,14 +189,7 @@ fn addresses(bench: &mut Bench, location: Option<&str>) -> [String; 2] {
     }
     let invite = bench.carry(CENTRE, invite, CARRIER);
     let callee = Phone::callee(CARRIER, &invite, "b1");
-    bench.give(
-        CARRIER,
-        callee.answer(&invite, 200, &sdp(CARRIER, 4000, "")),
-    );
-    bench.request(CARRIER, Method::Ack);
-    let ok = bench.response(CENTRE, 200);
-    caller.learn(&ok);
-    bench.give(CENTRE, caller.ack());
+    let ok = bench.answer_call(&mut caller, &callee, &invite, 4000);
     let told = [0, 1].map(|number| leg(bench, number).port.rtp.ip().to_string());
     assert!(text(&ok.body).contains(&format!("c=IN IP4 {}\r\n", told[0])));
     bench.give(CENTRE, caller.request(Method::Bye));

@@ -21,14 +21,7 @@ fn begun(mut bench: Bench) -> (Bench, Phone, Request) {
 
 fn is_up(bench: &mut Bench, caller: &mut Phone, second: &Request) -> Phone {
     let callee = Phone::callee(SECOND_CENTRE, second, "b2");
-    bench.give(
-        SECOND_CENTRE,
-        callee.answer(second, 200, &sdp(SECOND_CENTRE, 5000, "")),
-    );
-    bench.request(SECOND_CENTRE, Method::Ack);
-    let ok = bench.response(CARRIER, 200);
-    caller.learn(&ok);
-    bench.give(CARRIER, caller.ack());
+    bench.answer_call(caller, &callee, second, 5000);
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
     callee
 }

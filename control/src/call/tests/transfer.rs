@@ -265,11 +265,7 @@ fn centre_and_teams() -> (Bench, Phone, Phone) {
     let mut centre = Phone::caller(CENTRE, "+441234");
     let invite = bench.carry(CENTRE, centre.invite(&sdp(CENTRE, 5000, "")), CARRIER);
     let teams = Phone::callee(CARRIER, &invite, "t1");
-    bench.give(CARRIER, teams.answer(&invite, 200, &sdp(CARRIER, 4000, "")));
-    bench.request(CARRIER, Method::Ack);
-    let ok = bench.response(CENTRE, 200);
-    centre.learn(&ok);
-    bench.give(CENTRE, centre.ack());
+    bench.answer_call(&mut centre, &teams, &invite, 4000);
     bench.silent();
     (bench, centre, teams)
 }
@@ -315,11 +311,7 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
     second.local.set_tag("consulting");
     let invite = bench.carry(CENTRE, second.invite(&sdp(CENTRE, 5002, "")), CARRIER);
     let mut other = Phone::callee(CARRIER, &invite, "o1");
-    bench.give(CARRIER, other.answer(&invite, 200, &sdp(CARRIER, 4200, "")));
-    bench.request(CARRIER, Method::Ack);
-    let ok = bench.response(CENTRE, 200);
-    second.learn(&ok);
-    bench.give(CENTRE, second.ack());
+    bench.answer_call(&mut second, &other, &invite, 4200);
     assert_eq!(bench.media.reserved_ports(), 4);
 
     let replaces = format!(
