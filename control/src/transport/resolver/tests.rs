@@ -102,6 +102,11 @@ impl Server {
         self.find_for(&settings(addresses), known).await
     }
 
+    /// The same where nothing is known.
+    async fn find_anew(&self, addresses: &str) -> (Vec<String>, Lookups) {
+        self.find(addresses, &Lookups::default()).await
+    }
+
     async fn find_for(&self, settings: &Settings, known: &Lookups) -> (Vec<String>, Lookups) {
         let lookups = look_up_all(&self.dns, settings, known, &Lookups::default()).await;
         let resolved = settings.with_lookups(|question| lookups.get(question));
@@ -202,6 +207,15 @@ fn a(last: u8) -> RData {
     RData::A(Ipv4Addr::new(192, 0, 2, last).into())
 }
 
+/// A name with a service on one host, and with an address of its own.
+fn service_and_address() -> [(&'static str, RData); 3] {
+    [
+        ("_sip._udp.example.com", srv(1, 1, 5070, "one.example.com.")),
+        ("one.example.com", a(1)),
+        ("example.com", a(9)),
+    ]
+}
+
 #[tokio::test]
 async fn srv_records_say_addresses_ports_priorities_and_weights() {
     let server = Server::start(&[
@@ -224,7 +238,7 @@ async fn srv_records_say_addresses_ports_priorities_and_weights() {
         ("example.com", a(99)),
     ])
     .await;
-    let (found, lookups) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (found, lookups) = server.find_anew("\"example.com\"").await;
     assert_eq!(
         found,
         [
@@ -258,12 +272,8 @@ async fn without_srv_records_and_with_a_port_the_addresses_are_those_of_the_name
         ("ported.example.com", a(2)),
     ];
     let server = Server::start(&records).await;
-    let nothing = Lookups::default();
     let (found, _) = server
-        .find(
-            "\"plain.example.com\", \"ported.example.com:5070\"",
-            &nothing,
-        )
+        .find_anew("\"plain.example.com\", \"ported.example.com:5070\"")
         .await;
     assert_eq!(found, ["192.0.2.1:5060", "192.0.2.2:5070"]);
     assert_eq!(
@@ -324,7 +334,7 @@ async fn what_is_known_stays_while_a_lookup_fails() {
         ("two.example.com", a(2)),
     ];
     let server = Server::start(&good).await;
-    let (all, known) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (all, known) = server.find_anew("\"example.com\"").await;
     assert_eq!(all, ["192.0.2.1:5070 1/1", "192.0.2.2:5070 2/1"]);
     // One target is not known any more, the other has moved.
     server.set(&[good[0].clone(), good[1].clone(), ("two.example.com", a(7))]);
@@ -345,13 +355,8 @@ async fn what_is_known_stays_while_a_lookup_fails() {
 
 #[tokio::test]
 async fn a_server_that_fails_does_not_turn_srv_into_a() {
-    let server = Server::start(&[
-        ("_sip._udp.example.com", srv(1, 1, 5070, "one.example.com.")),
-        ("one.example.com", a(1)),
-        ("example.com", a(9)),
-    ])
-    .await;
-    let (_, known) = server.find("\"example.com\"", &Lookups::default()).await;
+    let server = Server::start(&service_and_address()).await;
+    let (_, known) = server.find_anew("\"example.com\"").await;
     server.set_broken("_sip._udp.example.com.");
     let (found, known) = server.find("\"example.com\"", &known).await;
     assert_eq!(found, ["192.0.2.1:5070 1/1"]);
@@ -360,14 +365,9 @@ async fn a_server_that_fails_does_not_turn_srv_into_a() {
 
 #[tokio::test]
 async fn where_srv_was_never_answered_the_addresses_of_the_name_do() {
-    let server = Server::start(&[
-        ("_sip._udp.example.com", srv(1, 1, 5070, "one.example.com.")),
-        ("one.example.com", a(1)),
-        ("example.com", a(9)),
-    ])
-    .await;
+    let server = Server::start(&service_and_address()).await;
     server.set_broken("_sip._udp.example.com.");
-    let (found, known) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (found, known) = server.find_anew("\"example.com\"").await;
     assert_eq!(found, ["192.0.2.9:5060"]);
     assert!(known.due().is_some_and(|due| due <= Instant::now() + RETRY));
     server.state.broken.lock().unwrap().clear();
@@ -382,7 +382,7 @@ async fn a_target_of_a_dot_says_that_there_is_no_service() {
         ("example.com", a(1)),
     ])
     .await;
-    let (found, _) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (found, _) = server.find_anew("\"example.com\"").await;
     assert_eq!(found, [""; 0]);
 }
 
@@ -400,7 +400,7 @@ async fn an_answer_that_does_not_fit_a_datagram_is_asked_for_over_tcp() {
         records.push((name, a(u8::try_from(number).unwrap())));
     }
     let server = Server::start(&records).await;
-    let (found, _) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (found, _) = server.find_anew("\"example.com\"").await;
     assert_eq!(found.len(), 40);
     assert_eq!(found[39], "192.0.2.40:5060 40/1");
 }
@@ -413,7 +413,7 @@ async fn only_so_many_records_are_used_the_preferred_ones_first() {
         records.push(("_sip._udp.example.com", record));
     }
     let server = Server::start(&records).await;
-    let (found, _) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (found, _) = server.find_anew("\"example.com\"").await;
     assert_eq!(found.len(), RECORDS);
     assert_eq!(found[0], "192.0.2.1:5001 1/1");
 }
@@ -422,19 +422,13 @@ async fn only_so_many_records_are_used_the_preferred_ones_first() {
 async fn aliases_are_followed() {
     let alias = RData::CNAME(CNAME(Name::from_ascii("real.example.com.").unwrap()));
     let server = Server::start(&[("alias.example.com", alias), ("real.example.com", a(1))]).await;
-    let (found, _) = server
-        .find("\"alias.example.com:5060\"", &Lookups::default())
-        .await;
+    let (found, _) = server.find_anew("\"alias.example.com:5060\"").await;
     assert_eq!(found, ["192.0.2.1:5060"]);
 }
 
 #[tokio::test]
 async fn an_answer_holds_for_its_ttl_within_bounds() {
-    let server = Server::start(&[
-        ("_sip._udp.example.com", srv(1, 1, 5070, "one.example.com.")),
-        ("one.example.com", a(1)),
-    ])
-    .await;
+    let server = Server::start(&service_and_address()).await;
     for (services, host, least, most) in [
         (0, 3600, LEAST, LEAST),
         (3600, 0, LEAST, LEAST),
@@ -444,7 +438,7 @@ async fn an_answer_holds_for_its_ttl_within_bounds() {
         server.set_ttl("_sip._udp.example.com.", services);
         server.set_ttl("one.example.com.", host);
         let before = Instant::now();
-        let (found, lookups) = server.find("\"example.com\"", &Lookups::default()).await;
+        let (found, lookups) = server.find_anew("\"example.com\"").await;
         assert_eq!(found, ["192.0.2.1:5070 1/1"]);
         let due = lookups.due().unwrap();
         assert!(due >= before + least, "{services} {host}");
@@ -469,7 +463,7 @@ async fn a_change_is_told_from_the_same_in_another_order() {
         ("two.example.com", a(3)),
     ];
     let server = Server::start(&records).await;
-    let (_, known) = server.find("\"example.com\"", &Lookups::default()).await;
+    let (_, known) = server.find_anew("\"example.com\"").await;
     let mut turned = records.clone();
     turned.reverse();
     server.set(&turned);
