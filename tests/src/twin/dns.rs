@@ -30,10 +30,10 @@ struct Zone {
 /// An SRV record (RFC 2782).
 #[derive(Clone, Debug)]
 pub struct Service {
-    pub priority: u16,
-    pub weight: u16,
-    pub port: u16,
-    pub target: String,
+    priority: u16,
+    weight: u16,
+    port: u16,
+    target: String,
 }
 
 /// A running resolver; it ends when it is dropped.
@@ -51,12 +51,12 @@ impl Resolver {
     pub fn start(
         door: &Door,
         address: SocketAddr,
-        names: &[(&str, Vec<Ipv4Addr>)],
+        names: impl IntoIterator<Item = (impl AsRef<str>, Vec<Ipv4Addr>)>,
     ) -> Result<Self> {
         let zone = Arc::new(Mutex::new(Zone {
             addresses: names
-                .iter()
-                .map(|(name, addresses)| (name.to_ascii_lowercase(), addresses.clone()))
+                .into_iter()
+                .map(|(name, addresses)| (name.as_ref().to_ascii_lowercase(), addresses))
                 .collect(),
             services: HashMap::new(),
         }));
@@ -133,15 +133,20 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
 }
 
 impl Service {
-    /// One at the port of TLS.
     #[must_use]
-    pub fn tls(priority: u16, weight: u16, target: &str) -> Self {
+    pub fn new(priority: u16, weight: u16, port: u16, target: &str) -> Self {
         Self {
             priority,
             weight,
-            port: TLS_PORT,
+            port,
             target: target.to_owned(),
         }
+    }
+
+    /// One at the port of TLS.
+    #[must_use]
+    pub fn tls(priority: u16, weight: u16, target: &str) -> Self {
+        Self::new(priority, weight, TLS_PORT, target)
     }
 
     fn data(&self) -> Vec<u8> {
@@ -182,12 +187,7 @@ mod tests {
     #[test]
     fn known_names_have_their_addresses_and_no_others() {
         let known = vec![Ipv4Addr::new(192, 0, 2, 2)];
-        let service = Service {
-            priority: 10,
-            weight: 60,
-            port: 5061,
-            target: "a.example".to_owned(),
-        };
+        let service = Service::new(10, 60, 5061, "a.example");
         let zone = Zone {
             addresses: HashMap::from([("sip.pstnhub.microsoft.com".to_owned(), known)]),
             services: HashMap::from([("_sip._udp.example.com".to_owned(), vec![service])]),

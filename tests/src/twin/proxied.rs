@@ -72,7 +72,7 @@ impl Proxied {
         let resolver = SocketAddr::from((AGENT, 53));
         teams.set_resolver(resolver.ip())?;
         let known = (SBC, vec![BORDER.into()]);
-        let resolver = Resolver::start(&teams.door(), resolver, &[known])?;
+        let resolver = Resolver::start(&teams.door(), resolver, [known])?;
 
         let authority = Authority::new("Proxied")?;
         let roots = authority.write_roots(lab.directory())?;

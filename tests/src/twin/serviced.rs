@@ -79,13 +79,9 @@ impl Serviced {
             peers.push(plain);
             names.push((host(index), vec![Ipv4Addr::new(198, 51, 100, 3 + peer)]));
         }
-        let names: Vec<(&str, Vec<Ipv4Addr>)> = names
-            .iter()
-            .map(|(name, addresses)| (name.as_str(), addresses.clone()))
-            .collect();
         let at = SocketAddr::new(Party::Carrier.ipv4(Side::Peer), 53);
         lab.sbc().set_resolver(at.ip())?;
-        let resolver = Resolver::start(&carrier.door(), at, &names)?;
+        let resolver = Resolver::start(&carrier.door(), at, names)?;
         let services = format!("_sip._{transport}.{NAME}");
         serve(&resolver, &services, records);
         let centre_address = SocketAddr::new(Party::ContactCentre.ipv4(Side::Peer), SIP_PORT);
@@ -214,11 +210,9 @@ impl Serviced {
 fn serve(resolver: &Resolver, name: &str, records: &[(usize, u16, u16)]) {
     let services: Vec<Service> = records
         .iter()
-        .map(|&(peer, priority, weight)| Service {
-            priority,
-            weight,
-            port: 5070 + u16::try_from(peer).unwrap_or_default(),
-            target: host(peer),
+        .map(|&(peer, priority, weight)| {
+            let port = 5070 + u16::try_from(peer).unwrap_or_default();
+            Service::new(priority, weight, port, &host(peer))
         })
         .collect();
     resolver.set_services(name, &services);

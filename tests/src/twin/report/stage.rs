@@ -152,7 +152,7 @@ impl Stage {
         }
         let resolver = SocketAddr::from((teams_address(0), 53));
         lab.sbc().set_resolver(resolver.ip())?;
-        let resolver = Resolver::start(&teams.door(), resolver, &names)?;
+        let resolver = Resolver::start(&teams.door(), resolver, names)?;
         for (name, records) in &settings.services {
             resolver.set_services(name, records);
         }
