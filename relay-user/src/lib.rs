@@ -1,6 +1,7 @@
 //! The media plane in userspace: it loads and feeds the XDP program, serves in io_uring workers
 //! what the kernel cannot, and protects and unprotects SRTP. It never sees a SIP message.
 
+mod clock;
 pub mod measure;
 pub mod media;
 mod next_hop;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{MeasureError, index_of, refused};
+use crate::clock::nanoseconds;
 
 /// The most frames that one call takes.
 pub const BURST: usize = 64;
@@ -104,13 +105,5 @@ impl Sender {
 /// Nanoseconds of the clock that the sink reads.
 #[must_use]
 pub fn now() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a timespec that outlives the call; the clock exists always.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    (time.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(time.tv_nsec as u64)
+    nanoseconds(libc::CLOCK_MONOTONIC)
 }

@@ -295,16 +295,3 @@ fn check(result: c_int) -> io::Result<()> {
 fn failed(call: &'static str) -> impl Fn(io::Error) -> SlowError {
     move |error| SlowError::Socket { call, error }
 }
-
-/// Nanoseconds of `clock`.
-pub(super) fn nanoseconds(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a timespec that outlives the call; both clocks that we ask exist always.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    (time.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(time.tv_nsec as u64)
-}

@@ -27,11 +27,11 @@ use super::{
     mailbox::{Command, Mailbox, add},
     ports::Ports,
     relaying::{Content, Received, Surroundings},
-    sockets::{self, SocketAddress},
+    sockets::SocketAddress,
     table::Table,
     ways::Question,
 };
-use crate::offload::WorkerRing;
+use crate::{clock::nanoseconds, offload::WorkerRing};
 
 /// Room for a turn's sends; when it is full the kernel is entered in between.
 const SUBMISSIONS: u32 = 512;
@@ -249,8 +249,8 @@ impl Worker {
         queues.submissions.sync();
         queues.completions.sync();
         let clock = Clock {
-            monotonic: sockets::nanoseconds(libc::CLOCK_MONOTONIC),
-            wall: sockets::nanoseconds(libc::CLOCK_REALTIME),
+            monotonic: nanoseconds(libc::CLOCK_MONOTONIC),
+            wall: nanoseconds(libc::CLOCK_REALTIME),
         };
         for completion in queues.completions.by_ref() {
             state.complete(&completion, clock, &queues.submitter);
@@ -502,7 +502,7 @@ impl State {
         if self.outgoing.is_empty() {
             return;
         }
-        let now = sockets::nanoseconds(libc::CLOCK_MONOTONIC);
+        let now = nanoseconds(libc::CLOCK_MONOTONIC);
         let mut outgoing = std::mem::take(&mut self.outgoing);
         for id in outgoing.drain(..) {
             let Some(sending) = self.sending.get(usize::from(id % ALL)) else {
