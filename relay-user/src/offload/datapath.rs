@@ -9,7 +9,7 @@ use relay_abi::{
     next_hop::NextHop,
     srtp::{
         key::PreparedKey,
-        stream::{ROWS, RowReference},
+        stream::{ROWS, RowReference, StreamState},
     },
     verdict::Reason,
 };
@@ -211,11 +211,25 @@ impl Capacity {
         within("next hops", index, self.next_hops)
     }
 
-    pub(crate) fn check_row(&self, row: RowReference) -> Result<(), DatapathError> {
+    fn check_row(&self, row: RowReference) -> Result<(), DatapathError> {
         if row.generation() == 0 {
             return Err(DatapathError::Flow("its SRTP key is of no row"));
         }
         within("SRTP streams", row.row(), self.srtp_streams)
+    }
+
+    /// The state of a row among those of all.
+    pub(crate) fn stream<'a>(
+        &self,
+        states: &'a StreamStates,
+        row: RowReference,
+    ) -> Result<&'a StreamState, DatapathError> {
+        self.check_row(row)?;
+        states.get(row.row()).ok_or(DatapathError::Index {
+            table: "SRTP streams",
+            index: row.row(),
+            limit: self.srtp_streams,
+        })
     }
 
     pub(crate) fn check_device(&self, slot: u32) -> Result<(), DatapathError> {

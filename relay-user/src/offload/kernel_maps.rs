@@ -184,12 +184,7 @@ impl XdpDatapath {
     }
 
     fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
-        self.capacity.check_row(row)?;
-        self.streams.get(row.row()).ok_or(DatapathError::Index {
-            table: "SRTP streams",
-            index: row.row(),
-            limit: self.capacity.srtp_streams,
-        })
+        self.capacity.stream(&self.streams, row)
     }
 }
 

@@ -87,12 +87,7 @@ impl MemoryDatapath {
     }
 
     fn stream(&self, row: RowReference) -> Result<&StreamState, DatapathError> {
-        self.capacity.check_row(row)?;
-        self.streams.get(row.row()).ok_or(DatapathError::Index {
-            table: "SRTP streams",
-            index: row.row(),
-            limit: self.capacity.srtp_streams,
-        })
+        self.capacity.stream(&self.streams, row)
     }
 
     /// The entry of a flow.
