@@ -1,7 +1,6 @@
 use std::{
     io,
     net::UdpSocket,
-    os::fd::BorrowedFd,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,7 +8,6 @@ use std::{
 use relay_abi::{U16, flow::FlowEntry, verdict::Reason};
 
 use crate::{
-    media::Family,
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
@@ -25,17 +23,6 @@ const WORKERS: usize = 3;
 /// How long a test waits for a packet before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) struct Steered(Steering);
-
-impl Steer for Steered {
-    fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let worker = u16::try_from(worker).map_err(io::Error::other)?;
-        self.0
-            .set(worker, family, &socket)
-            .map_err(io::Error::other)
-    }
-}
-
 /// Three hosts in a row: a caller, ours, a callee.
 pub(super) struct Lab {
     pub caller: Namespace,
@@ -44,7 +31,7 @@ pub(super) struct Lab {
     pub workers: Option<Workers>,
     pub events: SlowEvents,
     /// Attached while it lives.
-    _steering: Option<Steered>,
+    _steering: Option<Steering>,
     kernel: Option<Mutex<Kernel>>,
 }
 
@@ -68,10 +55,30 @@ impl Lab {
     }
 
     pub(super) fn with(steered: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
-        let [caller, ours, callee] = hosts();
+        Self::of(hosts(), |events| {
+            let (workers, steering) = start(WORKERS, steered, last_output, events);
+            (workers, steering, None)
+        })
+    }
+
+    /// As it is with XDP: what the program punts of known flows comes by rings, unless the kernel
+    /// has `refused` its program for them.
+    pub(super) fn with_xdp(refused: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
+        let hosts = hosts();
+        whole_checksums(&[&hosts[0], &hosts[2]]);
+        Self::of(hosts, |events| {
+            let (workers, steering, kernel) = start_with_xdp(WORKERS, refused, last_output, events);
+            (workers, Some(steering), Some(kernel))
+        })
+    }
+
+    /// With what `start` starts on our host.
+    fn of(
+        [caller, ours, callee]: [Namespace; 3],
+        start: impl FnOnce(SlowEvents) -> (Workers, Option<Steering>, Option<Kernel>) + Send,
+    ) -> Self {
         let events = SlowEvents::new(256);
-        let (workers, steering) =
-            ours.enter(|| start(WORKERS, steered, last_output, events.clone()));
+        let (workers, steering, kernel) = ours.enter(|| start(events.clone()));
         Self {
             caller,
             ours,
@@ -79,26 +86,7 @@ impl Lab {
             workers: Some(workers),
             events,
             _steering: steering,
-            kernel: None,
-        }
-    }
-
-    /// As it is with XDP: what the program punts of known flows comes by rings, unless the kernel
-    /// has `refused` its program for them.
-    pub(super) fn with_xdp(refused: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
-        let [caller, ours, callee] = hosts();
-        whole_checksums(&[&caller, &callee]);
-        let events = SlowEvents::new(256);
-        let (workers, steering, kernel) =
-            ours.enter(|| start_with_xdp(WORKERS, refused, last_output, events.clone()));
-        Self {
-            caller,
-            ours,
-            callee,
-            workers: Some(workers),
-            events,
-            _steering: Some(steering),
-            kernel: Some(Mutex::new(kernel)),
+            kernel: kernel.map(Mutex::new),
         }
     }
 
@@ -196,10 +184,10 @@ pub(super) fn start(
     steered: bool,
     last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
-) -> (Workers, Option<Steered>) {
+) -> (Workers, Option<Steering>) {
     let mut steering = steered.then(|| {
         let mut offload = Offload::load(&offload(workers, XdpMode::Off));
-        Steered(offload.take_steering().expect("sk_lookup"))
+        offload.take_steering().expect("sk_lookup")
     });
     let steer = steering.as_mut().map(|steering| steering as &mut dyn Steer);
     let config = config(workers, last_output);
@@ -213,7 +201,7 @@ pub(super) fn start_with_xdp(
     refused: bool,
     last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
-) -> (Workers, Steered, Kernel) {
+) -> (Workers, Steering, Kernel) {
     let wanted = offload(workers, XdpMode::Native);
     let mut offload = match refused {
         true => Offload::load_without_rings(&wanted),
@@ -222,7 +210,7 @@ pub(super) fn start_with_xdp(
     let rings = offload.take_rings();
     let expected = if refused { 0 } else { workers };
     assert_eq!(rings.len(), expected, "{:?}", offload.steps());
-    let mut steering = Steered(offload.take_steering().expect("sk_lookup"));
+    let mut steering = offload.take_steering().expect("sk_lookup");
     let datapath = offload.take_datapath().expect("XDP");
     let config = config(workers, last_output);
     let workers = Workers::start(config, Some(&mut steering), rings, events).expect("workers");
