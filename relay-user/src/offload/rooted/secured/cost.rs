@@ -1,13 +1,10 @@
-//! What a packet costs is told. The times differ from machine to machine, so only that they were
-//! taken is asserted.
+//! What a packet costs is measured by packets that the kernel relays, every one of them: that is
+//! held here. How long it takes differs from machine to machine, so it is told and not asserted.
 
 use crate::offload::srtp_cost;
 
 #[test]
-fn the_cost_of_a_packet_is_told() {
-    for _ in 0..3 {
-        let cost = srtp_cost().expect("measured");
-        println!("{cost:?}");
-        assert!(cost.both > cost.protect && cost.libsrtp_protect > 0);
-    }
+fn what_a_packet_costs_can_be_measured() {
+    let cost = srtp_cost().expect("every packet is relayed");
+    println!("{cost:?}");
 }
