@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::{IpAddr, SocketAddr},
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -24,13 +24,16 @@ use super::{
     ways::Ways,
     worker::{Start, Worker},
 };
-use crate::{media::Family, offload::WorkerRing};
+use crate::{
+    media::Family,
+    offload::{Steering, WorkerRing},
+};
 
 /// What the workers are started with.
 #[derive(Clone)]
 pub struct WorkersConfig {
     /// Threads; a port pair belongs to worker `(port / 2) % workers`. At least one.
-    pub workers: usize,
+    pub workers: u16,
     /// Every local media address: packets leave from them.
     pub addresses: Vec<IpAddr>,
     /// The most flows that all workers together serve.
@@ -52,15 +55,6 @@ impl fmt::Debug for WorkersConfig {
             .field("flows", &self.flows)
             .finish_non_exhaustive()
     }
-}
-
-/// Who gives each packet of the media port range to the socket of its worker.
-pub trait Steer {
-    /// Makes `socket` the one that `worker` receives packets of `family` on.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()>;
 }
 
 /// Counts over all workers.
@@ -165,7 +159,7 @@ impl Workers {
     /// [`SlowError::Thread`].
     pub fn start(
         config: WorkersConfig,
-        mut steering: Option<&mut dyn Steer>,
+        mut steering: Option<&mut Steering>,
         rings: Vec<WorkerRing>,
         events: SlowEvents,
     ) -> Result<Self, SlowError> {
@@ -196,7 +190,7 @@ impl Workers {
         let questions = workers.ways.as_ref().and_then(Ways::questions);
         for number in 0..config.workers.max(1) {
             let receivers = match &mut steering {
-                Some(steering) => receivers(number, &mut **steering, config.busy_poll)?,
+                Some(steering) => receivers(number, steering, config.busy_poll)?,
                 None => Vec::new(),
             };
             let mailbox = Arc::new(Mailbox::new()?);
@@ -403,19 +397,17 @@ impl Drop for Workers {
 
 /// The steered sockets of a worker: one for each family that the machine has.
 fn receivers(
-    worker: usize,
-    steering: &mut dyn Steer,
+    worker: u16,
+    steering: &mut Steering,
     busy_poll: bool,
 ) -> Result<Vec<OwnedFd>, SlowError> {
-    use std::os::fd::AsFd;
-
     let mut receivers = Vec::new();
     for family in [Family::V4, Family::V6] {
         let Some(socket) = present(sockets::receiver(family, busy_poll))? else {
             continue;
         };
         steering
-            .set(worker, family, socket.as_fd())
+            .set(worker, family, &socket)
             .map_err(|error| SlowError::Steering(error.to_string()))?;
         receivers.push(socket);
     }

@@ -5,7 +5,6 @@ use std::{
     fmt, io,
     net::{IpAddr, UdpSocket},
     ops::RangeInclusive,
-    os::fd::BorrowedFd,
     sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
 };
@@ -15,10 +14,10 @@ use super::{
     slow_path::SlowPath,
 };
 use crate::{
-    media::{Family, MediaInterface, SrtpOffload, SrtpState, ports::Ports},
+    media::{MediaInterface, SrtpOffload, SrtpState, ports::Ports},
     next_hop::{NextHopError, Watcher, lower_devices},
-    offload::{Datapath, InterfaceState, Offload, OffloadConfig, Steering, XdpMode},
-    slow::{LastOutput, SlowError, SlowEvents, Steer, Workers, WorkersConfig},
+    offload::{Datapath, InterfaceState, Offload, OffloadConfig, XdpMode},
+    slow::{LastOutput, SlowError, SlowEvents, Workers, WorkersConfig},
     srtp::Rows,
 };
 
@@ -166,13 +165,13 @@ impl Relay {
         let events = SlowEvents::new(EVENTS);
         let slow = Workers::start(
             WorkersConfig {
-                workers: usize::from(offload_config.workers),
+                workers: offload_config.workers,
                 addresses: addresses(&config.interfaces),
                 flows: config.flows as usize,
                 last_output,
                 busy_poll: config.busy_poll,
             },
-            steering.as_mut().map(|steering| steering as &mut dyn Steer),
+            steering.as_mut(),
             offload.take_rings(),
             events.clone(),
         )
@@ -277,13 +276,6 @@ pub(super) struct Assembly {
     /// The devices that frames leave by.
     pub(super) devices: Vec<InterfaceState>,
     pub(super) attached: Box<dyn Send + Sync>,
-}
-
-impl Steer for Steering {
-    fn set(&mut self, worker: usize, family: Family, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let worker = u16::try_from(worker).map_err(io::Error::other)?;
-        Self::set(self, worker, family, &socket).map_err(io::Error::other)
-    }
 }
 
 /// What the kernel does with SRTP, for the planner and to be shown.

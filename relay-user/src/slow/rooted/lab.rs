@@ -11,14 +11,14 @@ use crate::{
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
-        Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Steer, Workers, WorkersConfig,
+        Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Workers, WorkersConfig,
         WorkersSnapshot,
         tests::{CALLEE, CALLEE_RTCP, CALLER, CALLER_RTCP, address, at},
     },
 };
 
 /// So many that the two flows of a call are not of one worker.
-const WORKERS: usize = 3;
+const WORKERS: u16 = 3;
 
 /// How long a test waits for a packet before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -180,7 +180,7 @@ pub(super) fn whole_checksums(peers: &[&Namespace]) {
 
 /// Workers in the calling thread's namespace, and what steers to them.
 pub(super) fn start(
-    workers: usize,
+    workers: u16,
     steered: bool,
     last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
@@ -189,15 +189,14 @@ pub(super) fn start(
         let mut offload = Offload::load(&offload(workers, XdpMode::Off));
         offload.take_steering().expect("sk_lookup")
     });
-    let steer = steering.as_mut().map(|steering| steering as &mut dyn Steer);
     let config = config(workers, last_output);
-    let workers = Workers::start(config, steer, Vec::new(), events).expect("workers");
+    let workers = Workers::start(config, steering.as_mut(), Vec::new(), events).expect("workers");
     (workers, steering)
 }
 
 /// [`start`], with the XDP program.
 pub(super) fn start_with_xdp(
-    workers: usize,
+    workers: u16,
     refused: bool,
     last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
@@ -209,7 +208,7 @@ pub(super) fn start_with_xdp(
     };
     let rings = offload.take_rings();
     let expected = if refused { 0 } else { workers };
-    assert_eq!(rings.len(), expected, "{:?}", offload.steps());
+    assert_eq!(rings.len(), usize::from(expected), "{:?}", offload.steps());
     let mut steering = offload.take_steering().expect("sk_lookup");
     let datapath = offload.take_datapath().expect("XDP");
     let config = config(workers, last_output);
@@ -221,7 +220,7 @@ pub(super) fn start_with_xdp(
     (workers, steering, kernel)
 }
 
-fn offload(workers: usize, mode: XdpMode) -> OffloadConfig {
+fn offload(workers: u16, mode: XdpMode) -> OffloadConfig {
     OffloadConfig {
         mode,
         forced: true,
@@ -233,11 +232,11 @@ fn offload(workers: usize, mode: XdpMode) -> OffloadConfig {
         next_hops: 16,
         srtp_streams: 0,
         media_ports: 20_000..=29_999,
-        workers: workers as u16,
+        workers,
     }
 }
 
-fn config(workers: usize, last_output: Option<Arc<dyn LastOutput>>) -> WorkersConfig {
+fn config(workers: u16, last_output: Option<Arc<dyn LastOutput>>) -> WorkersConfig {
     WorkersConfig {
         workers,
         addresses: [
