@@ -103,7 +103,7 @@ impl Control {
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {
             // A repeated request with the same cookie gets the same answer. While nobody listens
-            // yet, sending and receiving fail at once.
+            // yet, sending and receiving fail at once, so it is asked again now and then.
             let received = self
                 .socket
                 .send(request.as_bytes())

@@ -46,7 +46,8 @@ pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
         ..StageSettings::of(Media::Offloaded)
     })?;
     let daemon = stage.daemon.as_ref().ok_or("there is no Trunkline")?;
-    // What starting took and gave back is not counted for the calls.
+    // What starting took and gave back is not counted for the calls. Only time makes the allocator
+    // give it back.
     thread::sleep(DECAY);
     let before = daemon.resident()?;
     let (_caller, _callee) = Load {
@@ -65,8 +66,10 @@ pub fn held(calls: u32, descriptors: u32) -> Result<Held, Failure> {
         if begin.elapsed() > limit {
             return Err(format!("of {calls} calls {} are up", established()).into());
         }
+        // Calls are counted where they are scraped, which tells nobody.
         thread::sleep(LOOK);
     }
+    // Only time ends what is remembered of transactions.
     thread::sleep(SETTLE);
     let up = established();
     if up < calls {

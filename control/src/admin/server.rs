@@ -129,6 +129,7 @@ impl AdminServer {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client of the admin socket was not accepted");
+                    // Where descriptors have run out, it would fail again at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -87,8 +87,9 @@ fn load(ends: &Ends, family: Family, flows: u32, payload: usize, timed: bool) ->
     }
 }
 
-/// How long no packet arrives when none is under way between two interfaces any more.
-const UNDER_WAY: Duration = Duration::from_millis(50);
+/// How long no packet arrives when none is under way between two interfaces any more: nothing else
+/// tells of that where some are lost.
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(50);
 
 /// Sends packets through as fast as one CPU does it, and takes the samples.
 fn run(
@@ -399,6 +400,7 @@ impl CallChain {
         for _ in 0..LEARNING {
             for _ in 0..10 {
                 chain.send(topology, u32::from(CALLS) / 10)?;
+                // Paced, so that a worker serves what has come before more does.
                 thread::sleep(Duration::from_millis(2));
             }
         }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Awake, Failure, GENERATOR, GENERATOR_CPU, Kind, Latencies, Measure, Process, RELAY_CPU, SINK,
-    SINK_CPU, Sender, Stamp, Talkers, Topology, judge, pin,
+    SINK_CPU, Sender, Stamp, Talkers, Topology, chain::UNDER_WAY, judge, pin,
 };
 use crate::media::Family;
 
@@ -31,6 +31,7 @@ const STALE: u64 = 200_000_000;
 
 /// Looks at a condition until it holds; false when it does not within `limit`.
 pub(super) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    /// How often. Nobody tells when what others do is done.
     const LOOK: Duration = Duration::from_millis(5);
     let begin = Instant::now();
     while !condition() {
@@ -170,7 +171,7 @@ impl<'a> Bench<'a> {
         let begin = Instant::now();
         let mut before = self.sink.sink_counts()?.packets;
         loop {
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(UNDER_WAY);
             let after = self.sink.sink_counts()?.packets;
             if after == before || begin.elapsed() > Duration::from_secs(5) {
                 return Ok(after);

@@ -269,6 +269,7 @@ fn watch(
         };
         if let Err(error) = wait([sockets.changes.descriptor(), woken.as_fd()], until) {
             tracing::error!(%error, "waiting for netlink failed; trying again");
+            // It would fail again at once, for as long as it does.
             thread::sleep(RETRY_INTERVAL);
         }
         while woken.recv(&mut [0; 8]).is_ok() {}

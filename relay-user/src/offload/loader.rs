@@ -507,6 +507,7 @@ fn attach_generic(program: &mut Xdp, name: &str, after_native: bool) -> Result<(
             Ok(_) => return Ok(()),
             Err(_) if patience > 0 && interface_index(name).is_some() => {
                 patience -= 1;
+                // Nobody tells when it is out of the way.
                 thread::sleep(Duration::from_millis(5));
             }
             Err(why) => return Err(why),
