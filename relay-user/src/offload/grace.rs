@@ -123,7 +123,8 @@ impl Period {
 
     /// Waits until all programs have ended that run now.
     fn pass(&self) -> io::Result<()> {
-        write(self.outer.as_fd(), 0, &self.inner.as_raw_fd())
+        // SAFETY: it was made with keys and values of four octets.
+        unsafe { write(self.outer.as_fd(), 0, &self.inner.as_raw_fd()) }
     }
 }
 

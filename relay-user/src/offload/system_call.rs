@@ -37,9 +37,10 @@ struct Update {
     flags: u64,
 }
 
-fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are as long as said and live over the call, and what they point to
-    // does too.
+/// # Safety
+/// `T` is plain data, and what it points to is as long as the kernel reads for the command.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
+    // SAFETY: the attributes are as long as said and live over the call; the rest is the caller's.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -57,23 +58,25 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
 impl Create {
     /// Makes the map.
     pub(super) fn create(&self) -> io::Result<OwnedFd> {
-        let descriptor = bpf(MAP_CREATE, self)?;
+        // SAFETY: integers, none of which is an address.
+        let descriptor = unsafe { bpf(MAP_CREATE, self)? };
         // SAFETY: the kernel has just given it, and nobody else has it.
         Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
     }
 }
 
-/// Writes an element of a map whose values are of four octets.
-pub(super) fn write(map: BorrowedFd<'_>, key: u32, value: &i32) -> io::Result<()> {
-    bpf(
-        MAP_UPDATE_ELEM,
-        &Update {
-            map: map.as_raw_fd() as u32,
-            zero: 0,
-            key: std::ptr::from_ref(&key) as u64,
-            value: std::ptr::from_ref(value) as u64,
-            flags: 0,
-        },
-    )
-    .map(|_| ())
+/// Writes an element of a map.
+///
+/// # Safety
+/// The map's keys and values are of four octets.
+pub(super) unsafe fn write(map: BorrowedFd<'_>, key: u32, value: &i32) -> io::Result<()> {
+    let attributes = Update {
+        map: map.as_raw_fd() as u32,
+        zero: 0,
+        key: std::ptr::from_ref(&key) as u64,
+        value: std::ptr::from_ref(value) as u64,
+        flags: 0,
+    };
+    // SAFETY: integers, two of them addresses of four octets, as the kernel reads of this map.
+    unsafe { bpf(MAP_UPDATE_ELEM, &attributes) }.map(|_| ())
 }
