@@ -3,7 +3,7 @@
 
 use relay_abi::{
     U16, U32,
-    flow::{Endpoint, FlowEntry},
+    flow::{Address, Endpoint, FlowEntry},
     headers::{DO_NOT_FRAGMENT, Ipv4, Ipv6, UDP, Udp},
 };
 use zerocopy::IntoBytes;
@@ -113,18 +113,20 @@ fn put(
     Ok(start)
 }
 
-/// The checksum over pseudo header, header and payload (RFC 768; RFC 8200, section 8.1). The
-/// pseudo headers of both versions are the same sum, because a mapped address adds `0xffff` twice,
-/// which is nothing.
+/// The checksum over pseudo header, header and payload.
 fn udp_checksum(from: &Endpoint, to: &Endpoint, length: u16, payload: &[u8]) -> U16 {
-    let mut total = sum(payload);
-    total += sum(&from.address.0) + sum(&to.address.0);
-    total += u64::from(from.port.get()) + u64::from(to.port.get());
-    total += u64::from(UDP) + 2 * u64::from(length);
+    let mut total = sum(payload) + pseudo_header(&from.address, &to.address, length);
+    total += u64::from(from.port.get()) + u64::from(to.port.get()) + u64::from(length);
     match !fold(total) {
         0 => U16::MAX_VALUE,
         checksum => U16::new(checksum),
     }
+}
+
+/// The sum of UDP's pseudo header (RFC 768; RFC 8200, section 8.1): the same for both versions,
+/// because a mapped address adds `0xffff`, which is nothing.
+pub(super) fn pseudo_header(from: &Address, to: &Address, length: u16) -> u64 {
+    sum(&from.0) + sum(&to.0) + u64::from(UDP) + u64::from(length)
 }
 
 /// The sum of the big-endian words of `octets` modulo 2^16 - 1, not folded yet.

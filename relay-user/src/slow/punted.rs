@@ -14,7 +14,7 @@ use zerocopy::FromBytes;
 
 use super::{
     Discard,
-    headers::{Hop, fold, sum},
+    headers::{Hop, fold, pseudo_header, sum},
 };
 
 /// A datagram out of a frame.
@@ -130,12 +130,7 @@ fn finish(
     let payload = datagram.get(8..).ok_or(Discard::UnknownFlow)?;
     let absent = udp.checksum.get() == 0 && local.as_v4().is_some();
     if !absent {
-        // The pseudo headers of both versions are the same sum, as in `headers`.
-        let total = sum(datagram)
-            + sum(&source.0)
-            + sum(&local.0)
-            + u64::from(headers::UDP)
-            + u64::from(length);
+        let total = sum(datagram) + pseudo_header(&source, &local, length);
         if udp.checksum.get() == 0 || fold(total) != 0xffff {
             return Err(Discard::BadChecksum);
         }
