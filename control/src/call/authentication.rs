@@ -360,13 +360,7 @@ impl<M: MediaPlane> Core<M> {
     fn is_wanted(&self, client: &Client, id: TransactionId) -> bool {
         let call = |call| self.calls.get(call);
         match client {
-            Client::Setup { call: of, .. } => call(of).is_some_and(|call| {
-                let setup = call.setup.as_ref();
-                let transfer = call.transfer.as_ref();
-                setup.is_some_and(|setup| setup.client == Some(id) && !setup.cancelled)
-                    || transfer
-                        .is_some_and(|transfer| transfer.client == Some(id) && !transfer.cancelled)
-            }),
+            Client::Setup { call: of, .. } => call(of).is_some_and(|call| call.awaits(id)),
             Client::Reinvite { call: of, .. } => call(of).is_some_and(|call| {
                 call.exchange.as_ref().is_some_and(|exchange| {
                     exchange.client == Some(id) && exchange.cancelled.is_none()
@@ -418,16 +412,11 @@ impl<M: MediaPlane> Core<M> {
 
 /// The transaction of a call's request has another name.
 fn sent_again(call: &mut Call, old: TransactionId, new: TransactionId, request: Request) {
-    if let Some(setup) = &mut call.setup
-        && setup.client == Some(old)
+    if let Some(attempt) = call.attempt_mut()
+        && attempt.client == Some(old)
     {
-        setup.client = Some(new);
-        setup.outgoing = Some(request);
-    } else if let Some(transfer) = &mut call.transfer
-        && transfer.client == Some(old)
-    {
-        transfer.client = Some(new);
-        transfer.outgoing = Some(request);
+        attempt.client = Some(new);
+        attempt.outgoing = Some(request);
     } else if let Some(exchange) = &mut call.exchange
         && exchange.client == Some(old)
     {

@@ -72,17 +72,18 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = &mut call.setup else {
             return;
         };
-        setup.cancelled = true;
+        setup.attempt.cancelled = true;
         self.timers.clear(setup.no_answer.take());
-        self.timers.clear(setup.silent.take());
+        self.timers.clear(setup.attempt.silent.take());
         let waits = setup
+            .attempt
             .client
             .is_some_and(|client| self.transactions.cancel(now, client, reason).is_ok());
         let answer = setup
             .reliable
             .as_mut()
             .and_then(|reliable| reliable.answer.take())
-            .zip(setup.client);
+            .zip(setup.attempt.client);
         if !waits {
             self.end_setup(call);
         }
@@ -137,7 +138,7 @@ impl<M: MediaPlane> Core<M> {
     pub(super) fn no_answer(&mut self, now: Instant, call: &mut Call) {
         if let Some(setup) = &mut call.setup {
             setup.no_answer = None;
-            let (status, why) = if setup.progressed {
+            let (status, why) = if setup.attempt.progressed {
                 (480, "the callee did not answer")
             } else {
                 (408, "the callee's side did not answer")
@@ -242,7 +243,7 @@ impl<M: MediaPlane> Core<M> {
     /// Ends a call for a reason of our own.
     pub(super) fn hang_up_call(&mut self, now: Instant, call: &mut Call) {
         match &call.setup {
-            Some(setup) if setup.cancelled => {}
+            Some(setup) if setup.attempt.cancelled => {}
             Some(_) => {
                 let refusal = Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING);
                 self.refuse_caller(now, call, refusal, None);

@@ -1,20 +1,23 @@
 //! From one address of a trunk to the next, and from one trunk to another, while nothing but 100
 //! has come.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use relay_user::media::{CallId, MediaPlane};
+use bytes::Bytes;
+use relay_user::media::{CallId, MediaPlane, MediaPort};
 
 use super::{
-    Change, Core, Side,
+    Change, Core,
     invite::Refusal,
-    model::{Call, Leg, Setup},
-    selection::order,
+    model::{Call, Leg},
     status::tries_next,
     trunk::Trunk,
     wire::{Client, Failure},
 };
-use crate::sip::{Flow, TransactionId};
+use crate::{
+    sdp::Negotiation,
+    sip::{Flow, HeaderName, Response, Text, TransactionId},
+};
 
 /// The call of an INVITE that was given up for the next address: none has this number. What still
 /// comes of it belongs to nobody, and a 2xx is acknowledged and ended.
@@ -29,8 +32,8 @@ impl<M: MediaPlane> Core<M> {
             .calls
             .values()
             .filter(|call| {
-                let leg = call.leg(Side::B);
-                call.setup.is_some()
+                let leg = call.invited();
+                call.attempt().is_some()
                     && leg.remote == flow.remote
                     && leg.trunk.listen.ip() == flow.local.ip()
                     && leg.trunk.speaks(flow.transport)
@@ -49,17 +52,19 @@ impl<M: MediaPlane> Core<M> {
 
     /// An address has said nothing but 100 for as long as it may.
     pub(super) fn silent(&mut self, now: Instant, call: &mut Call) {
-        if let Some(setup) = &mut call.setup {
-            setup.silent = None;
+        if let Some(attempt) = call.attempt_mut() {
+            attempt.silent = None;
         }
         self.leave_address(now, call, Failure::Timeout);
     }
 
     /// Gives up the INVITE that waits and sends one to the next address, if there is one.
     fn leave_address(&mut self, now: Instant, call: &mut Call, failure: Failure) {
-        let Some(setup) = &call.setup else { return };
-        let Some(client) = setup.client else { return };
-        if setup.cancelled || setup.progressed {
+        let Some(attempt) = call.attempt() else {
+            return;
+        };
+        let Some(client) = attempt.client else { return };
+        if attempt.cancelled || attempt.progressed {
             return;
         }
         if let Some(Client::Setup {
@@ -76,48 +81,67 @@ impl<M: MediaPlane> Core<M> {
             Failure::Timeout => "no answer",
             Failure::Transport => "a broken connection",
         };
-        let left = call.leg(Side::B).remote;
-        if self.may_try_next(now, call, failure.status()) {
-            self.abandon(now, client);
-            self.try_next(now, call, why);
-        } else if self.take_next_trunk(now, call, failure.status()) {
-            self.abandon(now, client);
-            self.invite_elsewhere(now, call, why, left);
-        }
+        self.try_elsewhere(now, call, failure.status(), why, Some(client));
     }
 
-    /// Sends the INVITE to the next trunk of the route, which has been found, after `left`.
-    pub(super) fn invite_elsewhere(
+    /// Sends the INVITE to the next address of the trunk, or else to the next trunk of the route,
+    /// when a failure with that status lets it. `waits` is then given up. False when there is no
+    /// other address to try.
+    pub(super) fn try_elsewhere(
         &mut self,
         now: Instant,
         call: &mut Call,
+        status: u16,
         why: &str,
-        left: SocketAddr,
-    ) {
-        let why = format!("{why} from {left}").into();
-        self.event(call, Change::Failover { why });
-        self.invite_again(now, call);
-    }
-
-    /// Lets the next trunk of the route that can take the call be the callee's, when a failure with
-    /// that status lets it.
-    pub(super) fn take_next_trunk(&mut self, now: Instant, call: &mut Call, status: u16) -> bool {
-        let Some(setup) = &mut call.setup else {
+        waits: Option<TransactionId>,
+    ) -> bool {
+        let Some(attempt) = call.attempt() else {
             return false;
         };
-        if !tries_next(status) || setup.progressed || setup.cancelled {
+        if !tries_next(status) || attempt.progressed || attempt.cancelled {
             return false;
         }
-        let mut names = std::mem::take(&mut setup.fallback).into_iter();
-        let is_emergency = self.is_emergency(&call.number);
-        let (old, state) = (Arc::clone(&call.leg(Side::B).trunk.name), Some(call.state));
+        let left = call.invited().remote;
+        if !self.take_next_address(now, call) && !self.take_next_trunk(now, call) {
+            return false;
+        }
+        if let Some(client) = waits {
+            self.abandon(now, client);
+        }
+        self.invite_again(now, call, format!("{why} from {left}").into());
+        true
+    }
+
+    /// Lets the next address of the trunk that may be called be the one whose turn it is.
+    fn take_next_address(&self, now: Instant, call: &mut Call) -> bool {
+        let trunk = Arc::clone(&call.invited().trunk);
+        // Then those are tried too that are out of service.
+        let is_emergency = self.is_emergency(call.called());
+        let Some(attempt) = call.attempt_mut() else {
+            return false;
+        };
+        let next = attempt.others.iter().position(|&place| {
+            let destination = trunk.destinations.get(usize::from(place));
+            destination.is_some_and(|it| is_emergency || self.peers.takes(now, &trunk, it.address))
+        });
+        let next = next.and_then(|next| attempt.others.drain(..=next).next_back());
+        attempt.destination = next.map_or(attempt.destination, usize::from);
+        next.is_some()
+    }
+
+    /// Lets the next trunk of the route that can take the call be that of the peer.
+    fn take_next_trunk(&mut self, now: Instant, call: &mut Call) -> bool {
+        let is_emergency = self.is_emergency(call.called());
+        let Some(attempt) = call.attempt_mut() else {
+            return false;
+        };
+        let mut names = std::mem::take(&mut attempt.fallback).into_iter();
+        let side = call.invited_side();
+        let (old, state) = (Arc::clone(&call.leg(side).trunk.name), Some(call.state));
         self.statistics.moved(&old, state, None);
         let found = names.by_ref().find_map(|name| {
             let trunk = self.trunk_named(&name)?;
-            let mut places = self.peers.candidates(now, &trunk, &mut self.random);
-            if places.is_empty() && is_emergency {
-                places = order(&trunk.destinations, &mut self.random);
-            }
+            let places = self.places(now, &trunk, is_emergency);
             let is_in_limits =
                 |core: &mut Self| is_emergency || core.keep_limits(now, &trunk, &trunk).is_ok();
             if places.is_empty() || !is_in_limits(self) {
@@ -135,85 +159,101 @@ impl<M: MediaPlane> Core<M> {
                 .ok()?;
             Some(places)
         });
-        let trunk = Arc::clone(&call.leg(Side::B).trunk);
-        self.statistics.moved(&trunk.name, None, state);
-        let mut places = found.unwrap_or_default().into_iter();
-        match (&mut call.setup, places.next()) {
-            (Some(setup), Some(first)) => {
-                setup.fallback = names.collect();
-                setup.destination = first.into();
-                setup.others = places.collect();
-                setup.least_session = 0;
+        self.statistics
+            .moved(&call.leg(side).trunk.name, None, state);
+        match (call.attempt_mut(), found) {
+            (Some(attempt), Some(places)) => {
+                attempt.fallback = names.collect();
+                attempt.restart(places);
                 true
             }
             _ => false,
         }
     }
 
-    /// Makes the callee's leg one of another trunk: nothing has been told of it to anybody.
+    /// Makes the leg of the peer that is invited one of another trunk: nothing has been told of it
+    /// to anybody.
     fn give_to(&mut self, call: &mut Call, trunk: &Arc<Trunk>) -> Result<(), Refusal> {
-        let [a, b] = &mut call.legs;
-        let (Some(setup), Some(port_a)) = (&mut call.setup, a.port) else {
-            return Err(Refusal::new(500, "the call has no port"));
-        };
         let port = self.reserve(trunk, None, None)?;
-        let body = Some(&setup.request.body).filter(|_| !setup.offerless);
-        let (negotiation, offer) = self
-            .first_offer([&a.trunk, trunk], [port_a, port], body)
-            .inspect_err(|_| self.media.release(port))?;
-        setup.offer = offer;
-        call.negotiation = negotiation;
-        let leg = Leg::new(Arc::clone(trunk), b.call_id.clone(), b.remote, Some(port));
-        if let Some(port) = std::mem::replace(b, leg).port {
+        let offered = match &call.transfer {
+            Some(transfer) => self.new_offer(&call.negotiation, transfer.by, trunk, port),
+            None => self.callee_offer(call, trunk, port),
+        };
+        let (negotiation, offer) = offered.inspect_err(|_| self.media.release(port))?;
+        if let Some(transfer) = &mut call.transfer {
+            transfer.negotiation = negotiation;
+            transfer.offer = offer;
+        } else if let Some(setup) = &mut call.setup {
+            setup.offer = offer;
+            call.negotiation = negotiation;
+        }
+        let leg = call.invited_mut();
+        let new = Leg::new(
+            Arc::clone(trunk),
+            leg.call_id.clone(),
+            leg.remote,
+            Some(port),
+        );
+        if let Some(port) = std::mem::replace(leg, new).port {
             self.media.release(port);
         }
         Ok(())
     }
 
-    /// Whether a failure with that status lets the next address be tried.
-    pub(super) fn may_try_next(&self, now: Instant, call: &Call, status: u16) -> bool {
-        call.setup.as_ref().is_some_and(|setup| {
-            tries_next(status) && !setup.progressed && self.next_place(now, call, setup).is_some()
-        })
+    /// The caller's offer as it goes to a trunk.
+    fn callee_offer(
+        &mut self,
+        call: &Call,
+        trunk: &Trunk,
+        port: MediaPort,
+    ) -> Result<(Negotiation, Bytes), Refusal> {
+        let [a, _] = &call.legs;
+        let (Some(setup), Some(port_a)) = (&call.setup, a.port) else {
+            return Err(Refusal::new(500, "the call has no port"));
+        };
+        let body = Some(&setup.request.body).filter(|_| !setup.offerless);
+        self.first_offer([&a.trunk, trunk], [port_a, port], body)
     }
 
-    /// Where in the list of addresses that are left the next one stands that may be called.
-    fn next_place(&self, now: Instant, call: &Call, setup: &Setup) -> Option<usize> {
-        let trunk = &call.leg(Side::B).trunk;
-        // Then those are tried too that are out of service.
-        let is_emergency = self.is_emergency(&call.number);
-        setup.others.iter().position(|&place| {
-            let destination = trunk.destinations.get(usize::from(place));
-            destination.is_some_and(|it| is_emergency || self.peers.takes(now, trunk, it.address))
-        })
-    }
-
-    /// Sends the INVITE to the next address.
-    pub(super) fn try_next(&mut self, now: Instant, call: &mut Call, why: &str) {
-        let next = call
-            .setup
-            .as_ref()
-            .and_then(|setup| self.next_place(now, call, setup));
-        if let (Some(setup), Some(next)) = (&mut call.setup, next) {
-            let next = setup.others.drain(..=next).next_back();
-            setup.destination = next.map_or(setup.destination, usize::from);
-            let why = format!("{why} from {}", call.leg(Side::B).remote).into();
-            self.event(call, Change::Failover { why });
-            self.invite_again(now, call);
+    /// The peer wants a longer session timer: the INVITE goes once more, with as long a one (RFC
+    /// 4028 §7.3). False when that is not what a refusal says, or has been done.
+    pub(super) fn ask_longer(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        status: u16,
+        response: Option<&Response>,
+    ) -> bool {
+        let least = response
+            .filter(|_| status == 422)
+            .and_then(|response| response.headers.number(HeaderName::MinSe).ok().flatten());
+        let left = call.invited().remote;
+        match (call.attempt_mut(), least) {
+            (Some(attempt), Some(least)) if attempt.least_session == 0 && !attempt.cancelled => {
+                attempt.least_session = least;
+            }
+            _ => return false,
         }
+        self.invite_again(now, call, format!("{status} from {left}").into());
+        true
     }
 
     /// Sends the INVITE once more, to the address whose turn it is.
-    pub(super) fn invite_again(&mut self, now: Instant, call: &mut Call) {
-        let Some(setup) = &mut call.setup else { return };
-        setup.client = None;
-        let tag = setup
-            .outgoing
-            .as_ref()
+    fn invite_again(&mut self, now: Instant, call: &mut Call, why: Text) {
+        self.event(call, Change::Failover { why });
+        // A new Call-ID keeps the attempts apart where two addresses are one host.
+        call.invited_mut().call_id = self.new_sip_call_id();
+        if let Some(attempt) = call.attempt_mut() {
+            attempt.client = None;
+        }
+        if call.transfer.is_some() {
+            self.invite_new_peer(now, call);
+            return;
+        }
+        let outgoing = call.attempt().and_then(|it| it.outgoing.as_ref());
+        let tag = outgoing
             .and_then(|request| request.headers.from().ok()?.tag())
             .unwrap_or_default();
-        // A new Call-ID keeps the attempts apart where two addresses are one host.
-        call.leg_mut(Side::B).call_id = self.new_sip_call_id();
         self.invite_callee(now, call, &tag);
     }
 

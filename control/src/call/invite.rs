@@ -10,6 +10,7 @@ use relay_user::media::{MediaError, MediaPlane, MediaPort};
 
 use super::{
     CallState, Change, Core, Side,
+    attempt::Attempt,
     headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, rehosted, to_address},
     identity::{carry_forwarding, identity},
     location::{elin, fold, unfold},
@@ -19,11 +20,10 @@ use super::{
     registration::aim,
     reliable::Reliable,
     routing::{called_host, to_destination},
-    selection::order,
     session::{ask, terms},
     timers::Due,
     trunk::Trunk,
-    wire::{Client, Merge},
+    wire::Merge,
 };
 use crate::{
     config::Route,
@@ -185,10 +185,10 @@ impl<M: MediaPlane> Core<M> {
         let back = self.callbacks.redirect(now, &mut called);
         let request = &called;
         let (number, to, places) = self.route(now, request, from, back.as_deref())?;
-        let Some((&destination, others)) = places.split_first() else {
+        if places.is_empty() {
             self.statistics.refused(&to.name, "unavailable");
             return Err(unavailable(&to));
-        };
+        }
         let fallback = match back {
             Some(_) => Vec::new(),
             None => self.fallback(&from.name, &number, &request.uri, &to),
@@ -248,13 +248,7 @@ impl<M: MediaPlane> Core<M> {
                 locations,
                 elin,
                 terms,
-                least_session: 0,
-                client: None,
-                outgoing: None,
-                destination: destination.into(),
-                others: others.to_vec(),
-                fallback,
-                progressed: false,
+                attempt: Attempt::new(places, fallback),
                 reliable: if offerless {
                     // The first one would have to bear an offer, which is the callee's to make.
                     None
@@ -262,10 +256,8 @@ impl<M: MediaPlane> Core<M> {
                     Reliable::wanted(from, request, &mut self.random)
                 },
                 told_progress: false,
-                cancelled: false,
                 forks: Vec::new(),
                 no_answer: None,
-                silent: None,
             })),
             exchange: None,
             transfer: None,
@@ -352,13 +344,8 @@ impl<M: MediaPlane> Core<M> {
         if to.destinations.is_empty() {
             return Err(Refusal::new(503, "the trunk has no known address").retry_after(RETRY_FULL));
         }
-        let mut places = self.peers.candidates(now, &to, &mut self.random);
-        if is_emergency {
-            if places.is_empty() {
-                // Somebody may be there after all.
-                places = order(&to.destinations, &mut self.random);
-            }
-        } else if !places.is_empty() {
+        let places = self.places(now, &to, is_emergency);
+        if !is_emergency && !places.is_empty() {
             self.keep_limits(now, from, &to)?;
         }
         Ok((number, to, places))
@@ -395,7 +382,13 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// The trunks that the route of a call names behind the one that takes it.
-    fn fallback(&self, from: &str, number: &str, uri: &Uri, to: &Trunk) -> Vec<Arc<str>> {
+    pub(super) fn fallback(
+        &self,
+        from: &str,
+        number: &str,
+        uri: &Uri,
+        to: &Trunk,
+    ) -> Vec<Arc<str>> {
         let route = self.settings.route(from, number, host(uri));
         let trunks = route.into_iter().flat_map(Route::trunks);
         let behind = trunks.skip_while(|name| **name != *to.name).skip(1);
@@ -445,7 +438,7 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = &mut call.setup else {
             return;
         };
-        let Some(destination) = trunk.destinations.get(setup.destination) else {
+        let Some(destination) = trunk.destinations.get(setup.attempt.destination) else {
             self.refuse_caller(
                 now,
                 call,
@@ -479,40 +472,22 @@ impl<M: MediaPlane> Core<M> {
                 headers.push(HeaderName::PAssertedIdentity, asserted);
             }
         }
-        let [_, leg] = &mut call.legs;
-        leg.remote = target.remote;
+        let [_, leg] = &call.legs;
         headers.push(HeaderName::CallId, &leg.call_id);
         headers.push(HeaderName::CSeq, CSeq::new(FIRST_SEQUENCE, Method::Invite));
         identify(&mut request, &trunk);
         if let Some(called) = forwarded_to {
             carry_forwarding(theirs, &trunk, &called, &mut request.headers);
         }
-        ask(&trunk, setup.least_session, &mut request.headers);
+        ask(&trunk, setup.attempt.least_session, &mut request.headers);
         carry_invite(theirs, &mut request.headers, &trunk);
         write_all(&mut request, &whose, &trunk);
         if !setup.offer.is_empty() {
             request = request.with_body(SDP, setup.offer.clone());
         }
         request = fold(request, &setup.locations);
-        setup.outgoing = Some(request.clone());
-        let client = Client::Setup {
-            call: call.id,
-            trunk: Arc::clone(&trunk),
-            address: target.remote,
-            sent: now,
-            sequence: FIRST_SEQUENCE,
-            dismissed: Vec::new(),
-        };
         let to = target.to_string();
-        setup.client = self.send(now, &trunk, target, request, client);
-        if setup.client.is_some() {
-            self.timers.clear(setup.silent.take());
-            if !setup.others.is_empty() || !setup.fallback.is_empty() {
-                setup.silent = trunk
-                    .sip
-                    .answer_within()
-                    .map(|within| self.timers.set(now + within, call.id, Due::Silent));
-            }
+        if self.send_attempt(now, call, target, request) {
             self.event(call, Change::Sent { to });
         } else {
             let refusal = Refusal::new(503, "too many transactions").retry_after(RETRY_FULL);

@@ -5,6 +5,7 @@
 //! dialog of its own; nothing of one shows on the other but by the rules in `headers`.
 
 mod acknowledging;
+mod attempt;
 mod authentication;
 mod cause;
 mod core;

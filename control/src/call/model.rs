@@ -7,6 +7,7 @@ use relay_user::media::{CallId, MediaPort};
 
 use super::{
     CallState, EndReason, Side,
+    attempt::Attempt,
     dialog::Dialog,
     reliable::Reliable,
     session::{Session, Terms},
@@ -14,7 +15,6 @@ use super::{
     trunk::Trunk,
 };
 use crate::{
-    config::Destination,
     sdp::Negotiation,
     sip::{Flow, Header, Part, Request, SuccessRetransmission, Target, Text, TransactionId, Uri},
 };
@@ -117,29 +117,14 @@ pub(super) struct Setup {
     pub(super) elin: Option<Text>,
     /// What the caller gets of a session timer.
     pub(super) terms: Option<Terms>,
-    /// The session timer that the callee's side has asked for by 422, in seconds.
-    pub(super) least_session: u32,
-    /// Our INVITE and its transaction; `None` while there is none.
-    pub(super) client: Option<TransactionId>,
-    pub(super) outgoing: Option<Request>,
-    /// The place of the trunk's address that is being tried.
-    pub(super) destination: usize,
-    /// The places of those that may be tried after it, in order.
-    pub(super) others: Vec<u16>,
-    /// The trunks that may be tried when none of those serves the call, in order.
-    pub(super) fallback: Vec<Arc<str>>,
-    /// A provisional other than 100 has come: no other address may be tried.
-    pub(super) progressed: bool,
+    /// Our INVITE.
+    pub(super) attempt: Attempt,
     /// Where provisional responses are sent until the caller acknowledges them.
     pub(super) reliable: Option<Box<Reliable>>,
     /// Whether a 183 has been passed on.
     pub(super) told_progress: bool,
-    /// Nobody wants an answer any more; what still comes of it is ended.
-    pub(super) cancelled: bool,
     pub(super) forks: Vec<Fork>,
     pub(super) no_answer: Option<TimerKey>,
-    /// Until the address that is being tried must have said more than 100.
-    pub(super) silent: Option<TimerKey>,
 }
 
 /// An early dialog with the callee, and the one with the caller that stands for it.
@@ -204,20 +189,17 @@ pub(super) struct Transfer {
     pub(super) offer: Bytes,
     /// Refer-To.
     pub(super) uri: Uri,
+    /// The number in it.
+    pub(super) number: Text,
     pub(super) referred_by: Option<Header>,
     /// Our tag towards the new peer.
     pub(super) tag: Text,
-    pub(super) outgoing: Option<Request>,
-    pub(super) client: Option<TransactionId>,
-    /// The addresses of the trunk that have not been tried.
-    pub(super) destinations: Vec<Destination>,
-    /// A provisional other than 100 has come: no other address may be tried.
-    pub(super) progressed: bool,
+    /// Our INVITE.
+    pub(super) attempt: Attempt,
     /// The SDP of the last provisional response.
     pub(super) early: Option<Bytes>,
     /// The side that asked has hung up in the meantime.
     pub(super) asker_is_gone: bool,
-    pub(super) cancelled: bool,
     /// Until the new peer must have answered.
     pub(super) timer: Option<TimerKey>,
     /// The new peer is invited by the URI of Refer-To, word for word.

@@ -40,14 +40,14 @@ impl<M: MediaPlane> Core<M> {
                 && !self.repeat_ack(call, Side::B, response)
                 && !self.repeat_ack(call, Side::A, response);
         };
-        if setup.client != Some(client) {
+        if setup.attempt.client != Some(client) {
             return response.is_success();
         }
         call.legs[Side::B.index()].remote = flow.remote;
-        let cancelled = setup.cancelled;
+        let cancelled = setup.attempt.cancelled;
         if response.is_provisional() {
             if !cancelled && response.status != 100 {
-                setup.progressed = true;
+                setup.attempt.progressed = true;
                 if self.acknowledge_provisional(now, call, response, flow) {
                     self.progress(now, call, response);
                 }
@@ -82,8 +82,8 @@ impl<M: MediaPlane> Core<M> {
             return;
         }
         match &call.setup {
-            Some(setup) if setup.client == Some(client) => {
-                if !setup.cancelled {
+            Some(setup) if setup.attempt.client == Some(client) => {
+                if !setup.attempt.cancelled {
                     self.setup_failed(now, call, failure.status(), None);
                 } else {
                     self.end_setup(call);
@@ -199,7 +199,7 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = &mut call.setup else {
             return false;
         };
-        let Some(outgoing) = &setup.outgoing else {
+        let Some(outgoing) = &setup.attempt.outgoing else {
             return false;
         };
         let Ok(mut dialog) = Dialog::requested(outgoing, response, flow) else {
@@ -262,7 +262,7 @@ impl<M: MediaPlane> Core<M> {
         let local_tag = self.fork(call, &tag, EARLY_DIALOGS + 1);
         let dialogs = call.setup.as_ref().and_then(|setup| {
             let ours = Dialog::accepted(&setup.request, local_tag.as_ref()?, &setup.flow).ok()?;
-            let outgoing = setup.outgoing.as_ref()?;
+            let outgoing = setup.attempt.outgoing.as_ref()?;
             let theirs = Dialog::requested(outgoing, response, flow).ok()?;
             Some((ours, theirs))
         });
@@ -383,32 +383,12 @@ impl<M: MediaPlane> Core<M> {
         let Some(setup) = &mut call.setup else {
             return;
         };
-        // RFC 4028 §7.3: once more, for as long as is wanted.
-        let least = response
-            .filter(|_| status == 422 && setup.least_session == 0)
-            .and_then(|response| response.headers.number(HeaderName::MinSe).ok().flatten());
-        if let Some(least) = least {
-            setup.least_session = least;
-        }
-        if least.is_some() {
-            let why = format!("{status} from {}", call.leg(Side::B).remote).into();
-            self.event(call, Change::Failover { why });
-            self.invite_again(now, call);
+        setup.attempt.client = None;
+        if self.ask_longer(now, call, status, response)
+            || self.try_elsewhere(now, call, status, &status.to_string(), None)
+        {
             return;
         }
-        if self.may_try_next(now, call, status) {
-            self.try_next(now, call, &status.to_string());
-            return;
-        }
-        let left = call.leg(Side::B).remote;
-        if self.take_next_trunk(now, call, status) {
-            self.invite_elsewhere(now, call, &status.to_string(), left);
-            return;
-        }
-        let Some(setup) = &mut call.setup else {
-            return;
-        };
-        setup.client = None;
         let why = match response {
             Some(_) => "the callee's side refused",
             None if status == 408 => "the callee's side did not answer",
@@ -432,7 +412,7 @@ impl<M: MediaPlane> Core<M> {
     /// Forgets a setup's timers and the tags of its early dialogs but `kept`.
     pub(super) fn forget_setup(&mut self, setup: &Setup, kept: Option<&str>) {
         self.timers.clear(setup.no_answer);
-        self.timers.clear(setup.silent);
+        self.timers.clear(setup.attempt.silent);
         let reliable = setup.reliable.as_ref();
         self.timers
             .clear(reliable.and_then(|reliable| reliable.timer()));
@@ -446,6 +426,7 @@ impl<M: MediaPlane> Core<M> {
         }
         if kept.is_none()
             && let Some(tag) = setup
+                .attempt
                 .outgoing
                 .as_ref()
                 .and_then(|request| request.headers.from().ok()?.tag())

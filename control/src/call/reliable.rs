@@ -187,7 +187,7 @@ impl<M: MediaPlane> Core<M> {
         self.timers.clear(Some(sent.timer));
         let answer = reliable.answer.take();
         let next = reliable.queue.pop_front();
-        let (invited, client) = (setup.server, setup.client);
+        let (invited, client) = (setup.server, setup.attempt.client);
         let response = match offer.map(|offer| self.answer_early(call, offer)) {
             None => Response::to_request(request, 200, None),
             Some(Ok(answer)) => Response::to_request(request, 200, None).with_body(SDP, answer),

@@ -221,7 +221,7 @@ impl<M: MediaPlane> Core<M> {
         }) else {
             return Err(Refusal::new(481, "no such dialog"));
         };
-        let cancelled = setup.cancelled;
+        let cancelled = setup.attempt.cancelled;
         let trunk = Arc::clone(&call.leg(side).trunk);
         match (&request.method, side) {
             // A caller may end an early dialog so (RFC 3261 §15).

@@ -9,27 +9,28 @@ use std::{
 };
 
 use bytes::Bytes;
-use relay_user::media::{MediaError, MediaPlane};
+use relay_user::media::{MediaError, MediaPlane, MediaPort};
 
 use super::{
     CallState, Change, Core, EndReason, Side,
+    attempt::Attempt,
     dialog::Dialog,
-    headers::{SDP, identify, is_sdp, rehosted},
+    headers::{MAX_FORWARDS, SDP, identify, is_sdp, rehosted},
     invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
     model::{Bye, Call, Leg, Transfer},
     replaces::Replaces,
     routing::{called_host, to_destination},
-    status::tries_next,
+    session::ask,
     timers::Due,
     trunk::Trunk,
-    wire::{Client, Failure},
+    wire::Failure,
 };
 use crate::{
     config::Destination,
-    sdp::Direction,
+    sdp::{Direction, Negotiation},
     sip::{
-        CSeq, Flow, Header, HeaderName, Method, NameAddress, Request, Response, SipUri,
+        CSeq, Flow, Header, HeaderName, Method, NameAddress, Request, Response, SipUri, Text,
         TransactionId, Uri, reason_phrase,
     },
 };
@@ -88,7 +89,7 @@ impl<M: MediaPlane> Core<M> {
         self.notify(now, call.leg_mut(side), 100, false);
         let begun = match named {
             Some(replaces) => self.join(now, call, side, &replaces),
-            None => self.invite_new_peer(now, call, side, &to.uri, request),
+            None => self.transfer(now, call, side, &to.uri, request),
         };
         if let Err(refusal) = begun {
             self.transfer_refused(now, call, side, &refusal);
@@ -128,7 +129,7 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// Invites whom Refer-To names.
-    fn invite_new_peer(
+    fn transfer(
         &mut self,
         now: Instant,
         call: &mut Call,
@@ -137,25 +138,25 @@ impl<M: MediaPlane> Core<M> {
         refer: &Request,
     ) -> Result<(), Refusal> {
         let asking = Arc::clone(&call.leg(by).trunk);
+        let number = target.user_unescaped().unwrap_or_default();
+        let number = Text::from(number.split(';').next().unwrap_or_default());
         let is_verbatim = asking.sip.is_teams();
-        let trunk = if is_verbatim {
-            asking
+        let (trunk, fallback) = if is_verbatim {
+            (asking, Vec::new())
         } else {
-            let number = target.user_unescaped().unwrap_or_default();
-            let number = number.split(';').next().unwrap_or_default();
-            self.trunk_for_call(now, &asking.name, number, target, None)?
+            let trunk = self.trunk_for_call(now, &asking.name, &number, target, None)?;
+            let fallback = self.fallback(&asking.name, &number, target, &trunk);
+            (trunk, fallback)
         };
-        let places = self.peers.candidates(now, &trunk, &mut self.random);
-        let destinations = destinations_for(&trunk, &places, target);
-        if destinations.is_empty() {
+        let is_emergency = self.is_emergency(&number);
+        let mut places = self.places(now, &trunk, is_emergency);
+        if places.is_empty() {
             return Err(unavailable(&trunk));
         }
+        named_first(&trunk, &mut places, target);
         let port = self.reserve(&trunk, None, None)?;
-        let policy = media::policy(&trunk, port);
-        let mut negotiation = call.negotiation.with_new_peer(by, policy, &mut self.random);
-        let direction = Some(Direction::SendReceive);
-        let offer = negotiation
-            .offer_again(by, direction, &mut self.random)
+        let (negotiation, offer) = self
+            .new_offer(&call.negotiation, by, &trunk, port)
             .inspect_err(|_| self.media.release(port))?;
         let referred_by = refer
             .headers
@@ -163,78 +164,73 @@ impl<M: MediaPlane> Core<M> {
             .filter(|field| field.value().len() <= REFERRED_BY_OCTETS)
             .cloned();
         let patience = Duration::from_secs(self.settings.limits.ring_seconds.max(1));
-        let (number, tag) = self.new_tag();
-        self.tags.insert(number, (call.id, by));
+        let (tag_number, tag) = self.new_tag();
+        self.tags.insert(tag_number, (call.id, by));
         let remote = call.leg(by).remote;
         call.transfer = Some(Box::new(Transfer {
             by,
             leg: Leg::new(trunk, self.new_sip_call_id(), remote, Some(port)),
             negotiation,
-            offer: offer.into(),
+            offer,
             uri: target.clone(),
+            number,
             referred_by,
             tag,
-            outgoing: None,
-            client: None,
-            destinations,
-            progressed: false,
+            attempt: Attempt::new(places, fallback),
             early: None,
             asker_is_gone: false,
-            cancelled: false,
             is_verbatim,
             timer: Some(self.timers.set(now + patience, call.id, Due::Transfer)),
         }));
-        self.invite_next(now, call)
+        self.invite_new_peer(now, call);
+        Ok(())
     }
 
-    /// Sends the INVITE to the next address of the trunk.
-    fn invite_next(&mut self, now: Instant, call: &mut Call) -> Result<(), Refusal> {
-        let id = call.id;
-        let caller = match call.transfer.as_ref().map(|transfer| transfer.by) {
-            Some(Side::B) => call.from.clone(),
-            _ => Some(call.number.clone()),
+    /// What a new peer in the place of a side is offered: what the other side has agreed to.
+    pub(super) fn new_offer(
+        &mut self,
+        agreed: &Negotiation,
+        by: Side,
+        trunk: &Trunk,
+        port: MediaPort,
+    ) -> Result<(Negotiation, Bytes), Refusal> {
+        let policy = media::policy(trunk, port);
+        let mut negotiation = agreed.with_new_peer(by, policy, &mut self.random);
+        let direction = Some(Direction::SendReceive);
+        let offer = negotiation.offer_again(by, direction, &mut self.random)?;
+        Ok((negotiation, offer.into()))
+    }
+
+    /// Sends the INVITE to the address whose turn it is.
+    pub(super) fn invite_new_peer(&mut self, now: Instant, call: &mut Call) {
+        let Some(transfer) = &call.transfer else {
+            return;
         };
-        let Some(transfer) = &mut call.transfer else {
-            return Ok(());
+        let caller = match transfer.by {
+            Side::B => call.from.as_ref(),
+            Side::A => Some(&call.number),
         };
-        let trunk = Arc::clone(&transfer.leg.trunk);
-        if transfer.destinations.is_empty() {
-            let refusal = Refusal::new(503, "no address is left to try");
-            self.end_transfer(call);
-            return Err(refusal);
-        }
-        let destination = transfer.destinations.remove(0);
-        let target = to_destination(&trunk, &destination);
-        let request = invitation(transfer, &trunk, &destination, caller.as_deref());
-        transfer.leg.remote = target.remote;
-        transfer.outgoing = Some(request.clone());
-        let client = Client::Setup {
-            call: id,
-            trunk: Arc::clone(&trunk),
-            address: target.remote,
-            sent: now,
-            sequence: FIRST_SEQUENCE,
-            dismissed: Vec::new(),
+        let trunk = &transfer.leg.trunk;
+        let Some(destination) = trunk.destinations.get(transfer.attempt.destination) else {
+            self.transfer_failed(now, call, 503);
+            return;
         };
+        let target = to_destination(trunk, destination);
+        let request = invitation(transfer, trunk, destination, caller.map(Text::as_str));
         let to = target.to_string();
-        let client = self.send(now, &trunk, target, request, client);
-        let Some(transfer) = &mut call.transfer else {
-            return Ok(());
-        };
-        transfer.client = client;
-        if client.is_none() {
-            self.end_transfer(call);
-            return Err(Refusal::new(503, "too many transactions"));
+        if self.send_attempt(now, call, target, request) {
+            self.event(call, Change::Transferring { to });
+        } else {
+            tracing::info!(call = call.id.0, "no transfer: too many transactions");
+            self.transfer_failed(now, call, 503);
         }
-        self.event(call, Change::Transferring { to });
-        Ok(())
     }
 
     /// Whether a transaction is the INVITE to a new peer.
     pub(super) fn is_transfer(call: &Call, client: TransactionId) -> bool {
         call.transfer
             .as_ref()
-            .is_some_and(|transfer| transfer.client == Some(client))
+            .is_some_and(|transfer| transfer.attempt.client == Some(client))
     }
 
     /// A response of the new peer. True when it is a 2xx that nobody wants.
@@ -250,8 +246,8 @@ impl<M: MediaPlane> Core<M> {
         };
         let by = transfer.by;
         if response.is_provisional() {
-            if response.status != 100 && !transfer.cancelled {
-                transfer.progressed = true;
+            if response.status != 100 && !transfer.attempt.cancelled {
+                transfer.attempt.progressed = true;
                 if is_sdp(&response.headers, &response.body) == Some(true) {
                     transfer.early = Some(response.body.clone());
                 }
@@ -259,12 +255,12 @@ impl<M: MediaPlane> Core<M> {
             }
             return false;
         }
-        if transfer.cancelled {
+        if transfer.attempt.cancelled {
             self.end_transfer(call);
             return response.is_success();
         }
         if !response.is_success() {
-            self.transfer_failed(now, call, response.status);
+            self.new_peer_failed(now, call, response.status, Some(response));
             return false;
         }
         match self.hand_over(now, call, response, flow) {
@@ -278,30 +274,35 @@ impl<M: MediaPlane> Core<M> {
 
     /// No response of the new peer came.
     pub(super) fn on_transfer_failure(&mut self, now: Instant, call: &mut Call, failure: Failure) {
-        self.transfer_failed(now, call, failure.status());
+        self.new_peer_failed(now, call, failure.status(), None);
+    }
+
+    /// The INVITE failed with a status: the next address is tried, or whoever asked is told.
+    fn new_peer_failed(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        status: u16,
+        response: Option<&Response>,
+    ) {
+        if let Some(transfer) = &mut call.transfer {
+            transfer.attempt.client = None;
+        }
+        if !self.ask_longer(now, call, status, response)
+            && !self.try_elsewhere(now, call, status, &status.to_string(), None)
+        {
+            self.transfer_failed(now, call, status);
+        }
     }
 
     fn transfer_failed(&mut self, now: Instant, call: &mut Call, status: u16) {
-        let Some(transfer) = &mut call.transfer else {
-            return;
-        };
-        transfer.client = None;
-        if tries_next(status)
-            && !transfer.progressed
-            && !transfer.cancelled
-            && !transfer.destinations.is_empty()
-        {
-            transfer.leg.call_id = self.new_sip_call_id();
-            if self.invite_next(now, call).is_ok() {
-                return;
-            }
-        }
         let Some(transfer) = &call.transfer else {
             return;
         };
-        let (by, gone, cancelled) = (transfer.by, transfer.asker_is_gone, transfer.cancelled);
+        let (by, gone) = (transfer.by, transfer.asker_is_gone);
+        let was_given_up = transfer.attempt.cancelled;
         self.end_transfer(call);
-        if cancelled && call.state == CallState::Ending {
+        if was_given_up {
             return;
         }
         let status = if status >= 300 { status } else { 500 };
@@ -317,6 +318,7 @@ impl<M: MediaPlane> Core<M> {
     fn end_transfer(&mut self, call: &mut Call) {
         if let Some(mut transfer) = call.transfer.take() {
             self.timers.clear(transfer.timer);
+            self.timers.clear(transfer.attempt.silent);
             self.forget_tag(&transfer.tag);
             if let Some(port) = transfer.leg.port.take() {
                 self.media.release(port);
@@ -330,8 +332,9 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         self.timers.clear(transfer.timer.take());
-        transfer.cancelled = true;
-        let client = transfer.client;
+        self.timers.clear(transfer.attempt.silent.take());
+        transfer.attempt.cancelled = true;
+        let client = transfer.attempt.client;
         let waits =
             client.is_some_and(|client| self.transactions.cancel(now, client, None).is_ok());
         let ending = call.state == CallState::Ending;
@@ -361,7 +364,7 @@ impl<M: MediaPlane> Core<M> {
         let Some(transfer) = call
             .transfer
             .as_mut()
-            .filter(|transfer| transfer.by == side && !transfer.cancelled)
+            .filter(|transfer| transfer.by == side && !transfer.attempt.cancelled)
         else {
             return false;
         };
@@ -385,7 +388,7 @@ impl<M: MediaPlane> Core<M> {
             return Err(unusable());
         };
         let by = transfer.by;
-        let outgoing = transfer.outgoing.as_ref().ok_or_else(unusable)?;
+        let outgoing = transfer.attempt.outgoing.as_ref().ok_or_else(unusable)?;
         let dialog = Dialog::requested(outgoing, response, flow).map_err(|_| unusable())?;
         let body = match is_sdp(&response.headers, &response.body) {
             Some(true) => response.body.clone(),
@@ -401,6 +404,7 @@ impl<M: MediaPlane> Core<M> {
             return Err(unusable());
         };
         self.timers.clear(transfer.timer);
+        self.timers.clear(transfer.attempt.silent);
         self.abandon_exchange(now, call);
         let Transfer {
             mut leg,
@@ -442,8 +446,8 @@ impl<M: MediaPlane> Core<M> {
     }
 }
 
-/// Those addresses of the trunk, that which the URI names first.
-fn destinations_for(trunk: &Trunk, places: &[u16], uri: &Uri) -> Vec<Destination> {
+/// Puts the places first whose address or name the URI names.
+fn named_first(trunk: &Trunk, places: &mut [u16], uri: &Uri) {
     let host = uri
         .as_sip()
         .map(|uri| uri.host.as_str())
@@ -455,12 +459,12 @@ fn destinations_for(trunk: &Trunk, places: &[u16], uri: &Uri) -> Vec<Destination
             .is_some_and(|name| name.eq_ignore_ascii_case(host))
             || destination.address.ip().to_string() == host
     };
-    let destinations = places
-        .iter()
-        .filter_map(|place| trunk.destinations.get(usize::from(*place)));
-    let (mut first, rest): (Vec<_>, Vec<_>) = destinations.cloned().partition(named);
-    first.extend(rest);
-    first
+    places.sort_by_key(|place| {
+        !trunk
+            .destinations
+            .get(usize::from(*place))
+            .is_some_and(named)
+    });
 }
 
 /// The INVITE to the new peer.
@@ -493,17 +497,17 @@ fn invitation(
     let from = NameAddress::new(SipUri::new(caller, &trunk.host, None)).with_tag(&transfer.tag);
     let mut request = Request::new(Method::Invite, uri.clone());
     let headers = &mut request.headers;
-    headers.push(HeaderName::MaxForwards, super::headers::MAX_FORWARDS);
+    headers.push(HeaderName::MaxForwards, MAX_FORWARDS);
     headers.push(HeaderName::From, from);
     headers.push(HeaderName::To, NameAddress::new(uri));
     headers.push(HeaderName::CallId, &transfer.leg.call_id);
-    headers.push(HeaderName::CSeq, CSeq::new(1, Method::Invite));
+    headers.push(HeaderName::CSeq, CSeq::new(FIRST_SEQUENCE, Method::Invite));
     identify(&mut request, trunk);
     if let Some(field) = &transfer.referred_by {
         request
             .headers
             .push_header(Header::new(HeaderName::ReferredBy, field.value().clone()));
     }
-    super::session::ask(trunk, 0, &mut request.headers);
+    ask(trunk, transfer.attempt.least_session, &mut request.headers);
     request.with_body(SDP, Bytes::clone(&transfer.offer))
 }

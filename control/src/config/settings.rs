@@ -287,7 +287,8 @@ pub struct Route {
     pub trunk: String,
     /// The trunks that take it, in order, while no address of `trunk` is in service, or when the
     /// last of those that are tried breaks off, says nothing but 100 in `sip.answer_seconds` or
-    /// refuses with 408, 503 or 504 before it rings. Left out: the call is refused, with the
+    /// refuses with 408, 503 or 504 before it rings. So it is with the call that a REFER asks for,
+    /// but not with Teams', which goes back to Teams alone. Left out: the call is refused, with the
     /// `sip.unavailable_code` of `trunk` where nobody could be tried.
     #[serde(default)]
     pub fallback: Vec<String>,

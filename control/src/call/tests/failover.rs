@@ -130,7 +130,7 @@ fn a_connection_that_breaks_after_100_moves_on_at_once() {
 }
 
 /// Calls of the carrier go to one address, or else to a second trunk with lines of its own.
-fn with_fallback(lines: &str) -> Bench {
+pub(super) fn with_fallback(lines: &str) -> Bench {
     let text = SETTINGS
         .replace(
             "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]",

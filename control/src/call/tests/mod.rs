@@ -27,3 +27,4 @@ mod setup;
 mod tenants;
 mod torture;
 mod transfer;
+mod transfer_failover;

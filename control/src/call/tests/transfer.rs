@@ -10,7 +10,7 @@ use crate::{
     sip::{HeaderName, Method, Request},
 };
 
-const NONE: Bytes = Bytes::new();
+pub(super) const NONE: Bytes = Bytes::new();
 const TARGET: &str = "sip:+15557777@192.0.2.2:5060;x-m=8:orgid:1;x-t=ab%2Dc;transport=udp";
 
 /// The status in a NOTIFY, and whether it is the last one.
@@ -28,13 +28,13 @@ fn progress(notify: &Request) -> (String, bool) {
     (fragment[8..11].to_owned(), state.starts_with("terminated"))
 }
 
-fn notified(bench: &mut Bench, phone: &Phone, status: &str, last: bool) {
+pub(super) fn notified(bench: &mut Bench, phone: &Phone, status: &str, last: bool) {
     let notify = bench.request(phone.peer, Method::Notify);
     assert_eq!(progress(&notify), (status.to_owned(), last));
     bench.give(phone.peer, phone.answer(&notify, 200, &NONE));
 }
 
-fn refer(phone: &mut Phone, to: &str) -> Request {
+pub(super) fn refer(phone: &mut Phone, to: &str) -> Request {
     phone
         .request(Method::Refer)
         .with(HeaderName::ReferTo, format!("<{to}>"))
@@ -53,7 +53,7 @@ fn ask(bench: &mut Bench, callee: &mut Phone) -> Request {
 }
 
 /// A call to Teams that it asks to transfer: the caller, Teams, and the INVITE to the new peer.
-fn referred() -> (Bench, Phone, Phone, Request) {
+pub(super) fn referred() -> (Bench, Phone, Phone, Request) {
     let mut bench = Bench::teams("");
     let (caller, mut callee) = bring_up(&mut bench);
     let invite = ask(&mut bench, &mut callee);
@@ -61,7 +61,7 @@ fn referred() -> (Bench, Phone, Phone, Request) {
 }
 
 /// Answers the re-INVITE that a transfer ends with.
-fn renegotiate(bench: &mut Bench, phone: &Phone, port: u16) -> Request {
+pub(super) fn renegotiate(bench: &mut Bench, phone: &Phone, port: u16) -> Request {
     let invite = bench.request(phone.peer, Method::Invite);
     assert_eq!(invite.headers.call_id().unwrap(), phone.call_id);
     let ok = phone.answer(&invite, 200, &sdp(phone.peer, port, ""));
@@ -70,7 +70,7 @@ fn renegotiate(bench: &mut Bench, phone: &Phone, port: u16) -> Request {
     invite
 }
 
-fn hang_up(bench: &mut Bench, one: &mut Phone, other: &Phone) {
+pub(super) fn hang_up(bench: &mut Bench, one: &mut Phone, other: &Phone) {
     let bye = one.request(Method::Bye);
     bench.give(one.peer, bye);
     bench.response(one.peer, 200);
@@ -82,7 +82,7 @@ fn hang_up(bench: &mut Bench, one: &mut Phone, other: &Phone) {
 
 /// The two have one call, with their media at these addresses, until the first hangs up.
 #[track_caller]
-fn end_joined(bench: &mut Bench, media: [&str; 2], one: &mut Phone, other: &Phone) {
+pub(super) fn end_joined(bench: &mut Bench, media: [&str; 2], one: &mut Phone, other: &Phone) {
     bench.silent();
     assert_eq!(remotes(bench), media);
     assert_eq!(bench.media.reserved_ports(), 2);

@@ -562,15 +562,16 @@ fn configuration(
         }
     }
     let second = settings.tenants.len().saturating_sub(1);
-    for (from, number, to) in [
-        ("[]", "^\\\\+1666", "teams0"),
-        ("[]", "^\\\\+1667", &format!("teams{second}")[..]),
-        ("[]", "^\\\\+1555", "contact-centre"),
-        ("[]", "^\\\\+1777", "carrier"),
+    for (number, to, fallback) in [
+        ("^\\\\+1666", "teams0", ""),
+        ("^\\\\+1667", &format!("teams{second}")[..], ""),
+        ("^\\\\+1555", "contact-centre", ""),
+        ("^\\\\+1777", "carrier", ""),
+        ("^\\\\+1888", "carrier", "\"contact-centre\""),
     ] {
         let _ = write!(
             text,
-            "[[route]]\nfrom = {from}\nnumber = \"{number}\"\ntrunk = \"{to}\"\n\n"
+            "[[route]]\nnumber = \"{number}\"\ntrunk = \"{to}\"\nfallback = [{fallback}]\n\n"
         );
     }
     text

@@ -49,11 +49,14 @@ impl Centre {
 
     /// Refers the call to a number of the carrier's: the INVITE there, and the URI.
     fn refer_to_carrier(&self, stage: &Stage) -> Result<(Incoming, String)> {
-        let number = stage.number("+1777");
+        self.refer_to(stage, &stage.number("+1777"))
+    }
+
+    fn refer_to(&self, stage: &Stage, number: &str) -> Result<(Incoming, String)> {
         let mark = stage.carrier.agent.mark();
         let to = format!("sip:{number}@{}", stage.sbc(Party::ContactCentre));
         self.refer(&to)?;
-        Ok((stage.carrier.agent.incoming(mark, &number, SOON)?, to))
+        Ok((stage.carrier.agent.incoming(mark, number, SOON)?, to))
     }
 
     fn notified(&self, status: &str) -> Result<()> {
@@ -166,6 +169,22 @@ fn centre() -> Vec<Row> {
                 target.respond(486, "Busy Here", None, &[])?;
                 call.notified("486")?;
                 heard(&call.teams, &call.centre)
+            },
+        ),
+        row(
+            "transfer/centre-fallback",
+            "a target that its first trunk does not serve is reached by the next one",
+            |stage| {
+                let call = centre_call(stage)?;
+                let number = stage.number("+1888");
+                let mark = stage.centre.agent.mark();
+                let (mut first, _) = call.refer_to(stage, &number)?;
+                first.respond(503, "Service Unavailable", None, &[])?;
+                let target = stage.centre.agent.incoming(mark, &number, SOON)?;
+                let target = target.answer()?;
+                call.notified("200")?;
+                heard(&call.teams, &target)?;
+                call.unseen(stage)
             },
         ),
         row(
