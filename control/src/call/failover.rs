@@ -226,7 +226,8 @@ impl<M: MediaPlane> Core<M> {
     ) -> bool {
         let least = response
             .filter(|_| status == 422)
-            .and_then(|response| response.headers.number(HeaderName::MinSe).ok().flatten());
+            .and_then(|response| response.headers.number(HeaderName::MinSe).ok().flatten())
+            .filter(|least| *least > 0);
         let left = call.invited().remote;
         match (call.attempt_mut(), least) {
             (Some(attempt), Some(least)) if attempt.least_session == 0 && !attempt.cancelled => {

@@ -165,6 +165,19 @@ fn a_callee_who_finds_the_timer_too_short_is_asked_again() {
 }
 
 #[test]
+fn a_callee_that_wants_a_session_of_no_length_is_not_asked_again() {
+    let mut bench = Bench::keyed("", TIMER);
+    let (_, callee, invite) = bench.begin_call();
+    let none = callee
+        .answer(&invite, 422, &NONE)
+        .with(HeaderName::MinSe, 0);
+    bench.give(CENTRE, none);
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 422);
+    bench.silent();
+}
+
+#[test]
 fn a_caller_whose_timer_is_too_short_is_told_the_least() {
     let mut bench = Bench::new();
     let mut caller = Phone::caller(CARRIER, "+15551234");
