@@ -8,8 +8,10 @@ use ring::hmac;
 const COOKIE: u32 = 0x2112_a442;
 const REQUEST: u16 = 0x0001;
 const SUCCESS: u16 = 0x0101;
+const ERROR: u16 = 0x0111;
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
+const ERROR_CODE: u16 = 0x0009;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
@@ -68,10 +70,7 @@ pub fn is_request(octets: &[u8]) -> bool {
 /// Gives the address that it tells.
 #[must_use]
 pub fn answer(octets: &[u8], transaction: &[u8; 12], password: &str) -> Option<SocketAddr> {
-    let is_answer = octets.get(..2)? == SUCCESS.to_be_bytes()
-        && octets.get(4..8)? == COOKIE.to_be_bytes()
-        && octets.get(8..20)? == transaction;
-    if !is_answer || !is_sealed(octets, password) {
+    if outcome(octets, transaction)? != Outcome::Success || !is_sealed(octets, password) {
         return None;
     }
     let value = find(octets, XOR_MAPPED_ADDRESS)?.1;
@@ -79,6 +78,31 @@ pub fn answer(octets: &[u8], transaction: &[u8; 12], password: &str) -> Option<S
     let address: [u8; 4] = value.get(4..8)?.try_into().ok()?;
     let address = u32::from_be_bytes(address) ^ COOKIE;
     Some(SocketAddr::new(IpAddr::V4(address.into()), port))
+}
+
+/// What a response to a check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    /// With its error code.
+    Error(u16),
+}
+
+/// What octets say of a check, if they are a response to it, whoever sealed it.
+#[must_use]
+pub fn outcome(octets: &[u8], transaction: &[u8; 12]) -> Option<Outcome> {
+    if octets.get(4..8)? != COOKIE.to_be_bytes() || octets.get(8..20)? != transaction {
+        return None;
+    }
+    match u16::from_be_bytes([octets[0], octets[1]]) {
+        SUCCESS => Some(Outcome::Success),
+        ERROR => {
+            let value = find(octets, ERROR_CODE)?.1;
+            let (class, number) = (*value.get(2)? & 7, *value.get(3)?);
+            Some(Outcome::Error(u16::from(class) * 100 + u16::from(number)))
+        }
+        _ => None,
+    }
 }
 
 fn attribute(octets: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -163,8 +187,21 @@ mod tests {
         assert_eq!(told, Some("192.0.2.1:32853".parse().expect("an address")));
         assert_eq!(answer(&RESPONSE, &transaction, "another"), None);
         assert_eq!(answer(&RESPONSE, &[0; 12], PASSWORD), None);
+        assert_eq!(outcome(&RESPONSE, &transaction), Some(Outcome::Success));
+        assert_eq!(outcome(&RESPONSE, &[0; 12]), None);
         let fingerprint = crc32(&RESPONSE[..72]) ^ 0x5354_554e;
         assert_eq!(RESPONSE[76..], fingerprint.to_be_bytes());
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_code() {
+        let mut octets = ERROR.to_be_bytes().to_vec();
+        octets.extend([0, 8]);
+        octets.extend(COOKIE.to_be_bytes());
+        octets.extend([7; 12]);
+        attribute(&mut octets, ERROR_CODE, &[0, 0, 4, 1]);
+        assert_eq!(outcome(&octets, &[7; 12]), Some(Outcome::Error(401)));
+        assert_eq!(outcome(&octets[..24], &[7; 12]), None);
     }
 
     #[test]
