@@ -203,6 +203,20 @@ impl Call {
         self.agent.send(&link, &acknowledgement)
     }
 
+    /// The key that the other side expects of us.
+    ///
+    /// # Errors
+    /// When it has chosen none.
+    pub fn key(&self) -> Result<Key> {
+        let chosen = self.sdp()?.keys().first().map(|chosen| chosen.tag);
+        let dialog = lock(&self.dialog);
+        let mut keys = dialog.keys.iter();
+        let known = keys.find(|(tag, _)| Some(*tag) == chosen);
+        known
+            .map(|(_, key)| key.clone())
+            .ok_or_else(|| LabError::new("the other side has chosen no key of ours"))
+    }
+
     /// New keys for the next offer; they replace the old ones.
     pub fn renew_keys(&self) {
         let mut dialog = lock(&self.dialog);

@@ -16,7 +16,7 @@ use super::{
     Group, Row, demand, group,
     observe::heard,
     row,
-    stage::{CUSTOMERS, SBC, Stage, StageSettings, connect},
+    stage::{CUSTOMERS, OPTIONS, SBC, Stage, StageSettings, connect},
     untestable,
 };
 use crate::{
@@ -29,7 +29,6 @@ use crate::{
         message::Message,
         names::covers,
         rules::PROXIES,
-        secret::Key,
         tls,
     },
 };
@@ -309,18 +308,24 @@ fn addresses() -> Vec<Row> {
             "addresses/media",
             "media from outside of the configured ranges is not relayed",
             |stage| {
-                let (caller, callee) = stage.teams_to_carrier()?;
-                heard(&caller, &callee)?;
+                let (outgoing, incoming) = stage.teams_calls_carrier(|_| {})?;
+                // Teams' own is silent: whoever is heard first has the call.
+                outgoing.media.end();
+                let (caller, callee) = connect(outgoing, incoming)?;
                 let target = caller.sdp()?.audio_target();
-                let door = stage.lab.peer(Party::Teams).door();
+                let (door, key) = (stage.lab.peer(Party::Teams).door(), caller.key()?);
+                let speak = |address: IpAddr| -> Result<Arc<Media>> {
+                    let media = Media::open(&door, address, true)?;
+                    media.protect_with(&key);
+                    media.send_to(target, 0);
+                    Ok(media)
+                };
                 let outside = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
-                let other = Media::open(&door, outside, false)?;
-                other.protect_with(&Key::fresh(false));
-                other.send_to(target, 0);
+                let other = speak(outside)?;
                 let heard_outside = callee.media.hears(&other, "the carrier").is_ok();
-                other.end();
                 demand(!heard_outside, || format!("{outside} is heard"))?;
-                heard(&caller, &callee)
+                let inside = speak(stage.proxy_address(1))?;
+                callee.media.hears(&inside, "the carrier")
             },
         ),
         row(
@@ -380,6 +385,8 @@ pub(super) fn is_served(stage: &Stage, link: &Link) -> Result<bool> {
 
 /// With another certificate at the first proxy, a call goes to the second.
 fn refuses_proxy(stage: &Stage, authority: &Authority, names: &[&str]) -> Result<()> {
+    // Nothing from before keeps calls from the first.
+    stage.wait_first(Duration::from_secs(OPTIONS.into()) + SOON)?;
     let identity = authority.issue(
         Owner::Teams,
         &Wanted {
