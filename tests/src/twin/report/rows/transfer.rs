@@ -284,10 +284,15 @@ fn refer() -> Vec<Row> {
             "the SBC's media does not move for it",
             |stage| {
                 let referred = blind(stage)?;
-                let before = referred.teams.sdp()?.audio_target();
+                let targets = || -> Result<_> {
+                    let [teams, carrier] = [&referred.teams, &referred.carrier].map(Call::sdp);
+                    Ok([teams?.audio_target(), carrier?.audio_target()])
+                };
+                let before = targets()?;
                 let _target = referred.done(stage)?;
-                demand(referred.teams.sdp()?.audio_target() == before, || {
-                    "the old leg was told another address".to_owned()
+                let after = targets()?;
+                demand(after == before, || {
+                    format!("Teams' old leg and the carrier's: {before:?}, then {after:?}")
                 })
             },
         ),
