@@ -156,10 +156,11 @@ impl Daemon {
     /// none.
     ///
     /// # Errors
-    /// When the metrics cannot be read.
+    /// When the metrics cannot be read, or do not know the metric.
     pub fn metric(&self, lab: &Lab, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        let (_, text) = self.get(lab, "/metrics")?;
-        Ok(sum(&text, name, labels))
+        let (status, text) = self.get(lab, "/metrics")?;
+        sum(&text, name, labels)
+            .ok_or_else(|| LabError::new(format!("the metrics ({status}) have no {name}")))
     }
 
     /// Resident memory in octets.
@@ -231,20 +232,22 @@ impl Daemon {
     }
 }
 
-fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
-    text.lines()
-        .filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let (series, value) = match rest.strip_prefix('{') {
-                Some(rest) => rest.rsplit_once("} ")?,
-                None => ("", rest.strip_prefix(' ')?),
-            };
-            labels
-                .iter()
-                .all(|(label, value)| series.contains(&format!("{label}=\"{value}\"")))
-                .then(|| value.split(' ').next()?.parse::<f64>().ok())?
-        })
-        .sum()
+/// `None`: there is no such metric, with or without series.
+fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let kind = format!("# TYPE {} ", name.strip_suffix("_total").unwrap_or(name));
+    text.lines().find(|line| line.starts_with(&kind))?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (series, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once("} ")?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        labels
+            .iter()
+            .all(|(label, value)| series.contains(&format!("{label}=\"{value}\"")))
+            .then(|| value.split(' ').next()?.parse::<f64>().ok())?
+    });
+    Some(values.sum())
 }
 
 #[cfg(test)]
@@ -254,10 +257,12 @@ mod tests {
     #[test]
     fn series_are_summed_by_their_labels() {
         let text = "# TYPE a counter\na_total{path=\"xdp\",reason=\"x\"} 5\n\
-                    a_total{path=\"userspace\",reason=\"x\"} 7\na_total_other 100\nb 3\n";
-        assert_eq!(sum(text, "a_total", &[]), 12.0);
-        assert_eq!(sum(text, "a_total", &[("path", "xdp")]), 5.0);
-        assert_eq!(sum(text, "b", &[]), 3.0);
-        assert_eq!(sum(text, "c", &[]), 0.0);
+                    a_total{path=\"userspace\",reason=\"x\"} 7\na_total_other 100\n\
+                    # TYPE b gauge\nb 3\n# TYPE c counter\n";
+        assert_eq!(sum(text, "a_total", &[]), Some(12.0));
+        assert_eq!(sum(text, "a_total", &[("path", "xdp")]), Some(5.0));
+        assert_eq!(sum(text, "b", &[]), Some(3.0));
+        assert_eq!(sum(text, "c_total", &[]), Some(0.0));
+        assert_eq!(sum(text, "d_total", &[]), None);
     }
 }

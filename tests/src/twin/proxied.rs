@@ -240,28 +240,20 @@ impl Proxied {
     ///
     /// # Errors
     /// When the metrics cannot be read.
-    pub fn discards(&self, reason: &str) -> Result<u64> {
-        self.counter(&format!(
-            "trunkline_discards_total{{place=\"edge\",reason=\"{reason}\"}}"
-        ))
+    pub fn discards(&self, reason: &str) -> Result<f64> {
+        let labels = [("place", "edge"), ("reason", reason)];
+        self.daemon
+            .metric(&self.lab, "trunkline_discards_total", &labels)
     }
 
     /// How often callers from the proxy had to prove a password, by what came of it.
     ///
     /// # Errors
     /// When the metrics cannot be read.
-    pub fn authentications(&self, outcome: &str) -> Result<u64> {
-        self.counter(&format!(
-            "trunkline_authentications_total{{trunk=\"proxy\",outcome=\"{outcome}\"}}"
-        ))
-    }
-
-    fn counter(&self, name: &str) -> Result<u64> {
-        let (_, text) = self.daemon.get(&self.lab, "/metrics")?;
-        Ok(text
-            .lines()
-            .find_map(|it| it.strip_prefix(name)?.trim().parse().ok())
-            .unwrap_or(0))
+    pub fn authentications(&self, outcome: &str) -> Result<f64> {
+        let labels = [("trunk", "proxy"), ("outcome", outcome)];
+        self.daemon
+            .metric(&self.lab, "trunkline_authentications_total", &labels)
     }
 
     /// What the session border controller knows of the proxy: whether it is up, and what came of
