@@ -15,6 +15,8 @@ const HOLD: u32 = 10;
 const HOLD_WITH_MEDIA: u32 = 200;
 /// How many seconds the last calls may take to end: longer than an answer and an end together.
 const PATIENCE: u32 = 2 * scenario::PATIENCE / 1_000 + 1;
+/// Where the caller's side counts.
+const STATISTICS: &str = "statistics.csv";
 /// What SIPp's sockets hold, in octets.
 const BUFFER: &str = "8388608";
 
@@ -77,6 +79,8 @@ impl Load {
             scenario::callee(self.media).as_bytes(),
         )?;
         write(&stage.lab, "sound.ul", &scenario::SOUND)?;
+        // What an earlier load came to is no outcome of this one.
+        write(&stage.lab, STATISTICS, &[])?;
         let mut callee = self.sipp(stage, 1)?;
         let mut process = callee.begin("callee.xml")?;
         let bound = wait_until(Duration::from_secs(5), || {
@@ -93,7 +97,7 @@ impl Load {
             .args(["-m", &self.calls.to_string()])
             .args(["-l", &self.calls.to_string()])
             .args(["-d", &hold.to_string()])
-            .args(["-trace_stat", "-stf", "statistics.csv", "-fd", "1"])
+            .args(["-trace_stat", "-stf", STATISTICS, "-fd", "1"])
             .args(["-timeout", &(self.calls / self.rate + PATIENCE).to_string()]);
         Ok((caller.begin("caller.xml")?, process))
     }
@@ -146,7 +150,7 @@ impl Sipp<'_> {
 
 /// Reads the last line of SIPp's statistics.
 fn outcome(stage: &Stage, load: Load) -> Result<Outcome, Failure> {
-    let path = stage.lab.directory().join("statistics.csv");
+    let path = stage.lab.directory().join(STATISTICS);
     let text = fs::read_to_string(&path)?;
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().unwrap_or_default().split(';').collect();
