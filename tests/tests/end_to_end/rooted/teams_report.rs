@@ -18,7 +18,7 @@ fn the_report_is_as_the_page_says() {
     for verdict in verdicts {
         let said = said.get(verdict.row).expect("a row of the page");
         match verdict.outcome {
-            Outcome::Pass => {}
+            Outcome::Pass => assert_eq!(*said, "pass", "{}", verdict.row),
             Outcome::Fail => assert_eq!(*said, "fail", "{}: {}", verdict.row, verdict.why),
             Outcome::Untestable => {
                 assert!(said.starts_with("untestable"), "{}", verdict.row);
