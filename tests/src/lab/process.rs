@@ -60,6 +60,9 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(name: &str, mut command: Command, directory: &Path) -> Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let log = File::create(&log)
+            .map_err(|error| LabError::new(format!("{}: {error}", log.display())))?;
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -67,9 +70,6 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(|error| LabError::new(format!("starting {name}: {error}")))?;
-        let log = directory.join(format!("{name}.log"));
-        let log = File::create(&log)
-            .map_err(|error| LabError::new(format!("{}: {error}", log.display())))?;
         let output = Arc::new(Output::default());
         output.lock().open = 2;
         let stdin = child.stdin.take();

@@ -320,8 +320,11 @@ impl Media {
             state.reports += 1;
             return;
         }
-        if plain.len() < 12 || state.received.len() >= REMEMBERED {
+        if plain.len() < 12 {
             return;
+        }
+        if state.received.len() >= REMEMBERED {
+            state.received.drain(..REMEMBERED / 2);
         }
         state.received.push(Packet {
             at: Instant::now(),
