@@ -1,6 +1,7 @@
 //! rtpengine in userspace, its calls set up by its own control protocol.
 
 use std::{
+    fs,
     net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -63,7 +64,10 @@ impl Rtpengine {
             .arg(format!("--interface=in/{}", family.ours_to_caller()))
             .arg(format!("--interface=out/{}", family.ours_to_callee()))
             .args(["--port-min=20000", "--port-max=60000"]);
-        let process = lab::Process::start("rtpengine", command, &std::env::temp_dir())?;
+        let directory = std::env::temp_dir();
+        let process = lab::Process::start("rtpengine", command, &directory)?;
+        // What it says is kept in memory, and nobody reads the file.
+        fs::remove_file(directory.join("rtpengine.log"))?;
         let socket = topology.relay.enter(|| UdpSocket::bind("127.0.0.1:0"))??;
         socket.connect(CONTROL)?;
         socket.set_read_timeout(Some(Duration::from_millis(250)))?;
