@@ -74,6 +74,8 @@ pub struct Baresip {
 
 /// How long a baresip takes at most to be there.
 const START: Duration = Duration::from_secs(20);
+/// How long it takes at most to answer a command.
+const ANSWER: Duration = Duration::from_secs(10);
 
 impl Baresip {
     /// Starts it and waits until it can be called.
@@ -213,8 +215,13 @@ fn connect(namespace: &Namespace, port: u16) -> Result<TcpStream> {
         }
         true
     });
-    last.filter(|_| connected)
-        .ok_or_else(|| LabError::new("baresip does not open its control port"))
+    let stream = last
+        .filter(|_| connected)
+        .ok_or_else(|| LabError::new("baresip does not open its control port"))?;
+    stream
+        .set_read_timeout(Some(ANSWER))
+        .map_err(LabError::new)?;
+    Ok(stream)
 }
 
 fn configuration(config: &BaresipConfig<'_>, directory: &Path) -> String {

@@ -86,9 +86,11 @@ fn rows() -> Vec<Row> {
                 let to = stage.sbc_tls;
                 let door = stage.lab.peer(Party::Teams).door();
                 let answer = door.enter(move || hello(to))?.map_err(LabError::new)?;
-                demand(answer.first() != Some(&0x16), || {
-                    "the SBC goes on with TLS 1.1".to_owned()
-                })
+                // An alert, whose description is protocol_version.
+                demand(
+                    answer.first() == Some(&0x15) && answer.get(6) == Some(&70),
+                    || format!("the SBC says {answer:?}"),
+                )
             },
         ),
         row(
