@@ -400,6 +400,8 @@ impl<M: MediaPlane> Core<M> {
         let lasts = granted(one, response).filter(|seconds| *seconds > 0);
         let Some(seconds) = lasts.filter(|_| response.is_success()) else {
             let wait = headers.number(HeaderName::RetryAfter).ok().flatten();
+            // One that would have us ask without end gets the pauses of one that names none.
+            let wait = wait.filter(|seconds| *seconds > 0);
             self.registration_failed(now, id, response.status, wait);
             return;
         };

@@ -176,6 +176,18 @@ fn silence_is_a_failure_and_retry_after_is_honoured() {
 }
 
 #[test]
+fn a_registrar_that_would_have_us_come_back_in_no_time_is_not_asked_without_end() {
+    let (mut bench, first) = bench();
+    let busy = |register| answer(register, 503).with(HeaderName::RetryAfter, 0);
+    bench.give(CENTRE, busy(&first));
+    let (pause, second) = wait_register(&mut bench, SECOND_CENTRE);
+    assert_eq!(pause, Duration::ZERO, "the other address at once");
+    bench.give(SECOND_CENTRE, busy(&second));
+    let (pause, _) = wait_register(&mut bench, CENTRE);
+    assert!((15..=30).contains(&pause.as_secs()), "{pause:?}");
+}
+
+#[test]
 fn draining_takes_it_back() {
     let (mut bench, first) = bench();
     bench.give(CENTRE, granted(&first, 600));
