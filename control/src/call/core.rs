@@ -25,7 +25,6 @@ use super::{
 };
 use crate::{
     config::Settings,
-    sdp::Direction,
     sip::{Awaited, Flow, Target, Text, TransactionId, TransactionLayer, TransactionSettings},
 };
 
@@ -145,10 +144,7 @@ impl<M: MediaPlane> Core<M> {
                 Due::Silent => core.silent(now, call),
                 Due::Unacknowledged(side) => core.accepted_due(now, call, side),
                 Due::Retry => core.retry_reinvite(now, call),
-                Due::Reoffer(side) => {
-                    let direction = Some(Direction::SendReceive);
-                    core.reoffer(now, call, side, direction, None);
-                }
+                Due::Reoffer(to, direction, then) => core.reoffer(now, call, to, direction, then),
                 Due::Session(side) => core.session_due(now, call, side),
                 Due::Reliable => core.reliable_due(now, call),
                 Due::Transfer => core.give_up_transfer(now, call),

@@ -168,7 +168,8 @@ impl<M: MediaPlane> Core<M> {
             return;
         }
         if self.is_quiet(call).is_err() {
-            self.timers.set(now + BUSY, call.id, Due::Reoffer(to));
+            let due = Due::Reoffer(to, direction, then);
+            self.timers.set(now + BUSY, call.id, due);
             return;
         }
         match call

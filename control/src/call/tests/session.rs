@@ -165,6 +165,28 @@ fn a_callee_who_finds_the_timer_too_short_is_asked_again() {
 }
 
 #[test]
+fn a_refresh_that_has_to_wait_leaves_a_hold_as_it_is() {
+    let (mut bench, mut caller, callee) = up_with(TIMER, "600;refresher=uac", "INVITE, ACK, BYE");
+    bench.pass(Duration::from_secs(299));
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let onward = bench.carry(CARRIER, hold, CENTRE);
+    bench.give(CENTRE, callee.answer(&onward, 100, &NONE));
+    // The time for the refresh comes while the callee has not answered.
+    bench.pass(Duration::from_secs(2));
+    let held = callee
+        .answer(&onward, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"))
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    bench.give(CENTRE, held);
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    bench.give(CARRIER, caller.ack());
+    bench.pass(Duration::from_secs(1));
+    let refresh = bench.request(CENTRE, Method::Invite);
+    let offer = String::from_utf8_lossy(&refresh.body).into_owned();
+    assert!(offer.contains("a=sendonly"), "{offer}");
+}
+
+#[test]
 fn a_callee_that_wants_a_session_of_no_length_is_not_asked_again() {
     let mut bench = Bench::keyed("", TIMER);
     let (_, callee, invite) = bench.begin_call();
