@@ -138,12 +138,12 @@ impl<M: MediaPlane> Core<M> {
         let mut names = std::mem::take(&mut attempt.fallback).into_iter();
         let side = call.invited_side();
         let (old, state) = (Arc::clone(&call.leg(side).trunk.name), Some(call.state));
-        self.statistics.moved(&old, state, None);
         let found = names.by_ref().find_map(|name| {
             let trunk = self.trunk_named(&name)?;
             let places = self.places(now, &trunk, is_emergency);
-            let is_in_limits =
-                |core: &mut Self| is_emergency || core.keep_limits(now, &trunk, &trunk).is_ok();
+            let is_in_limits = |core: &mut Self| {
+                is_emergency || core.keep_limits_instead(now, call, side, &trunk).is_ok()
+            };
             if places.is_empty() || !is_in_limits(self) {
                 return None;
             }
@@ -159,8 +159,9 @@ impl<M: MediaPlane> Core<M> {
                 .ok()?;
             Some(places)
         });
-        self.statistics
-            .moved(&call.leg(side).trunk.name, None, state);
+        let new = &call.leg(side).trunk.name;
+        self.statistics.moved(&old, state, None);
+        self.statistics.moved(new, None, state);
         match (call.attempt_mut(), found) {
             (Some(attempt), Some(places)) => {
                 attempt.fallback = names.collect();

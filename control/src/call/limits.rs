@@ -8,7 +8,7 @@ use std::{
 
 use relay_user::media::MediaPlane;
 
-use super::{CallState, Core, invite::Refusal, trunk::Trunk};
+use super::{CallState, Core, Side, invite::Refusal, model::Call, trunk::Trunk};
 use crate::config::CallLimits;
 
 /// Retry-After when there are too many calls at one time, in seconds: long enough for some to end.
@@ -153,6 +153,22 @@ impl<M: MediaPlane> Core<M> {
             }
         }
         Ok(())
+    }
+
+    /// As [`Core::keep_limits`] of one trunk, for a peer that is to take the place of the one on a
+    /// side of a call.
+    pub(super) fn keep_limits_instead(
+        &mut self,
+        now: Instant,
+        call: &Call,
+        side: Side,
+        trunk: &Trunk,
+    ) -> Result<(), Refusal> {
+        let (left, state) = (Arc::clone(&call.leg(side).trunk.name), Some(call.state));
+        self.statistics.moved(&left, state, None);
+        let kept = self.keep_limits(now, trunk, trunk);
+        self.statistics.moved(&left, None, state);
+        kept
     }
 
     /// How many calls are not ending.

@@ -151,7 +151,11 @@ impl<M: MediaPlane> Core<M> {
         let is_emergency = self.is_emergency(&number);
         let mut places = self.places(now, &trunk, is_emergency);
         if places.is_empty() {
+            self.statistics.refused(&trunk.name, "unavailable");
             return Err(unavailable(&trunk));
+        }
+        if !is_emergency {
+            self.keep_limits_instead(now, call, by, &trunk)?;
         }
         named_first(&trunk, &mut places, target);
         let port = self.reserve(&trunk, None, None)?;

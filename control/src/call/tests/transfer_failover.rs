@@ -222,3 +222,29 @@ fn a_new_peer_that_wants_a_longer_session_is_asked_once_more_with_it() {
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
 }
+
+#[test]
+fn a_transfer_keeps_the_limits_of_the_trunk_that_it_goes_to() {
+    let mut bench = Bench::keyed("", "limits.calls = 1");
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));
+    bench.response(CARRIER, 202);
+    notified(&mut bench, &caller, "100", false);
+    notified(&mut bench, &caller, "503", true);
+    bench.silent();
+    let refused = bench.core.statistics().refused;
+    assert_eq!(refused[&("centre".into(), "trunk-calls")], 1);
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut callee, &caller);
+    bench.finished();
+}
+
+#[test]
+fn whoever_asks_for_a_transfer_makes_room_for_the_new_peer() {
+    let mut bench = Bench::teams("limits.calls = 1");
+    let (_, mut callee) = bring_up(&mut bench);
+    bench.give(CENTRE, refer(&mut callee, "sip:+15557777@192.0.2.2"));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &callee, "100", false);
+    bench.request(CENTRE, Method::Invite);
+}
