@@ -18,7 +18,7 @@ use super::{
     headers::{MAX_FORWARDS, SDP, identify, is_sdp, rehosted},
     invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
-    model::{Bye, Call, Leg, Transfer},
+    model::{Bye, Call, Exchange, Leg, Transfer},
     replaces::Replaces,
     routing::{called_host, to_destination},
     session::ask,
@@ -54,7 +54,11 @@ impl<M: MediaPlane> Core<M> {
         if !trunk.sip.takes_refer() {
             return Err(Refusal::new(405, "the trunk may not transfer"));
         }
-        if call.state != CallState::Established || call.transfer.is_some() {
+        let is_replacing = |exchange: &Box<Exchange>| exchange.replacement.is_some();
+        if call.state != CallState::Established
+            || call.transfer.is_some()
+            || call.exchange.as_ref().is_some_and(is_replacing)
+        {
             return Err(Refusal::new(500, "another transfer waits").retry_after(5));
         }
         if request.headers.all(HeaderName::ReferTo).count() != 1 {
@@ -412,9 +416,14 @@ impl<M: MediaPlane> Core<M> {
         self.abandon_exchange(now, call);
         let Transfer {
             mut leg,
-            negotiation,
+            mut negotiation,
             ..
         } = *transfer;
+        let stays = by.other();
+        if let Some(port) = call.leg(stays).port {
+            // What was abandoned may have been about to give it another one.
+            negotiation.relocate(stays, port);
+        }
         leg.remote = flow.remote;
         let sequence = dialog.local_sequence;
         leg.dialog = Some(dialog);

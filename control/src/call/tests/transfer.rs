@@ -509,3 +509,58 @@ fn an_invite_that_replaces_nothing_is_refused() {
     bench.silent();
     assert_eq!(bench.core.calls().len(), 1);
 }
+
+#[test]
+fn a_transfer_that_overtakes_a_move_of_the_media_address_leaves_it_where_it_was() {
+    let settings = SETTINGS
+        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.9\"]")
+        .replace(
+            "listen = \"192.0.2.1:5060\"",
+            "listen = \"192.0.2.1:5060\"\ninternal_address = \"192.0.2.9\"",
+        );
+    let mut bench = Bench::with(&settings);
+    let (mut caller, mut callee) = bring_up(&mut bench);
+    let ours = bench.core.calls()[0].legs[1].media.unwrap();
+    // The callee goes elsewhere, and the caller asks for a transfer instead of answering that.
+    let mut elsewhere = callee.invite(&sdp(CENTRE, 5006, ""));
+    elsewhere.headers.push("X-MS-UserLocation", "internal");
+    let asked = bench.carry(CENTRE, elsewhere.clone(), CARRIER);
+    bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));
+    bench.response(CARRIER, 202);
+    notified(&mut bench, &caller, "100", false);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let refused = bench.response(CENTRE, 487);
+    bench.give(CENTRE, refusal_ack(&elsewhere, &refused));
+    bench.request(CENTRE, Method::Ack);
+    let again = renegotiate(&mut bench, &callee, 5000);
+    let offer = String::from_utf8_lossy(&again.body).into_owned();
+    assert!(
+        offer.contains(&format!("m=audio {} ", ours.port())),
+        "{offer}"
+    );
+    let media = bench.media.calls();
+    let media = media.into_values().next().unwrap();
+    assert_eq!(media.legs[1].port.rtp, ours);
+    bench.sent.clear();
+    bench.give(CARRIER, caller.answer(&asked, 487, &NONE));
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.sent.clear();
+    assert_eq!(bench.media.reserved_ports(), 2);
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_refer_waits_for_an_invite_with_replaces() {
+    let mut bench = Bench::new();
+    let (mut caller, callee) = bring_up(&mut bench);
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
+    bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));
+    let later = bench.response(CARRIER, 500);
+    assert!(later.headers.has(HeaderName::RetryAfter));
+    bench.silent();
+}
