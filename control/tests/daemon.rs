@@ -6,9 +6,13 @@ mod rooted {
         io::{BufRead, BufReader},
         path::PathBuf,
         process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+        time::{Duration, Instant},
     };
 
     use serde_json::Value;
+
+    /// For what should happen at once; a failure, not a measure.
+    const LIMIT: Duration = Duration::from_secs(30);
 
     /// A namespace with a loopback device, and a folder for files. Both go with it.
     struct Place {
@@ -112,6 +116,8 @@ mod rooted {
         fn start(&self, arguments: &[&str]) -> Daemon {
             let mut child = Command::new("ip")
                 .args(["netns", "exec", &self.namespace])
+                // It goes with this thread, however that ends.
+                .args(["setpriv", "--pdeathsig", "KILL", "--"])
                 .arg(env!("CARGO_BIN_EXE_trunkline"))
                 .args(["run", "--config"])
                 .arg(self.file("trunkline.toml"))
@@ -154,7 +160,7 @@ mod rooted {
         }
 
         fn signal(&self, name: &str) {
-            // `ip netns exec` becomes the daemon, so this is its own number.
+            // `ip netns exec` and `setpriv` become the daemon, so this is its own number.
             let output = run("kill", &[&format!("-{name}"), &self.child.id().to_string()]);
             assert!(output.status.success(), "{output:?}");
         }
@@ -235,7 +241,8 @@ mod rooted {
         )
         .unwrap();
         let output = place.shell(&format!(
-            "{} run --xdp off --config {}",
+            "timeout {} {} run --xdp off --config {}",
+            LIMIT.as_secs(),
             env!("CARGO_BIN_EXE_trunkline"),
             place.file("second.toml").display()
         ));
@@ -290,8 +297,13 @@ mod rooted {
             );
             sent += 3;
             // What went on before has been taken up; memory is measured after the first rounds.
+            let began = Instant::now();
             while total(&place) < sent {
-                std::thread::yield_now();
+                assert!(
+                    began.elapsed() < LIMIT,
+                    "{} of {sent} counted",
+                    total(&place)
+                );
             }
             if round == 4 {
                 before = Some(daemon.memory());

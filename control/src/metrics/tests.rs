@@ -312,9 +312,13 @@ async fn the_server_shows_metrics_health_and_readiness() {
         .await
         .unwrap();
     }
-    while discards.get(Discard::MetricsRequest) < 3 {
-        tokio::task::yield_now().await;
-    }
+    let counted = async {
+        while discards.get(Discard::MetricsRequest) < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(30), counted).await;
+    counted.expect("each is counted in time");
 
     running.end().await;
     let (head, body) = fetch("/readyz").await;

@@ -2,13 +2,14 @@
 
 mod tls;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     sync::mpsc,
+    time::timeout,
 };
 
 use super::{connection::Side, table::Route, *};
@@ -46,8 +47,28 @@ fn tcp(local: SocketAddr, remote: SocketAddr) -> Target {
     }
 }
 
+/// For what should happen at once; a failure, not a measure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    timeout(LIMIT, what).await.expect("it happens in time")
+}
+
+async fn until(is: impl Fn() -> bool) {
+    within(async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+async fn event(events: &mut mpsc::Receiver<TransportEvent>) -> TransportEvent {
+    within(events.recv()).await.unwrap()
+}
+
 async fn message(events: &mut mpsc::Receiver<TransportEvent>) -> (Flow, Bytes) {
-    match events.recv().await.unwrap() {
+    match event(events).await {
         TransportEvent::Message { flow, octets } => (flow, octets),
         other => panic!("{other:?}"),
     }
@@ -64,8 +85,7 @@ async fn connect_from(ip: &str, to: SocketAddr) -> TcpStream {
 /// Reads until the peer closes.
 async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = [0; 4096];
-    while stream
-        .read(&mut buffer)
+    while within(stream.read(&mut buffer))
         .await
         .is_ok_and(|length| length > 0)
     {}
@@ -127,9 +147,7 @@ async fn a_full_queue_drops_datagrams_and_counts_them() {
         peer.send_to(OPTIONS, listen).await.unwrap();
     }
     let discards = transports.discards();
-    while discards.get(Discard::Overload) < 8 {
-        tokio::task::yield_now().await;
-    }
+    until(|| discards.get(Discard::Overload) >= 8).await;
     for _ in 0..2 {
         assert_eq!(message(&mut events).await.1, OPTIONS);
     }
@@ -280,7 +298,7 @@ async fn a_silent_peer_is_asked_and_its_connection_closed() {
     }
     // The third one is not answered.
     closed(&mut peer).await;
-    match events.recv().await.unwrap() {
+    match event(&mut events).await {
         TransportEvent::Closed(flow) => assert_eq!(flow.remote, remote),
         other => panic!("{other:?}"),
     }
@@ -312,17 +330,15 @@ async fn one_connection_serves_all_requests_to_a_peer() {
     drop(peer);
     drop(server);
     // The connection goes, and a new one cannot be opened.
-    while transports.connections() > 0 {
-        tokio::task::yield_now().await;
-    }
-    match events.recv().await.unwrap() {
+    until(|| transports.connections() == 0).await;
+    match event(&mut events).await {
         TransportEvent::Closed(closed) => assert_eq!(closed, flow),
         other => panic!("{other:?}"),
     }
     transports
         .send(&target, Bytes::from_static(OPTIONS))
         .unwrap();
-    match events.recv().await.unwrap() {
+    match event(&mut events).await {
         TransportEvent::Failed(failed) => assert_eq!(failed, target),
         other => panic!("{other:?}"),
     }
@@ -355,7 +371,7 @@ async fn a_peer_that_does_not_read_is_closed_and_counted() {
     };
     assert_eq!(refused, SendError::SlowReader);
     assert_eq!(transports.discards().get(Discard::SlowReader), 1);
-    match events.recv().await.unwrap() {
+    match event(&mut events).await {
         TransportEvent::Failed(failed) => assert_eq!(failed, target),
         other => panic!("{other:?}"),
     }

@@ -14,7 +14,9 @@ use tokio_rustls::{
     rustls::{ClientConfig, RootCertStore},
 };
 
-use super::{OPTIONS, closed, connect_from, free_port, message, settings, start, trunk};
+use super::{
+    OPTIONS, closed, connect_from, event, free_port, message, settings, start, trunk, until,
+};
 use crate::{
     config::tls_provider,
     sip::{Target, Transport},
@@ -168,14 +170,12 @@ async fn tls_checks_both_certificates() {
     ));
     let target = tls_target(SocketAddr::new(ours.ip(), 0), theirs, "other.example.com");
     other.send(&target, Bytes::from_static(OPTIONS)).unwrap();
-    match other_events.recv().await.unwrap() {
+    match event(&mut other_events).await {
         TransportEvent::Failed(failed) => assert_eq!(failed, target),
         event => panic!("{event:?}"),
     }
     assert_eq!(other.discards().get(Discard::CertificateName), 1);
-    while peer.discards().get(Discard::HandshakeFailed) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| peer.discards().get(Discard::HandshakeFailed) > 0).await;
 }
 
 /// Opens a connection and sends a request over it.
@@ -248,9 +248,7 @@ async fn who_connects_must_show_a_name_by_a_trusted_root_and_need_not_be_a_clien
             let mut octets = [0; 1];
             assert!(stream.read(&mut octets).await.is_err(), "{shown:?}");
         }
-        while discards.get(reason) == before {
-            tokio::task::yield_now().await;
-        }
+        until(|| discards.get(reason) != before).await;
     }
     assert!(events.try_recv().is_err(), "nothing was served");
 }
@@ -360,9 +358,7 @@ async fn a_renewed_certificate_is_shown_on_new_connections() {
     assert_eq!(transports.connections(), 2, "the old one is busy");
     assert_eq!(transports.retire(|_| true), 1);
     assert_eq!(transports.retire(|_| false), 0);
-    while transports.connections() == 2 {
-        tokio::task::yield_now().await;
-    }
+    until(|| transports.connections() != 2).await;
     assert_eq!(connection().await, second, "the new one stays");
     assert!(events.try_recv().is_err(), "nobody waits for the old one");
 }
@@ -406,7 +402,7 @@ async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
             peer.read_exact(&mut octets).await.unwrap();
             assert_eq!(&octets, b"over the alias");
             peer.shutdown().await.unwrap();
-            match events.recv().await.unwrap() {
+            match event(&mut events).await {
                 TransportEvent::Closed(flow) => assert_eq!(flow.remote, theirs),
                 event => panic!("{event:?}"),
             }
@@ -415,7 +411,7 @@ async fn requests_go_over_a_peers_connection_that_is_an_alias_and_verified() {
         if goes_over {
             transports.send(&target, Bytes::from_static(b"x")).unwrap();
         }
-        match events.recv().await.unwrap() {
+        match event(&mut events).await {
             TransportEvent::Failed(failed) => assert_eq!(failed, target),
             event => panic!("{event:?}"),
         }
@@ -443,9 +439,7 @@ async fn a_response_whose_connection_is_gone_goes_over_a_new_one() {
         let mut stream = open(&connector, listen, "sbc.example.com").await.unwrap();
         let (mut flow, _) = message(&mut events).await;
         stream.shutdown().await.unwrap();
-        while transports.connections() > 0 {
-            tokio::task::yield_now().await;
-        }
+        until(|| transports.connections() == 0).await;
         // Where the topmost Via says that the peer listens.
         flow.remote.set_port(theirs.port());
         let sent = transports.send(&flow, Bytes::from_static(OPTIONS));
@@ -512,9 +506,7 @@ async fn a_flood_of_half_open_handshakes_keeps_no_peer_out() {
     }
     assert_eq!(flood.len(), 120);
     let discards = transports.discards();
-    while discards.get(Discard::Handshakes) < 112 {
-        tokio::task::yield_now().await;
-    }
+    until(|| discards.get(Discard::Handshakes) >= 112).await;
     assert!(transports.connections() <= 8);
     assert_eq!(discards.get(Discard::Connections), 0);
 }
@@ -556,17 +548,13 @@ async fn garbage_on_every_listener_is_counted_and_harms_nobody() {
             closed(&mut stream).await;
         }
     }
-    while discards.get(Discard::Oversized) < 100 {
-        tokio::task::yield_now().await;
-    }
+    until(|| discards.get(Discard::Oversized) >= 100).await;
     let counted: Vec<_> = discards.iter().filter(|(_, count)| *count > 0).collect();
     assert_eq!(
         counted,
         [(Discard::Oversized, 100), (Discard::HandshakeFailed, 50)]
     );
-    while transports.connections() > 1 {
-        tokio::task::yield_now().await;
-    }
+    until(|| transports.connections() <= 1).await;
     good.write_all(OPTIONS).await.unwrap();
     assert_eq!(message(&mut events).await.1, OPTIONS);
 }

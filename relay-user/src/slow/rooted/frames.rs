@@ -45,17 +45,10 @@ impl Call {
             heard && self.lab.snapshot().frames > before
         });
         assert!(reached, "{:?}", self.lab.snapshot());
-        while {
-            std::thread::yield_now();
-            let snapshot = self.lab.snapshot();
-            let taken = snapshot.rtp.packets
-                + snapshot
-                    .discarded
-                    .iter()
-                    .map(|(_, sum)| sum.packets)
-                    .sum::<u64>();
-            taken < u64::from(self.next)
-        } {}
+        self.lab.until(|snapshot| {
+            let discarded = snapshot.discarded.iter().map(|(_, sum)| sum.packets);
+            snapshot.rtp.packets + discarded.sum::<u64>() >= u64::from(self.next)
+        });
         while self.callee.0.recv_from(&mut buffer).is_ok() {}
         self.callee.0.set_nonblocking(false).expect("set");
     }
@@ -113,9 +106,11 @@ fn a_packet_larger_than_the_next_hop_takes_is_counted() {
     let before = call.lab.discarded(Discard::TooLarge);
     let mut large = rtp(0, call.next, 0, 7);
     large.resize(12 + 900, 0x55);
-    while call.lab.discarded(Discard::TooLarge) == before {
+    let counted = (0..200_000).any(|_| {
         call.caller.send(OURS_CALLER, &large);
         std::thread::yield_now();
-    }
+        call.lab.discarded(Discard::TooLarge) > before
+    });
+    assert!(counted, "{:?}", call.lab.snapshot());
     call.until_heard_by_frames();
 }
