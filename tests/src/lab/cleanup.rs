@@ -2,8 +2,7 @@
 //! taken away by the next one.
 
 use std::{
-    collections::HashSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, Once, PoisonError},
@@ -20,8 +19,10 @@ static NAMESPACES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static START: Once = Once::new();
 
-/// What every name of a run begins with, before the process id.
+/// What every name of a run begins with; its process id follows.
 pub(super) const PREFIX: &str = "tl-";
+/// A file in directories that are left for a person to look into.
+const KEPT: &str = "kept";
 
 pub(super) fn register_namespace(name: &str) {
     start();
@@ -52,6 +53,7 @@ pub(super) fn remove_directory(path: &Path) {
 
 /// Leaves a directory where it is.
 pub(super) fn keep_directory(path: &Path) {
+    let _ = fs::write(path.join(KEPT), "");
     lock(&DIRECTORIES).retain(|known| known != path);
 }
 
@@ -99,24 +101,49 @@ fn start() {
     });
 }
 
-/// Takes away namespaces whose run is no longer alive.
+/// Takes away namespaces and directories whose run is no longer alive.
 fn sweep() {
-    let Ok(entries) = fs::read_dir("/run/netns") else {
-        return;
-    };
-    let names: HashSet<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    for name in names {
-        let owner = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next())
-            .and_then(|pid| pid.parse::<u32>().ok());
-        if let Some(pid) = owner
-            && !Path::new("/proc").join(pid.to_string()).exists()
-        {
-            remove_namespace(&name);
+    for name in orphans(Path::new("/run/netns")) {
+        remove_namespace(&name);
+    }
+    let directory = env::temp_dir();
+    for name in orphans(&directory) {
+        let path = directory.join(name);
+        if path.is_dir() && !path.join(KEPT).exists() {
+            remove_directory(&path);
         }
+    }
+}
+
+/// The names in a directory that a run has made which is no longer alive.
+fn orphans(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let is_alive = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
+    names
+        .filter(|name| owner(name).is_some_and(|pid| !is_alive(pid)))
+        .collect()
+}
+
+/// The process that a name is of: the first number behind the prefix.
+fn owner(name: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(PREFIX)?.split('-');
+    parts.find_map(|part| part.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_whose_it_is() {
+        assert_eq!(owner("tl-4711-0-sbc"), Some(4711));
+        assert_eq!(owner("tl-offload-4711-3-inner"), Some(4711));
+        assert_eq!(owner("tl-somebody-s"), None);
+        assert_eq!(owner("4711-0-sbc"), None);
     }
 }
