@@ -287,25 +287,8 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let by = exchange.by;
-        let replacing = exchange.replacement.take();
-        if let Some(server) = exchange.server.take() {
-            let trunk = Arc::clone(&call.leg(by).trunk);
-            let request = call
-                .exchange
-                .as_ref()
-                .and_then(|exchange| exchange.request.clone());
-            if let Some(request) = request {
-                let (_, tag) = self.new_tag();
-                let trunk = replacing
-                    .as_ref()
-                    .map_or(trunk, |one| Arc::clone(&one.leg.trunk));
-                let response = refusal.response(&request, &tag, &trunk);
-                self.answer(now, &trunk, server, &response);
-            }
-        }
-        match replacing {
-            Some(replacement) => self.withdraw(call, *replacement),
-            None => call.negotiation.rollback(),
+        if !self.answer_asker(now, call, &refusal) {
+            call.negotiation.rollback();
         }
         self.end_exchange(call);
         let status = refusal.status;
@@ -338,22 +321,31 @@ impl<M: MediaPlane> Core<M> {
 
     /// The call ends in the middle of a re-INVITE.
     pub(super) fn abandon_exchange(&mut self, now: Instant, call: &mut Call) {
-        if let Some(exchange) = &mut call.exchange {
-            let by = exchange.by;
-            let server = exchange.server.take();
-            let request = exchange.request.take();
-            let replacing = exchange.replacement.take();
-            if let (Some(server), Some(request)) = (server, request) {
-                let (_, tag) = self.new_tag();
-                let trunk = Arc::clone(&call.leg(by).trunk);
-                let response = Response::to_request(&request, 487, Some(&tag));
-                self.answer(now, &trunk, server, &response);
-            }
-            if let Some(replacement) = replacing {
-                self.withdraw(call, *replacement);
-            }
-        }
+        self.answer_asker(now, call, &Refusal::new(487, "the call ends"));
         self.end_exchange(call);
+    }
+
+    /// Refuses what the side that asked, or the peer that wanted to take it over, has asked for.
+    /// True when it was such a peer, and the call is what it was.
+    fn answer_asker(&mut self, now: Instant, call: &mut Call, refusal: &Refusal) -> bool {
+        let Some(exchange) = &mut call.exchange else {
+            return false;
+        };
+        let (server, request) = (exchange.server.take(), exchange.request.take());
+        let replacing = exchange.replacement.take();
+        let by = exchange.by;
+        if let (Some(server), Some(request)) = (server, request) {
+            let leg = replacing.as_ref().map_or(call.leg(by), |one| &one.leg);
+            let trunk = Arc::clone(&leg.trunk);
+            let (_, tag) = self.new_tag();
+            let response = refusal.response(&request, &tag, &trunk);
+            self.answer(now, &trunk, server, &response);
+        }
+        let is_replacing = replacing.is_some();
+        if let Some(replacement) = replacing {
+            self.withdraw(call, *replacement);
+        }
+        is_replacing
     }
 
     pub(super) fn end_exchange(&mut self, call: &mut Call) {

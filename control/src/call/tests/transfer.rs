@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::bench::*;
 use crate::{
-    call::{CallState, Change, Side},
+    call::{CallState, Change, Direction, Side},
     sip::{HeaderName, Method, Request},
 };
 
@@ -494,6 +494,21 @@ fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
     assert_eq!(bench.media.reserved_ports(), 2);
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
+}
+
+#[test]
+fn a_replacement_that_the_end_of_the_call_stops_is_refused_by_its_own_trunk() {
+    let mut bench = Bench::new();
+    let (mut caller, _) = bring_up(&mut bench);
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    // Its peer is the carrier's, whose place it wants.
+    bench.carry(CENTRE, replacing(&caller, invite), CENTRE);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CENTRE, 487);
+    let responses = bench.core.statistics().responses;
+    let refused = |trunk: &str| responses.get(&(trunk.into(), Direction::Sent, 487));
+    assert_eq!((refused("centre"), refused("carrier")), (Some(&1), None));
 }
 
 #[test]
