@@ -11,15 +11,16 @@ use relay_user::media::{MediaError, MediaPlane, MediaPort};
 use super::{
     CallState, Change, Core, Side,
     attempt::Attempt,
-    headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, rehosted, to_address},
+    headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, to_address},
     identity::{carry_forwarding, identity},
+    limits::RETRY_FULL,
     location::{elin, fold, unfold},
     media,
     model::{Call, Leg, Setup},
     numbers::{read_called, write_all},
     registration::aim,
     reliable::Reliable,
-    routing::{called_host, to_destination},
+    routing::{called_host, called_uri, to_destination},
     session::{ask, terms},
     timers::Due,
     trunk::Trunk,
@@ -38,8 +39,6 @@ use crate::{
 pub(super) const FIRST_SEQUENCE: u32 = 1;
 /// Retry-After while we are being shut down, in seconds.
 pub(super) const RETRY_DRAINING: u32 = 30;
-/// Retry-After when we are full, in seconds: long enough for some calls to end.
-const RETRY_FULL: u32 = 5;
 
 /// A final response that is not a call.
 #[derive(Debug)]
@@ -448,13 +447,8 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let target = to_destination(&trunk, destination);
+        let uri = called_uri(&trunk, destination, &setup.request.uri);
         let mut called = called_host(&trunk, destination);
-        let mut uri = rehosted(&setup.request.uri, &called.host, called.port);
-        if destination.server_name.is_some()
-            && uri.user.as_ref().is_some_and(|user| user.starts_with('+'))
-        {
-            uri.parameters.set("user", "phone");
-        }
         called.port = None;
         let mut request = Request::new(Method::Invite, uri.into());
         let theirs = &setup.request.headers;

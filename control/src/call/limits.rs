@@ -12,7 +12,7 @@ use super::{CallState, Core, Side, invite::Refusal, model::Call, trunk::Trunk};
 use crate::config::CallLimits;
 
 /// Retry-After when there are too many calls at one time, in seconds: long enough for some to end.
-const RETRY_FULL: u32 = 5;
+pub(super) const RETRY_FULL: u32 = 5;
 /// Retry-After when calls come too fast.
 const RETRY_FAST: u32 = 1;
 const SECOND: Duration = Duration::from_secs(1);

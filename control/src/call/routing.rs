@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::trunk::Trunk;
+use super::{headers::rehosted, trunk::Trunk};
 use crate::{
     config::Destination,
     sip::{PeerWay, SipUri, Target, Uri},
@@ -35,6 +35,17 @@ pub(super) fn called_host(trunk: &Trunk, destination: &Destination) -> SipUri {
             )
         }
     }
+}
+
+/// The Request-URI of a call to an address of the trunk, where whoever asked for it wrote `uri`.
+pub(super) fn called_uri(trunk: &Trunk, destination: &Destination, uri: &Uri) -> SipUri {
+    let host = called_host(trunk, destination);
+    let mut called = rehosted(uri, &host.host, host.port);
+    let number = called.user.as_ref().filter(|user| user.starts_with('+'));
+    if destination.server_name.is_some() && number.is_some() {
+        called.parameters.set("user", "phone");
+    }
+    called
 }
 
 /// The way of a request inside a dialog to its first hop (RFC 3261 §12.2.1.1 and §18.1.1).

@@ -15,12 +15,12 @@ use super::{
     CallState, Change, Core, EndReason, Side,
     attempt::Attempt,
     dialog::Dialog,
-    headers::{MAX_FORWARDS, SDP, identify, is_sdp, rehosted},
+    headers::{MAX_FORWARDS, SDP, identify, is_sdp},
     invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
-    model::{Bye, Call, Exchange, Leg, Transfer},
+    model::{Bye, Call, Leg, Transfer},
     replaces::Replaces,
-    routing::{called_host, to_destination},
+    routing::{called_uri, to_destination},
     session::ask,
     timers::Due,
     trunk::Trunk,
@@ -54,10 +54,10 @@ impl<M: MediaPlane> Core<M> {
         if !trunk.sip.takes_refer() {
             return Err(Refusal::new(405, "the trunk may not transfer"));
         }
-        let is_replacing = |exchange: &Box<Exchange>| exchange.replacement.is_some();
+        let exchange = call.exchange.as_deref();
         if call.state != CallState::Established
             || call.transfer.is_some()
-            || call.exchange.as_ref().is_some_and(is_replacing)
+            || exchange.is_some_and(|exchange| exchange.replacement.is_some())
         {
             return Err(Refusal::new(500, "another transfer waits").retry_after(5));
         }
@@ -498,14 +498,7 @@ fn invitation(
             other => other.clone(),
         }
     } else {
-        let called = called_host(trunk, destination);
-        let mut uri = rehosted(&transfer.uri, &called.host, called.port);
-        if destination.server_name.is_some()
-            && uri.user.as_ref().is_some_and(|user| user.starts_with('+'))
-        {
-            uri.parameters.set("user", "phone");
-        }
-        uri.into()
+        called_uri(trunk, destination, &transfer.uri).into()
     };
     let from = NameAddress::new(SipUri::new(caller, &trunk.host, None)).with_tag(&transfer.tag);
     let mut request = Request::new(Method::Invite, uri.clone());
