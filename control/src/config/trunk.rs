@@ -40,9 +40,9 @@ pub struct Trunk {
     /// Where calls to this trunk go, in order: the next is tried when one does not answer. A name
     /// without a port is looked up by its SRV records (`_sip._udp`, `_sip._tcp` or `_sips._tcp`,
     /// by `transport`; NAPTR is not asked for), which say addresses, ports, priorities and weights;
-    /// where it has none, and with a port, by A or AAAA. It is looked up again when the answer's
-    /// time is over, after 5 s at least and 300 s at most; what is known stays while that fails.
-    /// Without a port elsewhere: 5060, or 5061 for TLS. Empty: calls only come from this trunk. A
+    /// where it has none, and with a port, by A or AAAA. Of one name 64 addresses are used. It is
+    /// looked up again when the answer's time is over, after 5 s at least and 300 s at most; what
+    /// is known stays while that fails. Without a port elsewhere: 5060, or 5061 for TLS. Empty: calls only come from this trunk. A
     /// table gives an address a priority and a weight.
     #[serde(default)]
     pub addresses: Vec<WeightedAddress>,

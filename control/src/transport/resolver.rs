@@ -29,7 +29,7 @@ const MOST: Duration = Duration::from_secs(300);
 const SYSTEM: Duration = Duration::from_secs(60);
 /// When a lookup that failed is tried again.
 const RETRY: Duration = Duration::from_secs(15);
-/// As many SRV records of a name are used.
+/// As many SRV records of a name are used, and as many addresses.
 const RECORDS: usize = 64;
 
 /// What names were last known to stand for.
@@ -171,14 +171,11 @@ async fn look_up(dns: &Dns, question: &Question, known: Option<&Answer>) -> Resu
     }
     let port = question.port.unwrap_or(question.transport.default_port());
     let name = question.name.as_str();
-    let (mut addresses, ttl) = match dns.addresses(name, question.is_ipv6).await {
+    let (addresses, ttl) = match dns.addresses(name, question.is_ipv6).await {
         Ok(found) => found,
         Err(DnsFailure::Unknown(why)) => system(name, question.is_ipv6).await.ok_or(why)?,
         Err(DnsFailure::Other(why)) => return Err(why),
     };
-    // One order, whatever the server's: a change is then a change.
-    addresses.sort_unstable();
-    addresses.dedup();
     let found = addresses.into_iter().map(|address| Found {
         address: SocketAddr::new(address, port),
         record: None,
@@ -211,13 +208,7 @@ async fn targets(
     if records.is_empty() {
         return Ok(Answer::new(Vec::new(), BTreeMap::new(), ttl));
     }
-    if records.len() > RECORDS {
-        tracing::warn!(
-            name = %question.name, records = records.len(), used = RECORDS,
-            "more SRV records than are used"
-        );
-        records.truncate(RECORDS);
-    }
+    cut(&mut records, question.name.as_str());
     let mut hosts = BTreeMap::new();
     let mut tasks = JoinSet::new();
     for name in records.iter().map(|record| record.target.to_ascii()) {
@@ -232,9 +223,7 @@ async fn targets(
     }
     while let Some(joined) = tasks.join_next().await {
         match joined {
-            Ok((name, Ok((mut addresses, time)))) => {
-                addresses.sort_unstable();
-                addresses.dedup();
+            Ok((name, Ok((addresses, time)))) => {
                 ttl = ttl.min(time);
                 hosts.insert(name, addresses);
             }
@@ -264,10 +253,33 @@ async fn targets(
             }
         }
     }
+    cut(&mut found, question.name.as_str());
     if found.is_empty() {
         return Err("no target of its SRV records has an address".to_owned());
     }
     Ok(Answer::new(found, hosts, ttl))
+}
+
+/// The addresses of a host in one order, whatever the server's: a change is then a change.
+fn settled(mut addresses: Vec<IpAddr>, name: &str) -> Vec<IpAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    cut(&mut addresses, name);
+    addresses
+}
+
+/// Leaves out of an answer what is more than is used: each address may be asked by OPTIONS.
+fn cut<T>(answer: &mut Vec<T>, name: &str) {
+    if answer.len() > RECORDS {
+        let records = answer.len();
+        tracing::warn!(
+            name,
+            records,
+            used = RECORDS,
+            "DNS has more of it than is used"
+        );
+        answer.truncate(RECORDS);
+    }
 }
 
 /// The name of the SRV records (RFC 3263 §4.2, RFC 3261 §26.2.2).
@@ -287,7 +299,7 @@ async fn system(name: &str, is_ipv6: bool) -> Option<(Vec<IpAddr>, Duration)> {
         .map(|address| address.ip())
         .filter(|address| address.is_ipv6() == is_ipv6)
         .collect();
-    (!addresses.is_empty()).then_some((addresses, SYSTEM))
+    (!addresses.is_empty()).then(|| (settled(addresses, name), SYSTEM))
 }
 
 /// The servers in /etc/resolv.conf and the names in /etc/hosts, as they are now.
@@ -338,7 +350,8 @@ impl Dns {
         } else {
             RecordType::A
         };
-        self.records(name, kind, RData::ip_addr).await
+        let (addresses, ttl) = self.records(name, kind, RData::ip_addr).await?;
+        Ok((settled(addresses, name), ttl))
     }
 
     async fn records<T>(

@@ -419,6 +419,22 @@ async fn only_so_many_records_are_used_the_preferred_ones_first() {
 }
 
 #[tokio::test]
+async fn only_so_many_addresses_are_used() {
+    let mut records = Vec::new();
+    for (number, host) in [(1, "one.example.com"), (2, "two.example.com")] {
+        let record = srv(number, 1, 5060, &format!("{host}."));
+        records.push(("_sip._udp.example.com", record));
+        records.extend((1..=200).map(|last| (host, a(last))));
+    }
+    let server = Server::start(&records).await;
+    for name in ["\"one.example.com:5060\"", "\"example.com\""] {
+        let (found, _) = server.find_anew(name).await;
+        assert_eq!(found.len(), RECORDS, "{name}");
+        assert!(found[63].starts_with("192.0.2.64:5060"), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn aliases_are_followed() {
     let alias = RData::CNAME(CNAME(Name::from_ascii("real.example.com.").unwrap()));
     let server = Server::start(&[("alias.example.com", alias), ("real.example.com", a(1))]).await;
