@@ -44,7 +44,7 @@ pub(crate) fn fuzz(arguments: &Arguments) -> Result<(), String> {
             "--",
             &seconds,
             "-timeout=10",
-            "-max_len=4096",
+            "-max_len=8192",
         ];
         run("run", target, &options)?;
     }
