@@ -93,6 +93,20 @@ pub enum Latching {
     RelatchOnReinvite,
 }
 
+impl Latching {
+    /// Whether a source that was learned `earlier` is forgotten for a description that makes it be
+    /// learned by `self`: one that has `moved` to another address, or is a new offer or answer.
+    /// [`Latching::Strict`] learns none.
+    pub(crate) fn learns_anew(self, earlier: Self, moved: bool, negotiated: bool) -> bool {
+        let changed = self != earlier || moved;
+        match self {
+            Self::Strict => false,
+            Self::Latch => changed,
+            Self::RelatchOnReinvite => changed || negotiated,
+        }
+    }
+}
+
 /// One direction between the legs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {

@@ -36,15 +36,12 @@ impl Sources {
 
     /// Whether a flow whose sources become `new` forgets the peer that it has learned.
     pub(super) fn are_forgotten_for(&self, new: &Self) -> bool {
-        match new.latching {
-            Latching::Strict => self.latching != Latching::Strict || self.rtp != new.rtp,
-            Latching::Latch => self.latching != new.latching || self.names_another(new),
-            Latching::RelatchOnReinvite => {
-                self.latching != new.latching
-                    || self.negotiation != new.negotiation
-                    || self.names_another(new)
-            }
+        if new.latching == Latching::Strict {
+            return self.latching != Latching::Strict || self.rtp != new.rtp;
         }
+        let negotiated = self.negotiation != new.negotiation;
+        new.latching
+            .learns_anew(self.latching, self.names_another(new), negotiated)
     }
 
     /// Whether `new` comes of a description that has moved to another address.

@@ -126,13 +126,9 @@ impl Flow {
             (Some(named), Some(remote)) => named != remote.rtp,
             _ => false,
         };
-        let changed = moved || earlier.sources.latching != now.sources.latching;
-        match now.sources.latching {
-            Latching::RelatchOnReinvite => changed || earlier.negotiation != now.negotiation,
-            Latching::Latch => changed,
-            // The peer is whom SDP names, and its SSRC stays known.
-            Latching::Strict => false,
-        }
+        let negotiated = earlier.negotiation != now.negotiation;
+        let latching = now.sources.latching;
+        latching.learns_anew(earlier.sources.latching, moved, negotiated)
     }
 
     /// Takes over what the description says.
