@@ -15,7 +15,7 @@ use aya_ebpf::{
     bindings::xdp_action,
     helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
     macros::{map, xdp},
-    maps::{Array, DevMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, PerCpuArray, ProgramArray, RingBuf},
     programs::XdpContext,
 };
 use relay_abi::{
@@ -23,9 +23,8 @@ use relay_abi::{
     checksum::Change,
     headers::{self, Ethernet, Ipv4, Ipv6, Udp},
     measure::{
-        HeadersV4, HeadersV6, LATENCY_BUCKETS, Load, PREPARED as PREPARED_PACKETS, PREPARED_GROWTH,
-        PREPARED_OCTETS, Prepared, SAMPLE_EVERY, SAMPLE_OCTETS, Sample, SinkCounters,
-        latency_bucket,
+        HeadersV4, HeadersV6, LATENCY_BUCKETS, Load, PREPARED as PREPARED_PACKETS, PREPARED_OCTETS,
+        Prepared, SAMPLE_EVERY, SAMPLE_OCTETS, Sample, SinkCounters, latency_bucket,
     },
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -44,9 +43,13 @@ static MADE: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DEVICE: DevMap = DevMap::with_max_entries(1, 0);
 
-/// What `generate_prepared` sends.
+/// What `generate_prepared` and `feed` send.
 #[map]
 static PREPARED: Array<Prepared> = Array::with_max_entries(PREPARED_PACKETS, 0);
+
+/// What `feed` hands its packets to.
+#[map]
+static FED: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 #[map]
 static SINK: PerCpuArray<SinkCounters> = PerCpuArray::with_max_entries(1, 0);
@@ -114,6 +117,17 @@ pub fn generate_prepared(context: XdpContext) -> u32 {
     }
 }
 
+/// Writes the next of the prepared packets over the frame and hands it to another program, if one is
+/// there. So a test run can give a program that changes packets one after the other.
+#[xdp]
+pub fn feed(context: XdpContext) -> u32 {
+    if prepared(&context).is_some() {
+        // SAFETY: the context is the one that the kernel gave. It returns only where none is there.
+        unsafe { FED.tail_call(&context, 0) };
+    }
+    xdp_action::XDP_DROP
+}
+
 #[inline(always)]
 fn prepared(context: &XdpContext) -> Option<()> {
     let load = LOAD.get(0)?;
@@ -126,8 +140,11 @@ fn prepared(context: &XdpContext) -> Option<()> {
     };
     let numbers = load.numbers(n);
     let packet = PREPARED.get(u32::from(numbers.sequence) & (PREPARED_PACKETS - 1))?;
+    let length = size_of::<DatagramV4>() + usize::from(packet.length);
+    let before = opaque(context.data_end() - context.data());
+    let growth = length as i32 - before as i32;
     // SAFETY: the context is this program's; pointers into the packet are made afterwards.
-    if unsafe { bpf_xdp_adjust_tail(context.as_ptr().cast(), PREPARED_GROWTH as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_tail(context.as_ptr().cast(), growth) } != 0 {
         return None;
     }
     let start = context.data();

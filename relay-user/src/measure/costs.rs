@@ -14,10 +14,10 @@ use relay_abi::{
 use super::{
     Failure, Place, Stamp,
     calls::{PAYLOAD_TYPE, rtp},
-    refused,
+    refused, srtp_cost,
 };
 use crate::{
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, srtp_cost},
+    offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
     slow::{endpoint, flow_key},
 };
 
@@ -238,10 +238,8 @@ fn verified(name: &str, program: &Xdp) -> Result<Vec<Cost>, Failure> {
     Ok(costs)
 }
 
-/// What the verifier followed of the programs that `relay` goes on to, and the nanoseconds of one
-/// packet of 160 octets, AES_CM_128_HMAC_SHA1_80, in the kernel and by
-/// libsrtp in userspace, both ways, taken in turn: `xdp_protect_ns`, `libsrtp_protect_ns` and so
-/// on; `xdp_both_ns` is of SRTP to SRTP.
+/// What the verifier followed of the programs that `relay` goes on to, and the nanoseconds of
+/// [`SrtpCost`](super::SrtpCost): `xdp_protect_ns`, `libsrtp_protect_ns` and so on.
 ///
 /// # Errors
 /// When the kernel refuses the programs.

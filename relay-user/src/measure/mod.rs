@@ -15,6 +15,7 @@ mod sender;
 mod served;
 mod serving;
 mod sink;
+mod srtp_cost;
 mod topology;
 mod trial;
 
@@ -22,7 +23,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use aya::{
     Ebpf, include_bytes_aligned,
-    maps::{Array, DevMap, MapData, PerCpuArray},
+    maps::{Array, DevMap, MapData, PerCpuArray, ProgramArray},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use relay_abi::{
@@ -43,6 +44,7 @@ pub use sender::{BURST, Sender, now};
 pub use served::{Process, Served, State};
 pub use serving::{SERVE, Service, serve};
 pub use sink::{Latencies, SinkCounts};
+pub use srtp_cost::{SrtpCost, srtp_cost};
 pub use topology::{
     Addresses, EGRESS, EGRESS_MAC, End, Ends, GENERATOR, GENERATOR_CPU, GENERATOR_MAC, INGRESS,
     INGRESS_MAC, Machine, RELAY_CPU, SINK, SINK_CPU, SINK_MAC, Topology,
@@ -114,7 +116,7 @@ impl Measure {
     /// When the kernel refuses them; the text says what it said.
     pub fn load() -> Result<Self, MeasureError> {
         let mut bpf = Ebpf::load(OBJECT).map_err(refused("load the measuring programs"))?;
-        for name in ["generate", "generate_prepared", "limit", "sink"] {
+        for name in ["generate", "generate_prepared", "feed", "limit", "sink"] {
             let program = program(&mut bpf, name)?;
             crate::offload::load_again(|| program.load())
                 .map_err(refused("load a measuring program"))?;
@@ -134,13 +136,18 @@ impl Measure {
         self.frame = load.frame();
         self.load = load.to_abi();
         self.write_load()?;
+        self.begin_anew()
+    }
+
+    /// Makes the generator begin with the first packet.
+    fn begin_anew(&mut self) -> Result<(), MeasureError> {
         let cpus = cpus()?;
         let mut made: PerCpuArray<&mut MapData, u32> = self.map_mut("MADE")?;
         made.set(0, zeros(cpus)?, 0)
             .map_err(refused("reset the generator"))
     }
 
-    /// Which packets [`Generator::Prepared`] sends, as frames of flow 0 over IPv4, all of one
+    /// Which packets [`Generator::Prepared`] sends and [`Measure::feed`] gives, as frames of flow 0 over IPv4, all of one
     /// length.
     ///
     /// # Errors
@@ -244,13 +251,7 @@ impl Measure {
     /// # Errors
     /// When the kernel refuses the run.
     pub fn generate(&self, generator: Generator, packets: u32) -> Result<Duration, MeasureError> {
-        let name = generator.program();
-        let program: &Xdp = self
-            .bpf
-            .program(name)
-            .ok_or_else(|| MeasureError(format!("the object has no program {name}")))?
-            .try_into()
-            .map_err(refused("find the generator"))?;
+        let program = self.program(generator.program())?;
         let begin = std::time::Instant::now();
         program
             .test_run(TestRunOptions {
@@ -261,6 +262,61 @@ impl Measure {
             })
             .map_err(refused("run the generator"))?;
         Ok(begin.elapsed())
+    }
+
+    /// Gives the first `packets` prepared packets to a program, one after the other, or, without a
+    /// program, to none. The time of one packet, what the giving takes included.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run, or the last verdict is not `verdict`.
+    pub(crate) fn feed(
+        &mut self,
+        fed: Option<&Xdp>,
+        packets: u16,
+        verdict: u32,
+    ) -> Result<Duration, MeasureError> {
+        self.begin_anew()?;
+        if let Some(program) = fed {
+            let descriptor = program.fd().map_err(refused("find the program to feed"))?;
+            let mut programs: ProgramArray<&mut MapData> = self.map_mut("FED")?;
+            programs
+                .set(0, descriptor, 0)
+                .map_err(refused("choose the program to feed"))?;
+        }
+        let time = self.run_feed(packets, verdict);
+        if fed.is_some() {
+            let mut programs: ProgramArray<&mut MapData> = self.map_mut("FED")?;
+            programs
+                .clear_index(&0)
+                .map_err(refused("feed no program any more"))?;
+        }
+        time
+    }
+
+    fn run_feed(&self, packets: u16, verdict: u32) -> Result<Duration, MeasureError> {
+        let mut output = vec![0; self.frame.len() + 256];
+        let result = self
+            .program("feed")?
+            .test_run(TestRunOptions {
+                data_in: Some(&self.frame),
+                data_out: Some(&mut output),
+                repeat: packets.into(),
+                ..TestRunOptions::new()
+            })
+            .map_err(refused("feed a program"))?;
+        if result.return_value != verdict {
+            let text = format!("the verdict is {}, not {verdict}", result.return_value);
+            return Err(MeasureError(text));
+        }
+        Ok(result.duration)
+    }
+
+    fn program(&self, name: &str) -> Result<&Xdp, MeasureError> {
+        self.bpf
+            .program(name)
+            .ok_or_else(|| MeasureError(format!("the object has no program {name}")))?
+            .try_into()
+            .map_err(refused("find a program"))
     }
 
     fn attach(&mut self, name: &str, interface: &str) -> Result<(), MeasureError> {

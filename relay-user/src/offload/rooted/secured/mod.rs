@@ -19,7 +19,6 @@ use crate::{
 };
 
 mod bytes;
-mod cost;
 mod differential;
 mod refusals;
 mod shared;
