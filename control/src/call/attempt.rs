@@ -133,12 +133,13 @@ impl<M: MediaPlane> Core<M> {
         target: Target,
         request: Request,
     ) -> bool {
-        let id = call.id;
+        let (id, to) = (call.id, call.invited_side());
         let leg = call.invited_mut();
         leg.remote = target.remote;
         let trunk = Arc::clone(&leg.trunk);
         let client = Client::Setup {
             call: id,
+            to,
             trunk: Arc::clone(&trunk),
             address: target.remote,
             sent: now,

@@ -31,9 +31,10 @@ use crate::sip::{
 /// What a transaction of ours is for.
 #[derive(Debug)]
 pub(super) enum Client {
-    /// The INVITE that makes a call.
+    /// The INVITE to a peer that is new to a call, on a side.
     Setup {
         call: CallId,
+        to: Side,
         trunk: Arc<Trunk>,
         /// The address of the trunk that it went to, and when.
         address: SocketAddr,
@@ -354,8 +355,10 @@ impl<M: MediaPlane> Core<M> {
     /// With the transaction of an INVITE, copies of its 2xx end too, and nobody wants our ACK again.
     fn forget_ack(&mut self, client: &Client) {
         let (call, side, number) = match *client {
-            Client::Setup { call, sequence, .. } => (call, Side::B, sequence),
-            Client::Reinvite {
+            Client::Setup {
+                call, to, sequence, ..
+            }
+            | Client::Reinvite {
                 call, to, sequence, ..
             } => (call, to, sequence),
             _ => return,

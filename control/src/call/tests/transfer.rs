@@ -568,6 +568,26 @@ fn a_transfer_that_overtakes_a_move_of_the_media_address_leaves_it_where_it_was(
 }
 
 #[test]
+fn the_ack_to_a_new_peer_is_kept_no_longer_than_its_2xx_may_come_again() {
+    let (mut bench, mut centre, teams) = centre_and_teams();
+    bench.give(CENTRE, refer(&mut centre, "sip:+447777@192.0.2.1"));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &centre, "100", false);
+    let invite = bench.request(CARRIER, Method::Invite);
+    let new = Phone::callee(CARRIER, &invite, "n1");
+    let ok = new.answer(&invite, 200, &sdp(CARRIER, 4100, ""));
+    bench.give(CARRIER, ok.clone());
+    let ack = bench.request(CARRIER, Method::Ack);
+    renegotiate(&mut bench, &teams, 4000);
+    bench.sent.clear();
+    bench.give(CARRIER, ok);
+    assert_eq!(bench.request(CARRIER, Method::Ack), ack);
+    bench.pass(Duration::from_secs(60));
+    let mut legs = bench.core.calls.values().flat_map(|call| &call.legs);
+    assert!(legs.all(|leg| leg.acknowledged.is_none()));
+}
+
+#[test]
 fn a_refer_waits_for_an_invite_with_replaces() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bring_up(&mut bench);
