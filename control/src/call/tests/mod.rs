@@ -19,6 +19,7 @@ mod offers;
 mod random;
 mod registration;
 mod reinvite;
+mod replacing;
 mod requests;
 mod ringing;
 mod selection;
