@@ -1,14 +1,23 @@
-//! Frames through the relay's decisions, as the XDP program makes them. The first octet says
-//! whether the rest is a whole frame or the payload of a datagram to a flow's port. A frame that is
-//! not forwarded stays as it was.
+//! Frames through the relay's decisions, as the XDP programs make them. The first octet says
+//! whether the rest is a whole frame or the payload of a datagram to a flow's port, and which side
+//! of the flow is SRTP. A frame that somebody else is to have stays as it was, and of SRTP none is
+//! forwarded that was not protected with the flow's key.
 
 #![no_main]
+
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use relay_abi::{
     flow::{Address, Endpoint, FlowEntry, FlowKey, PayloadTypePair},
     frame::BufferFrame,
     next_hop::NextHop,
+    srtp::{
+        index::IndexState,
+        key::{PreparedKey, Tag},
+        packet::{LONGEST, Work},
+        stream::RowReference,
+    },
     verdict::{Reason, Verdict},
 };
 use relay_user::offload::{Datapath as _, MemoryDatapath, OffloadConfig, XdpMode};
@@ -18,26 +27,49 @@ const LOCAL: [u8; 4] = [198, 51, 100, 1];
 const PEER: [u8; 4] = [198, 51, 100, 2];
 /// Room for two tags in front.
 const ROOM: usize = 8;
+/// Room for an SRTP trailer behind.
+const TRAILER: usize = 16;
+
+static KEY: LazyLock<PreparedKey> = LazyLock::new(|| {
+    PreparedKey::new(&[1; 16], &[2; 14], Tag::Long, &[]).expect("no identifier is short")
+});
 
 fuzz_target!(|octets: &[u8]| {
     let Some((choice, rest)) = octets.split_first() else {
         return;
     };
+    let is_protected = choice & 0x41 == 0x41 && rest.len() <= LONGEST;
     let frame = match choice & 1 {
         0 => rest.to_vec(),
+        _ if is_protected => datagram(&protected(rest)),
         _ => datagram(rest),
     };
     let mut tables = tables(choice >> 1);
     let mut buffer = vec![0; ROOM];
     buffer.extend_from_slice(&frame);
-    let mut relayed = BufferFrame::new(&mut buffer, ROOM);
+    let end = buffer.len();
+    buffer.resize(end + TRAILER, 0);
+    let mut relayed = BufferFrame::between(&mut buffer, ROOM, end);
     let outcome = tables.relay(&mut relayed, INTERFACE, 1_000_000_000);
-    if matches!(outcome.reason.verdict(), Verdict::Forward) {
-        assert_eq!(outcome.reason, Reason::Relayed);
-    } else {
-        assert_eq!(relayed.octets(), frame, "{:?}", outcome.reason);
+    match outcome.reason.verdict() {
+        Verdict::Forward => {
+            assert_eq!(outcome.reason, Reason::Relayed);
+            assert!(is_protected || choice & 0x10 == 0, "nobody protected it");
+        }
+        // Nobody sees it any more, and SRTP has its room made before it is looked at.
+        Verdict::Drop if choice & 0x30 != 0 => {}
+        _ => assert_eq!(relayed.octets(), frame, "{:?}", outcome.reason),
     }
 });
+
+/// A packet as the flow's peer protects it; as it is, if it is none.
+fn protected(packet: &[u8]) -> Vec<u8> {
+    let mut work = Work::default();
+    work.packet()[..packet.len()].copy_from_slice(packet);
+    let state = IndexState::default();
+    let length = work.protect(&KEY, &state, packet.len());
+    work.packet()[..length.unwrap_or(packet.len())].to_vec()
+}
 
 fn datagram(payload: &[u8]) -> Vec<u8> {
     let payload = &payload[..payload.len().min(1400)];
@@ -61,7 +93,7 @@ fn tables(choice: u8) -> MemoryDatapath {
         interfaces: Vec::new(),
         flows: 2,
         next_hops: 1,
-        srtp_streams: 0,
+        srtp_streams: 2,
         media_ports: 20000..=20003,
         workers: 0,
     });
@@ -73,7 +105,19 @@ fn tables(choice: u8) -> MemoryDatapath {
     if choice & 1 == 0 {
         flags |= FlowEntry::SSRC_KNOWN;
     }
+    let [unprotect, protect] = [0, 1].map(|row| RowReference::new(row, 1).expect("a row"));
+    for (bit, flag, row) in [
+        (8, FlowEntry::UNPROTECT, unprotect),
+        (16, FlowEntry::PROTECT, protect),
+    ] {
+        if choice & bit != 0 {
+            flags |= flag;
+            tables.write_key(row, &KEY).expect("room for a key");
+        }
+    }
     let entry = FlowEntry {
+        unprotect,
+        protect,
         peer: endpoint(PEER, 4000),
         from: endpoint([192, 0, 2, 1], 20002),
         to: endpoint([192, 0, 2, 2], 5000),
