@@ -252,7 +252,8 @@ pub struct Tenant {
 }
 
 /// How many calls there may be, whoever calls. Those to the numbers of `limits.emergency` are
-/// counted and never refused.
+/// counted and never refused. The call that a REFER asks for counts in place of the one of whoever
+/// asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallLimits {
