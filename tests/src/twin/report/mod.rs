@@ -108,7 +108,8 @@ pub struct Options {
 /// Checks every row. The verdicts are in the order of the topics.
 ///
 /// # Errors
-/// When the laboratory does not come up at all; a stage that does not come up fails its rows.
+/// When the laboratory does not come up at all, or no row is asked for; a stage that does not come
+/// up fails its rows.
 pub fn run(options: &Options) -> Result<Vec<Verdict>> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::new(
@@ -121,6 +122,9 @@ pub fn run(options: &Options) -> Result<Vec<Verdict>> {
             group.rows.retain(|row| row.name.starts_with(only));
         }
         groups.retain(|group| !group.rows.is_empty());
+        if groups.is_empty() {
+            return Err(LabError::new(format!("no row begins with {only:?}")));
+        }
     }
     let order = rows::order();
     // The long ones first.
