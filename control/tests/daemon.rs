@@ -5,7 +5,9 @@ mod rooted {
         fs,
         io::{BufRead, BufReader},
         path::PathBuf,
-        process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+        process::{Child, Command, ExitStatus, Output, Stdio},
+        sync::mpsc::{self, Receiver},
+        thread,
         time::{Duration, Instant},
     };
 
@@ -62,9 +64,11 @@ mod rooted {
 
         /// Runs a shell's line inside.
         fn shell(&self, line: &str) -> Output {
+            let limit = LIMIT.as_secs().to_string();
+            let inside = ["netns", "exec", &self.namespace];
             run(
                 "ip",
-                &["netns", "exec", &self.namespace, "bash", "-c", line],
+                &[&inside[..], &["timeout", &limit, "bash", "-c", line]].concat(),
             )
         }
 
@@ -126,7 +130,13 @@ mod rooted {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let log = BufReader::new(child.stderr.take().unwrap());
+            let (sender, log) = mpsc::channel();
+            let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            thread::spawn(move || {
+                lines
+                    .map_while(Result::ok)
+                    .try_for_each(|line| sender.send(line))
+            });
             let mut daemon = Daemon { child, log };
             daemon.wait_for("ready trunks=2");
             daemon
@@ -142,21 +152,21 @@ mod rooted {
 
     struct Daemon {
         child: Child,
-        log: BufReader<ChildStderr>,
+        log: Receiver<String>,
     }
 
     impl Daemon {
         /// Reads the log up to a line that holds some words, and gives all of it.
         fn wait_for(&mut self, words: &str) -> String {
             let mut seen = String::new();
-            loop {
-                let before = seen.len();
-                let length = self.log.read_line(&mut seen).unwrap();
-                assert!(length > 0, "{words:?} was never logged:\n{seen}");
-                if seen[before..].contains(words) {
+            while let Ok(line) = self.log.recv_timeout(LIMIT) {
+                seen.push_str(&line);
+                seen.push('\n');
+                if line.contains(words) {
                     return seen;
                 }
             }
+            panic!("{words:?} was never logged:\n{seen}");
         }
 
         fn signal(&self, name: &str) {
@@ -166,7 +176,14 @@ mod rooted {
         }
 
         fn ended(mut self) -> ExitStatus {
-            self.child.wait().unwrap()
+            let began = Instant::now();
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                assert!(began.elapsed() < LIMIT, "it does not end");
+                thread::yield_now();
+            }
         }
 
         /// The memory that it takes, in octets.
@@ -241,8 +258,7 @@ mod rooted {
         )
         .unwrap();
         let output = place.shell(&format!(
-            "timeout {} {} run --xdp off --config {}",
-            LIMIT.as_secs(),
+            "{} run --xdp off --config {}",
             env!("CARGO_BIN_EXE_trunkline"),
             place.file("second.toml").display()
         ));
