@@ -26,11 +26,13 @@ impl Delays {
     }
 
     /// Milliseconds.
-    pub fn percentile(&self, percent: usize) -> f64 {
+    ///
+    /// # Errors
+    /// When no call was seen whole.
+    pub fn percentile(&self, percent: usize) -> Result<f64, Failure> {
         let place = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
-        self.0
-            .get(place)
-            .map_or(f64::NAN, |delay| delay.as_secs_f64() * 1e3)
+        let delay = self.0.get(place).ok_or("no call was seen whole")?;
+        Ok(delay.as_secs_f64() * 1e3)
     }
 }
 

@@ -238,8 +238,8 @@ fn rate(media: Media, plan: RatePlan) -> Result<Rate, Failure> {
             run(stage, media, half, plan.seconds)?;
             let delays = delays.finish();
             Ok(Delay {
-                p50_ms: delays.percentile(50),
-                p99_ms: delays.percentile(99),
+                p50_ms: delays.percentile(50)?,
+                p99_ms: delays.percentile(99)?,
             })
         })
         .collect();
