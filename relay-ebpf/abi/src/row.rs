@@ -42,6 +42,7 @@ pub struct CommonFlow {
     pub ports_out: NativeU32,
     pub ssrc_in: NativeU32,
     pub ssrc_out: NativeU32,
+    /// None that there are, if packets of this flow have to be looked at more closely.
     pub counters: u32,
     pub generation: u32,
     /// [`reception::units`] of the clock rate.
@@ -157,6 +158,11 @@ impl FlowRow {
         let ports = NativeU32::from_bytes([peer_a, peer_b, local_a, local_b]);
         let ports_out = NativeU32::from_bytes([from_a, from_b, to_a, to_b]);
         let payload_types = &entry.payload_types[0];
+        let (rtp, counters) = match common_family(key, entry) {
+            Some(Family::V4) => ([0x80, payload_types.incoming], entry.counters.get()),
+            Some(Family::V6) => ([0x80, payload_types.incoming | 0x80], entry.counters.get()),
+            None => (NO_RTP, NO_COUNTERS),
+        };
 
         let mut datagram = Change::default();
         datagram.address(&entry.peer.address, &entry.from.address);
@@ -182,16 +188,12 @@ impl FlowRow {
                 ports_out,
                 ssrc_in: NativeU32::from_bytes(entry.ssrc_in.to_bytes()),
                 ssrc_out: NativeU32::from_bytes(entry.ssrc_out.to_bytes()),
-                counters: entry.counters.get(),
+                counters,
                 generation: entry.generation.get(),
                 units: reception::units(entry.clock_rate.get()) as u32,
                 timestamp_offset: entry.timestamp_offset.get(),
                 sequence_offset: (entry.sequence_offset.get() as u32) << 16,
-                rtp: NativeU16::from_bytes(match common_family(key, entry) {
-                    Some(Family::V4) => [0x80, payload_types.incoming],
-                    Some(Family::V6) => [0x80, payload_types.incoming | 0x80],
-                    None => NO_COMMON.to_bytes(),
-                }),
+                rtp: NativeU16::from_bytes(rtp),
                 next_hop: entry.next_hop.get() as u16,
                 header_change: SmallChange::header_base(header),
                 datagram_change: SmallChange::datagram_base(datagram),
@@ -212,13 +214,17 @@ impl FlowRow {
     #[must_use]
     pub fn empty() -> Self {
         let mut row = Self::new_zeroed();
-        row.common.rtp = NO_COMMON;
+        row.common.rtp = NativeU16::from_bytes(NO_RTP);
+        row.common.counters = NO_COUNTERS;
         row
     }
 }
 
 /// What no RTP header begins with, but for the marker.
-const NO_COMMON: NativeU16 = NativeU16::from_bytes([0xff; 2]);
+const NO_RTP: [u8; 2] = [0xff; 2];
+/// The counters of a row that the common way ends at: there are none, on any CPU. What is no RTP may
+/// begin as [`NO_RTP`] does where IPv6 has its mark.
+const NO_COUNTERS: u32 = 1 << 31;
 
 fn pair(first: &Address, second: &Address) -> NativeU64 {
     let [a, b, c, d] = first.tail();
