@@ -1,23 +1,25 @@
 //! Frames through the relay's decisions, as the XDP programs make them. The first octet says
 //! whether the rest is a whole frame or the payload of a datagram to a flow's port, and which side
-//! of the flow is SRTP. A frame that somebody else is to have stays as it was, and of SRTP none is
-//! forwarded that was not protected with the flow's key.
+//! of the flow is SRTP. A frame that somebody else is to have stays as it was, of SRTP none is
+//! forwarded that was not protected with the flow's key, and both ways of RTP decide alike.
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{net::Ipv6Addr, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use relay_abi::{
     flow::{Address, Endpoint, FlowEntry, FlowKey, PayloadTypePair},
     frame::BufferFrame,
     next_hop::NextHop,
+    relay::{Outcome, relay_any},
     srtp::{
         index::IndexState,
         key::{PreparedKey, Tag},
         packet::{LONGEST, Work},
         stream::RowReference,
     },
+    tables::Scratch,
     verdict::{Reason, Verdict},
 };
 use relay_user::offload::{Datapath as _, MemoryDatapath, OffloadConfig, XdpMode};
@@ -29,6 +31,8 @@ const PEER: [u8; 4] = [198, 51, 100, 2];
 const ROOM: usize = 8;
 /// Room for an SRTP trailer behind.
 const TRAILER: usize = 16;
+
+const NOW: u64 = 1_000_000_000;
 
 static KEY: LazyLock<PreparedKey> = LazyLock::new(|| {
     PreparedKey::new(&[1; 16], &[2; 14], Tag::Long, &[]).expect("no identifier is short")
@@ -50,7 +54,10 @@ fuzz_target!(|octets: &[u8]| {
     let end = buffer.len();
     buffer.resize(end + TRAILER, 0);
     let mut relayed = BufferFrame::between(&mut buffer, ROOM, end);
-    let outcome = tables.relay(&mut relayed, INTERFACE, 1_000_000_000);
+    let outcome = tables.relay(&mut relayed, INTERFACE, NOW);
+    if choice & 0x30 == 0 {
+        same_by_the_long_way(choice >> 1, &frame, outcome, relayed.octets());
+    }
     match outcome.reason.verdict() {
         Verdict::Forward => {
             assert_eq!(outcome.reason, Reason::Relayed);
@@ -61,6 +68,19 @@ fuzz_target!(|octets: &[u8]| {
         _ => assert_eq!(relayed.octets(), frame, "{:?}", outcome.reason),
     }
 });
+
+/// What becomes of a frame by the common packet's way becomes of it by the long one.
+fn same_by_the_long_way(choice: u8, frame: &[u8], outcome: Outcome, relayed: &[u8]) {
+    let mut tables = tables(choice);
+    // It learns where what follows comes from, and when.
+    tables.relay(&mut BufferFrame::new(&mut [], 0), INTERFACE, NOW);
+    let mut buffer = vec![0; ROOM];
+    buffer.extend_from_slice(frame);
+    let mut long = BufferFrame::new(&mut buffer, ROOM);
+    let by_long = relay_any(&mut long, &mut tables, &mut Scratch::default());
+    assert_eq!(by_long, outcome);
+    assert_eq!(long.octets(), relayed);
+}
 
 /// A packet as the flow's peer protects it; as it is, if it is none.
 fn protected(packet: &[u8]) -> Vec<u8> {
@@ -123,6 +143,8 @@ fn tables(choice: u8) -> MemoryDatapath {
         to: endpoint([192, 0, 2, 2], 5000),
         flags: flags.into(),
         ssrc_in: 0x0102_0304.into(),
+        generation: 1.into(),
+        clock_rate: 8000.into(),
         payload_type_count: 1,
         payload_types: [PayloadTypePair::default(); 8],
         ..FlowEntry::default()
@@ -132,6 +154,29 @@ fn tables(choice: u8) -> MemoryDatapath {
         ..FlowKey::default()
     };
     tables.install(&key, &entry).expect("room for a flow");
+    let [peer, local, from, to] =
+        [(0x2001, 0), (0x2001, 1), (0x2002, 1), (0x2002, 2)].map(|(network, host)| {
+            let address = Ipv6Addr::new(network, 0, 0, 0, 0, 0, 0, host);
+            Address(address.octets())
+        });
+    let end = |address, port: u16| Endpoint {
+        address,
+        port: port.into(),
+    };
+    let entry = FlowEntry {
+        peer: end(peer, 4000),
+        from: end(from, 20002),
+        to: end(to, 5000),
+        counters: 1.into(),
+        ..entry
+    };
+    let key = FlowKey {
+        local: end(local, 20000),
+        ..key
+    };
+    tables
+        .install(&key, &entry)
+        .expect("room for a flow of IPv6");
     let next_hop = NextHop {
         resolved: 1,
         tag_count: choice >> 1 & 3,
