@@ -154,14 +154,19 @@ fn prepared(context: &XdpContext) -> Option<()> {
     // SAFETY: within the packet, as just compared; any octets make it, unaligned; nothing else
     // holds them.
     let front = unsafe { &mut *(start as *mut DatagramV4) };
-    front.ethernet = load.template_v4.ethernet;
-    front.ip = load.template_v4.ip;
-    front.udp = load.template_v4.udp;
-    let port = U16::new(front.udp.destination.get().wrapping_add(numbers.port));
+    // By value: of copies from place to place the compiler makes calls, octet by octet.
+    let HeadersV4 {
+        ethernet,
+        ip,
+        mut udp,
+        ..
+    } = load.template_v4;
+    let port = U16::new(udp.destination.get().wrapping_add(numbers.port));
     let mut change = Change::default();
-    change.half(front.udp.destination.to_bytes(), port.to_bytes());
-    front.udp.destination = port;
-    front.udp.checksum = change.apply_udp(packet.checksum);
+    change.half(udp.destination.to_bytes(), port.to_bytes());
+    udp.destination = port;
+    udp.checksum = change.apply_udp(packet.checksum);
+    *front = DatagramV4 { ethernet, ip, udp };
     let length = opaque(usize::from(packet.length)) & (PREPARED_OCTETS - 1);
     if length == 0 {
         return None;
