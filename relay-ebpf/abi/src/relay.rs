@@ -68,6 +68,56 @@ pub(crate) struct Datagram {
     pub payload_length: usize,
 }
 
+/// A datagram whose flow has SRTP, for who goes on with it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct FoundDatagram {
+    network: u32,
+    ipv6: u32,
+    hop_limit: u32,
+    length: u32,
+    payload_length: u32,
+    zero: u32,
+}
+
+impl From<&Datagram> for FoundDatagram {
+    #[inline(always)]
+    fn from(datagram: &Datagram) -> Self {
+        Self {
+            network: datagram.network as u32,
+            ipv6: datagram.ipv6.into(),
+            hop_limit: datagram.hop_limit.into(),
+            length: datagram.length as u32,
+            payload_length: datagram.payload_length as u32,
+            zero: 0,
+        }
+    }
+}
+
+impl From<&FoundDatagram> for Datagram {
+    #[inline(always)]
+    fn from(found: &FoundDatagram) -> Self {
+        // One after the other, since the verifier wants offsets that it knows.
+        let network = match found.network {
+            14 => 14,
+            18 => 18,
+            _ => 22,
+        };
+        let (ipv6, headers) = match found.ipv6 {
+            0 => (false, 28),
+            _ => (true, 48),
+        };
+        Self {
+            network,
+            ipv6,
+            hop_limit: found.hop_limit as u8,
+            length: found.length as usize,
+            payload: network + headers,
+            payload_length: found.payload_length as usize,
+        }
+    }
+}
+
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Ipv4Udp {
@@ -154,11 +204,15 @@ fn decide<F: Frame, T: Tables>(
         key,
         source,
         event,
+        datagram: found,
         ..
     } = scratch;
     let entry = tables.flow(key, entry)?;
     let result = relay_flow(frame, tables, &datagram, entry, source, next_hop, protocol);
     if let Err(reason) = result {
+        if reason == Reason::NoSrtp {
+            *found = (&datagram).into();
+        }
         tell_drop(tables, entry, reason, key, source, event);
     }
     result
@@ -184,7 +238,7 @@ pub(crate) fn tell_drop<T: Tables>(
 
 /// Finds the UDP datagram in a frame, if it is for a media port.
 #[inline(always)]
-pub(crate) fn datagram<F: Frame, T: Tables>(
+fn datagram<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
     scratch: &mut Scratch,

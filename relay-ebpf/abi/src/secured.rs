@@ -19,7 +19,7 @@ use crate::{
     link::{network, resize_link, write_link},
     next_hop::NextHop,
     reception::{self, Arrival},
-    relay::{Datagram, Outcome, check_stream, datagram, tell_drop, write_hop_v4, write_hop_v6},
+    relay::{Datagram, Outcome, check_stream, tell_drop, write_hop_v4, write_hop_v6},
     rtp::{self, RtpHeader},
     srtp::{
         index::{IndexError, SharedWord},
@@ -85,9 +85,12 @@ pub struct SecuredScratch {
     payload_type: u32,
     /// The frame's octets as it came in.
     octets: u32,
-    /// The header as it came in, and as it leaves.
+    /// The header as it came in.
     came: RtpHeader,
-    left: RtpHeader,
+    /// The sequence number and the timestamp that leave.
+    sequence: u32,
+    timestamp: u32,
+    zero: u32,
 }
 
 const _: () = assert!(size_of::<SecuredScratch>() == size_of::<Work>() + 56);
@@ -175,7 +178,7 @@ pub fn prepare<F: SecuredFrame, T: SecuredTables>(
     secured: &mut SecuredScratch,
 ) -> Result<(), Reason> {
     secured.octets = frame.length() as u32;
-    let datagram = datagram(frame, tables, scratch)?;
+    let datagram = Datagram::from(&scratch.datagram);
     if datagram.payload_length < rtp::HEADER {
         return Err(Reason::BadRtp);
     }
@@ -322,9 +325,13 @@ pub fn protect<T: SecuredTables>(
     secured: &mut SecuredScratch,
 ) -> Result<(), Reason> {
     let entry: &FlowEntry = transmute_ref!(&scratch.entry);
-    let header = secured.work.header().ok_or(Reason::BadRtp)?;
+    let place = secured.work.header().ok_or(Reason::BadRtp)?;
+    // Not in its place, where to read in words what was just written in octets takes its time.
+    let mut header = *place;
     header.translate(entry, secured.payload_type as u8, &mut Change::default());
-    secured.left = *header;
+    *place = header;
+    secured.sequence = header.sequence.get().into();
+    secured.timestamp = header.timestamp.get();
     if !entry.has(FlowEntry::PROTECT) {
         return Ok(());
     }
@@ -380,8 +387,8 @@ pub fn complete<F: SecuredFrame, T: SecuredTables>(
             ticks: reception::ticks(now, entry.clock_rate.get()),
             sequence: secured.came.sequence.get(),
             timestamp: secured.came.timestamp.get(),
-            sequence_out: secured.left.sequence.get(),
-            timestamp_out: secured.left.timestamp.get(),
+            sequence_out: secured.sequence as u16,
+            timestamp_out: secured.timestamp,
         });
     }
     Ok(())

@@ -10,6 +10,7 @@ use crate::{
     event::FirstDrop,
     flow::{Endpoint, FlowEntry, FlowKey},
     next_hop::NextHop,
+    relay::FoundDatagram,
     row::{self, EntryWords, NextHopWords},
     shared::Shared,
     verdict::Reason,
@@ -22,13 +23,14 @@ use crate::{
 pub struct Scratch {
     pub entry: EntryWords,
     pub next_hop: NextHopWords,
+    pub datagram: FoundDatagram,
     pub key: FlowKey,
     pub source: Endpoint,
     pub event: FirstDrop,
     pub zero: U16,
 }
 
-const _: () = assert!(size_of::<Scratch>() == size_of::<FlowEntry>() + 32 + 80);
+const _: () = assert!(size_of::<Scratch>() == size_of::<FlowEntry>() + 32 + 24 + 80);
 
 /// The most rows of one bucket. With as many buckets as flows or more, that many hardly ever meet.
 pub const LONGEST: usize = 16;

@@ -180,7 +180,8 @@ impl Work {
 
     #[inline(always)]
     fn sequence(&self) -> u16 {
-        (u32::from_be(self.packet[0]) & 0xffff) as u16
+        let octets: &[u8; OCTETS] = transmute_ref!(&self.packet);
+        u16::from_be_bytes([octets[2], octets[3]])
     }
 
     #[inline(always)]
