@@ -34,31 +34,45 @@ impl Machine for Bpf {
     }
 }
 
+/// The columns that are kept in registers too: those of one block. For two there are not enough.
+const KEPT: usize = 8;
+
 /// The state in memory, from which each octet is read as the offset that it is. Reads and writes
-/// are volatile: the compiler would keep the columns in registers and take them apart there.
+/// are volatile: the compiler would keep the columns in registers and take them apart there. Only
+/// the last octet of a column that is kept comes from its register, by a shift, which loads nothing
+/// and waits for no store.
 pub struct Octets {
     columns: MaybeUninit<[Column; 16]>,
+    kept: [Column; KEPT],
     table: usize,
 }
 
 impl Octets {
-    /// Where the octet's entry is.
+    /// The octet as it stands in memory: an entry's offset.
     #[inline(always)]
-    fn entry<const PLACE: usize, const ROW: usize>(&self) -> usize {
+    fn octet<const PLACE: usize, const ROW: usize>(&self) -> u16 {
+        if PLACE < KEPT && ROW == 3 {
+            return (self.kept[PLACE] >> 48) as u16;
+        }
         let row = if cfg!(target_endian = "big") {
             3 - ROW
         } else {
             ROW
         };
         // SAFETY: within the columns, and aligned; whatever reads an octet has put its column.
-        let offset = unsafe {
+        unsafe {
             self.columns
                 .as_ptr()
                 .cast::<u16>()
                 .add(4 * PLACE + row)
                 .read_volatile()
-        };
-        let mut entry = offset as usize;
+        }
+    }
+
+    /// Where the octet's entry is.
+    #[inline(always)]
+    fn entry<const PLACE: usize, const ROW: usize>(&self) -> usize {
+        let mut entry = self.octet::<PLACE, ROW>() as usize;
         // SAFETY: an addition. The compiler would first copy the table's address and add to that.
         unsafe {
             asm!(
@@ -77,12 +91,16 @@ impl State for Octets {
     fn new() -> Self {
         Self {
             columns: MaybeUninit::uninit(),
+            kept: [0; KEPT],
             table: opaque((&raw const TABLE) as usize),
         }
     }
 
     #[inline(always)]
     fn put<const PLACE: usize>(&mut self, column: Column) {
+        if PLACE < KEPT {
+            self.kept[PLACE] = column;
+        }
         // SAFETY: within the columns, and aligned.
         unsafe {
             self.columns
