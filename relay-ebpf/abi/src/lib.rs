@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod clock;
 pub mod common;
 pub mod counters;
+mod datagram;
 pub mod demultiplex;
 pub mod event;
 pub mod flow;

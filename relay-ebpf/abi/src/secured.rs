@@ -7,11 +7,12 @@
 
 use core::mem::size_of;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute, transmute_ref};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute, transmute_ref};
 
 use crate::{
     U16,
     checksum::Change,
+    datagram::{Datagram, Ipv4Udp, Ipv6Udp},
     demultiplex::{Protocol, by_octets},
     flow::{Address, Endpoint, FlowEntry},
     frame::Frame,
@@ -19,7 +20,7 @@ use crate::{
     link::{network, resize_link, write_link},
     next_hop::NextHop,
     reception::{self, Arrival},
-    relay::{Datagram, Outcome, check_stream, tell_drop, write_hop_v4, write_hop_v6},
+    relay::{Outcome, check_stream, tell_drop, write_hop_v4, write_hop_v6},
     rtp::{self, RtpHeader},
     srtp::{
         index::{IndexError, SharedWord},
@@ -447,20 +448,6 @@ fn outgoing(error: CryptError) -> Reason {
         CryptError::Index(IndexError::Replay | IndexError::Old) => Reason::Repeated,
         error => incoming(error),
     }
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct Ipv4Udp {
-    ip: Ipv4,
-    udp: Udp,
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct Ipv6Udp {
-    ip: Ipv6,
-    udp: Udp,
 }
 
 /// The sum of what of a UDP datagram is not its payload (RFC 768, RFC 8200 section 8.1), its

@@ -7,10 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     U16,
     counters::FlowCounters,
+    datagram::FoundDatagram,
     event::FirstDrop,
     flow::{Endpoint, FlowEntry, FlowKey},
     next_hop::NextHop,
-    relay::FoundDatagram,
     row::{self, EntryWords, NextHopWords},
     shared::Shared,
     verdict::Reason,
