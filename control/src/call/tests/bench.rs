@@ -423,6 +423,16 @@ pub fn refusal_ack(invite: &Request, refusal: &Response) -> Request {
     ack
 }
 
+/// The settings with a media address of its own for users of the centre who are inside.
+pub fn with_internal_address() -> String {
+    SETTINGS
+        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.9\"]")
+        .replace(
+            "listen = \"192.0.2.1:5060\"",
+            "listen = \"192.0.2.1:5060\"\ninternal_address = \"192.0.2.9\"",
+        )
+}
+
 /// A call that the carrier has made and the centre has answered, and its two ends.
 pub fn up() -> (Bench, Phone, Phone) {
     let mut bench = Bench::new();

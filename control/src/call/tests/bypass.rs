@@ -238,13 +238,7 @@ fn the_media_address_follows_where_the_user_is() {
 
 #[test]
 fn the_media_address_follows_a_user_who_goes_elsewhere_in_mid_call() {
-    let settings = SETTINGS
-        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.9\"]")
-        .replace(
-            "listen = \"192.0.2.1:5060\"",
-            "listen = \"192.0.2.1:5060\"\ninternal_address = \"192.0.2.9\"",
-        );
-    let mut bench = Bench::with(&settings);
+    let mut bench = Bench::with(&with_internal_address());
     let (mut caller, mut callee) = bring_up(&mut bench);
     // Who was called may be anywhere.
     assert_eq!(leg(&bench, 1).port.rtp.ip().to_string(), "192.0.2.1");

@@ -1,5 +1,7 @@
 //! INVITEs with Replaces.
 
+use bytes::Bytes;
+
 use super::{
     bench::*,
     transfer::{NONE, end_joined, hang_up, refer},
@@ -8,6 +10,11 @@ use crate::{
     call::Direction,
     sip::{HeaderName, Method, Request},
 };
+
+/// Who wants to take the place of a peer of the centre.
+fn another() -> Phone {
+    Phone::caller(CENTRE, "+449999").with_call_id("another")
+}
 
 fn replacing(phone: &Phone, invite: Request) -> Request {
     let value = format!(
@@ -23,7 +30,7 @@ fn replacing(phone: &Phone, invite: Request) -> Request {
 fn an_invite_with_replaces_takes_the_leg_over() {
     let mut bench = Bench::teams("");
     let (caller, callee) = bring_up(&mut bench);
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let mut new = another();
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
     let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     assert_eq!(asked.headers.call_id().unwrap(), caller.call_id);
@@ -43,7 +50,7 @@ fn an_invite_with_replaces_takes_the_leg_over() {
 fn an_invite_with_replaces_and_no_offer_is_offered_what_the_other_side_offers() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bring_up(&mut bench);
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let mut new = another();
     let invite = new.invite(&NONE);
     let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     assert!(asked.body.is_empty(), "the offer is its to make");
@@ -90,30 +97,12 @@ fn teams_is_offered_what_was_agreed_where_a_replacing_invite_bears_no_offer() {
     end_joined(&mut bench, media, &mut callee, &new);
 }
 
-#[test]
-fn a_replacement_without_an_offer_that_fails_leaves_the_call_as_it_was() {
-    let mut bench = Bench::new();
+/// An INVITE with this body that is to replace the callee, and that the caller refuses.
+fn refused(mut bench: Bench, body: Bytes) {
     let (mut caller, callee) = bring_up(&mut bench);
     let before = bench.media.calls();
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
-    let invite = new.invite(&NONE);
-    let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
-    bench.give(CARRIER, caller.answer(&asked, 488, &NONE));
-    bench.request(CARRIER, Method::Ack);
-    bench.response(CENTRE, 488);
-    bench.silent();
-    assert_eq!(bench.media.calls(), before);
-    hang_up(&mut bench, &mut caller, &callee);
-    bench.finished();
-}
-
-#[test]
-fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
-    let mut bench = Bench::teams("");
-    let (mut caller, callee) = bring_up(&mut bench);
-    let before = bench.media.calls();
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
-    let invite = new.invite(&sdp(CENTRE, 5100, ""));
+    let mut new = another();
+    let invite = new.invite(&body);
     let asked = bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     bench.give(CARRIER, caller.answer(&asked, 488, &NONE));
     bench.request(CARRIER, Method::Ack);
@@ -126,10 +115,20 @@ fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
 }
 
 #[test]
+fn a_replacement_without_an_offer_that_fails_leaves_the_call_as_it_was() {
+    refused(Bench::new(), NONE);
+}
+
+#[test]
+fn a_replacement_that_the_other_side_refuses_leaves_the_call_as_it_was() {
+    refused(Bench::teams(""), sdp(CENTRE, 5100, ""));
+}
+
+#[test]
 fn a_replacement_that_the_end_of_the_call_stops_is_refused_by_its_own_trunk() {
     let mut bench = Bench::new();
     let (mut caller, _) = bring_up(&mut bench);
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let mut new = another();
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
     // Its peer is the carrier's, whose place it wants.
     bench.carry(CENTRE, replacing(&caller, invite), CENTRE);
@@ -145,7 +144,7 @@ fn an_invite_that_replaces_nothing_is_refused() {
     let mut bench = Bench::teams("");
     let (_, callee) = bring_up(&mut bench);
     let stranger = callee.clone().with_call_id("unknown");
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let mut new = another();
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
     bench.give(CENTRE, replacing(&stranger, invite));
     bench.response(CENTRE, 100);
@@ -158,7 +157,7 @@ fn an_invite_that_replaces_nothing_is_refused() {
 fn a_refer_waits_for_an_invite_with_replaces() {
     let mut bench = Bench::new();
     let (mut caller, callee) = bring_up(&mut bench);
-    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let mut new = another();
     let invite = new.invite(&sdp(CENTRE, 5100, ""));
     bench.carry(CENTRE, replacing(&callee, invite), CARRIER);
     bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));

@@ -44,19 +44,31 @@ pub(super) fn refer(phone: &mut Phone, to: &str) -> Request {
         )
 }
 
-/// Teams asks for a transfer to [`TARGET`], and the INVITE that comes of it.
-fn ask(bench: &mut Bench, callee: &mut Phone) -> Request {
-    bench.give(CENTRE, refer(callee, TARGET));
-    bench.response(CENTRE, 202);
-    notified(bench, callee, "100", false);
-    bench.request(CENTRE, Method::Invite)
+/// A side asks for a transfer, which is begun.
+pub(super) fn ask(bench: &mut Bench, phone: &mut Phone, to: &str) {
+    bench.give(phone.peer, refer(phone, to));
+    bench.response(phone.peer, 202);
+    notified(bench, phone, "100", false);
 }
 
 /// A call to Teams that it asks to transfer: the caller, Teams, and the INVITE to the new peer.
 pub(super) fn referred() -> (Bench, Phone, Phone, Request) {
     let mut bench = Bench::teams("");
     let (caller, mut callee) = bring_up(&mut bench);
-    let invite = ask(&mut bench, &mut callee);
+    ask(&mut bench, &mut callee, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    (bench, caller, callee, invite)
+}
+
+/// As [`referred`], when the new peer has rung for as long as it may: its INVITE is given up.
+pub(super) fn unanswered() -> (Bench, Phone, Phone, Request) {
+    let (mut bench, caller, callee, invite) = referred();
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(&mut bench, &callee, "180", false);
+    bench.pass(Duration::from_secs(60));
+    bench.request(CENTRE, Method::Cancel);
+    notified(&mut bench, &callee, "408", true);
     (bench, caller, callee, invite)
 }
 
@@ -141,7 +153,8 @@ fn a_transfer_that_fails_gives_the_call_back() {
     let (mut caller, mut callee) = bring_up(&mut bench);
     let before = bench.media.calls();
     for status in [486, 603] {
-        let invite = ask(&mut bench, &mut callee);
+        ask(&mut bench, &mut callee, TARGET);
+        let invite = bench.request(CENTRE, Method::Invite);
         let new = Phone::callee(CENTRE, &invite, "n1");
         bench.give(CENTRE, new.answer(&invite, status, &NONE));
         bench.request(CENTRE, Method::Ack);
@@ -166,13 +179,8 @@ fn a_transfer_that_fails_gives_the_call_back() {
 
 #[test]
 fn a_transfer_that_nobody_answers_is_given_up_after_the_ringing_time() {
-    let (mut bench, mut caller, callee, invite) = referred();
+    let (mut bench, mut caller, callee, invite) = unanswered();
     let new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-    notified(&mut bench, &callee, "180", false);
-    bench.pass(Duration::from_secs(60));
-    bench.request(CENTRE, Method::Cancel);
-    notified(&mut bench, &callee, "408", true);
     bench.give(CENTRE, new.answer(&invite, 487, &NONE));
     bench.request(CENTRE, Method::Ack);
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
@@ -274,9 +282,7 @@ fn centre_and_teams() -> (Bench, Phone, Phone) {
 fn a_refer_of_the_contact_centre_ends_here_and_the_teams_leg_keeps_its_address() {
     let (mut bench, mut centre, teams) = centre_and_teams();
     let ours = bench.core.calls()[0].legs[1].media.unwrap().port();
-    bench.give(CENTRE, refer(&mut centre, "sip:+447777@192.0.2.1"));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &centre, "100", false);
+    ask(&mut bench, &mut centre, "sip:+447777@192.0.2.1");
     let invite = bench.request(CARRIER, Method::Invite);
     assert_eq!(invite.uri.user(), Some("+447777"));
     let mut new = Phone::callee(CARRIER, &invite, "n1");
@@ -321,9 +327,7 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
         second.local.tag().unwrap()
     );
     let to = format!("sip:+449999@192.0.2.1?Replaces={replaces}");
-    bench.give(CENTRE, refer(&mut centre, &to));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &centre, "100", false);
+    ask(&mut bench, &mut centre, &to);
     notified(&mut bench, &centre, "200", true);
     let bye = bench.request(CENTRE, Method::Bye);
     assert_eq!(bye.headers.call_id().unwrap(), second.call_id);
@@ -382,22 +386,14 @@ fn a_refer_that_makes_no_sense_is_refused_and_the_call_goes_on() {
 
 #[test]
 fn a_transfer_that_overtakes_a_move_of_the_media_address_leaves_it_where_it_was() {
-    let settings = SETTINGS
-        .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"192.0.2.9\"]")
-        .replace(
-            "listen = \"192.0.2.1:5060\"",
-            "listen = \"192.0.2.1:5060\"\ninternal_address = \"192.0.2.9\"",
-        );
-    let mut bench = Bench::with(&settings);
+    let mut bench = Bench::with(&with_internal_address());
     let (mut caller, mut callee) = bring_up(&mut bench);
     let ours = bench.core.calls()[0].legs[1].media.unwrap();
     // The callee goes elsewhere, and the caller asks for a transfer instead of answering that.
     let mut elsewhere = callee.invite(&sdp(CENTRE, 5006, ""));
     elsewhere.headers.push("X-MS-UserLocation", "internal");
     let asked = bench.carry(CENTRE, elsewhere.clone(), CARRIER);
-    bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));
-    bench.response(CARRIER, 202);
-    notified(&mut bench, &caller, "100", false);
+    ask(&mut bench, &mut caller, "sip:+15557777@198.51.100.1");
     let invite = bench.request(CENTRE, Method::Invite);
     let mut new = Phone::callee(CENTRE, &invite, "n1");
     bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
@@ -425,9 +421,7 @@ fn a_transfer_that_overtakes_a_move_of_the_media_address_leaves_it_where_it_was(
 #[test]
 fn the_ack_to_a_new_peer_is_kept_no_longer_than_its_2xx_may_come_again() {
     let (mut bench, mut centre, teams) = centre_and_teams();
-    bench.give(CENTRE, refer(&mut centre, "sip:+447777@192.0.2.1"));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &centre, "100", false);
+    ask(&mut bench, &mut centre, "sip:+447777@192.0.2.1");
     let invite = bench.request(CARRIER, Method::Invite);
     let new = Phone::callee(CARRIER, &invite, "n1");
     let ok = new.answer(&invite, 200, &sdp(CARRIER, 4100, ""));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     bench::*,
     failover::with_fallback,
-    transfer::{NONE, end_joined, hang_up, notified, refer, referred, renegotiate},
+    transfer::{NONE, ask, end_joined, hang_up, notified, referred, renegotiate, unanswered},
 };
 use crate::{
     call::{CallState, Change},
@@ -20,14 +20,12 @@ fn begun(lines: &str) -> (Bench, Phone, Phone, Request) {
 
 fn transferring(mut bench: Bench) -> (Bench, Phone, Phone, Request) {
     let (mut caller, callee) = bring_up(&mut bench);
-    let invite = ask(&mut bench, &mut caller);
+    let invite = invited(&mut bench, &mut caller);
     (bench, caller, callee, invite)
 }
 
-fn ask(bench: &mut Bench, caller: &mut Phone) -> Request {
-    bench.give(CARRIER, refer(caller, "sip:+15557777@198.51.100.1"));
-    bench.response(CARRIER, 202);
-    notified(bench, caller, "100", false);
+fn invited(bench: &mut Bench, caller: &mut Phone) -> Request {
+    ask(bench, caller, "sip:+15557777@198.51.100.1");
     let invite = bench.request(CENTRE, Method::Invite);
     assert_eq!(invite.uri.user(), Some("+15557777"));
     invite
@@ -138,7 +136,7 @@ fn a_fallback_that_is_full_takes_no_transfer() {
     let invite = bench.carry(CARRIER, another.invite(&sdp(CARRIER, 4002, "")), CENTRE);
     refuse(&mut bench, &invite, 503);
     bench.request(SECOND_CENTRE, Method::Invite);
-    let first = ask(&mut bench, &mut caller);
+    let first = invited(&mut bench, &mut caller);
     refuse(&mut bench, &first, 504);
     notified(&mut bench, &caller, "504", true);
     bench.silent();
@@ -181,13 +179,7 @@ fn an_address_of_teams_that_says_nothing_of_a_new_peer_for_ten_seconds_is_left()
 
 #[test]
 fn a_transfer_to_which_nothing_answers_even_a_cancel_fails_once() {
-    let (mut bench, mut caller, callee, invite) = referred();
-    let new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-    notified(&mut bench, &callee, "180", false);
-    bench.pass(Duration::from_secs(60));
-    bench.request(CENTRE, Method::Cancel);
-    notified(&mut bench, &callee, "408", true);
+    let (mut bench, mut caller, callee, _) = unanswered();
     bench.pass(Duration::from_secs(64));
     let told = bench.sent.iter().any(|(_, message)| {
         matches!(message, crate::sip::Message::Request(request) if request.method == Method::Notify)
@@ -227,9 +219,7 @@ fn a_new_peer_that_wants_a_longer_session_is_asked_once_more_with_it() {
 fn a_transfer_keeps_the_limits_of_the_trunk_that_it_goes_to() {
     let mut bench = Bench::keyed("", "limits.calls = 1");
     let (mut caller, mut callee) = bring_up(&mut bench);
-    bench.give(CARRIER, refer(&mut caller, "sip:+15557777@198.51.100.1"));
-    bench.response(CARRIER, 202);
-    notified(&mut bench, &caller, "100", false);
+    ask(&mut bench, &mut caller, "sip:+15557777@198.51.100.1");
     notified(&mut bench, &caller, "503", true);
     bench.silent();
     let refused = bench.core.statistics().refused;
@@ -243,8 +233,6 @@ fn a_transfer_keeps_the_limits_of_the_trunk_that_it_goes_to() {
 fn whoever_asks_for_a_transfer_makes_room_for_the_new_peer() {
     let mut bench = Bench::teams("limits.calls = 1");
     let (_, mut callee) = bring_up(&mut bench);
-    bench.give(CENTRE, refer(&mut callee, "sip:+15557777@192.0.2.2"));
-    bench.response(CENTRE, 202);
-    notified(&mut bench, &callee, "100", false);
+    ask(&mut bench, &mut callee, "sip:+15557777@192.0.2.2");
     bench.request(CENTRE, Method::Invite);
 }
