@@ -170,9 +170,6 @@ impl HeadersV6 {
 pub const PREPARED: u32 = 4096;
 /// The longest prepared packet.
 pub const PREPARED_OCTETS: usize = 512;
-/// By how much the generator of prepared packets lengthens a frame. It hands the frame on anew with
-/// that: otherwise a frame that comes back keeps the length that a relay gave it.
-pub const PREPARED_GROWTH: usize = 2;
 
 /// A UDP payload that is sent as it is, by each flow once, and what goes with it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]

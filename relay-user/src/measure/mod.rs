@@ -28,7 +28,7 @@ use aya::{
 };
 use relay_abi::{
     U16,
-    measure::{HeadersV4, PREPARED_GROWTH, Prepared},
+    measure::{HeadersV4, Prepared},
 };
 use zerocopy::{FromBytes as _, FromZeros as _, transmute};
 
@@ -56,6 +56,11 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// The object that the build script compiled.
 static OBJECT: &[u8] = include_bytes_aligned!(env!("MEASURE_OBJECT"));
+
+/// By how much a frame is shorter than the prepared packets that are written over it. A frame that
+/// was lengthened is handed on anew: otherwise one that comes back keeps the length that a relay gave
+/// it.
+const GROWTH: usize = 2;
 
 /// Frames that the kernel makes at once; more do not fit its bulk queues better.
 const BATCH: u32 = 64;
@@ -147,15 +152,15 @@ impl Measure {
             .map_err(refused("reset the generator"))
     }
 
-    /// Which packets [`Generator::Prepared`] sends and [`Measure::feed`] gives, as frames of flow 0 over IPv4, all of one
-    /// length.
+    /// Which packets [`Generator::Prepared`] sends and [`Measure::feed`] gives, as frames of flow 0
+    /// over IPv4, all of one length.
     ///
     /// # Errors
     /// When they are not, or the map cannot be written.
     pub fn set_prepared(&mut self, frames: &[Vec<u8>]) -> Result<(), MeasureError> {
         let unfit = || MeasureError("prepared packets are not UDP of one length".to_owned());
         let first = frames.first().ok_or_else(unfit)?;
-        let shorter = first.len().checked_sub(PREPARED_GROWTH);
+        let shorter = first.len().checked_sub(GROWTH);
         self.frame = first
             .get(..shorter.ok_or_else(unfit)?)
             .ok_or_else(unfit)?

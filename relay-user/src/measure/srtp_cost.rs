@@ -93,12 +93,16 @@ pub fn srtp_cost() -> Result<SrtpCost, Failure> {
     datapath.set_next_hop(0, &next_hop)?;
 
     let mut measure = Measure::load()?;
+    let mut ways = Vec::new();
+    for way in WAYS {
+        ways.push((way, frames(&key, way)?));
+    }
     let mut times = WAYS.map(|_| Vec::new());
     let mut libsrtp = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        for (times, way) in times.iter_mut().zip(WAYS) {
-            measure.set_prepared(&frames(&key, way)?)?;
-            datapath.install(&flow_key(), &entry(way))?;
+        for (times, (way, frames)) in times.iter_mut().zip(&ways) {
+            measure.set_prepared(frames)?;
+            datapath.install(&flow_key(), &entry(*way))?;
             for row in rows() {
                 datapath.write_key(row, &prepared)?;
             }
