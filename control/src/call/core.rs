@@ -14,7 +14,7 @@ use super::{
     CallEvent, CallSnapshot, CallState, Change, CoreStatistics, Discard, PeerEvent, Side,
     authentication::Authenticator,
     health::Peers,
-    limits::Rates,
+    limits::{Places, Rates},
     location::Callbacks,
     model::Call,
     registration::Registrations,
@@ -69,6 +69,10 @@ pub struct Core<M> {
     pub(super) authenticator: Authenticator,
     pub(super) registrations: Registrations,
     pub(super) rates: Rates,
+    /// What transfers that are under way will take.
+    pub(super) places: Places,
+    /// How many of the calls are legs whose place another peer has taken.
+    pub(super) departing: usize,
     pub(super) timers: Timers,
     pub(super) outputs: VecDeque<Output>,
     pub(super) statistics: CoreStatistics,
@@ -111,6 +115,8 @@ impl<M: MediaPlane> Core<M> {
             authenticator: Authenticator::new(nonce_key),
             registrations: Registrations::default(),
             rates: Rates::default(),
+            places: Places::default(),
+            departing: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
             statistics: CoreStatistics::default(),
@@ -171,7 +177,7 @@ impl<M: MediaPlane> Core<M> {
         self.authenticator.forget_challenges();
         self.trunks = Trunk::all(&settings);
         self.settings = settings;
-        self.rates.renew(&self.trunks);
+        self.renew_limits();
         self.renew_peers(now);
     }
 
@@ -228,6 +234,8 @@ impl<M: MediaPlane> Core<M> {
             && self.authenticator.sent.is_empty()
             && self.authenticator.invites.is_empty()
             && self.timers.of_calls() == 0
+            && self.places.len() == 0
+            && self.departing == 0
     }
 
     /// Every call, the oldest first.
@@ -323,6 +331,7 @@ impl<M: MediaPlane> Core<M> {
 
     pub(super) fn forget(&mut self, _now: Instant, call: &mut Call) {
         self.release_media(call);
+        self.departing = self.departing.saturating_sub(call.departs.into());
         for side in [Side::A, Side::B] {
             self.clear_accepted(call, side);
             self.clear_session(call, side);

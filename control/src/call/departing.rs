@@ -78,8 +78,10 @@ impl<M: MediaPlane> Core<M> {
             exchange: None,
             transfer: None,
             infos: 0,
+            departs: true,
             why: None,
         };
+        self.departing += 1;
         self.calls.insert(id, Box::new(departed));
         if at_once {
             self.with_call(now, id, |core, call| core.send_bye(now, call, side, None));

@@ -136,6 +136,10 @@ impl<M: MediaPlane> Core<M> {
             return false;
         };
         let mut names = std::mem::take(&mut attempt.fallback).into_iter();
+        if let Some(transfer) = &mut call.transfer {
+            // Another trunk's is wanted instead.
+            drop(transfer.place.take());
+        }
         let side = call.invited_side();
         let (old, state) = (Arc::clone(&call.leg(side).trunk.name), Some(call.state));
         let found = names.by_ref().find_map(|name| {
@@ -159,6 +163,10 @@ impl<M: MediaPlane> Core<M> {
                 .ok()?;
             Some(places)
         });
+        if let Some(mut transfer) = call.transfer.take() {
+            transfer.place = Some(self.take_place(call, side, &transfer.leg.trunk));
+            call.transfer = Some(transfer);
+        }
         let new = &call.leg(side).trunk.name;
         self.statistics.moved(&old, state, None);
         self.statistics.moved(new, None, state);

@@ -261,6 +261,7 @@ impl<M: MediaPlane> Core<M> {
             exchange: None,
             transfer: None,
             infos: 0,
+            departs: false,
             why: None,
         };
         self.statistics.started(&from.name, &to.name);
@@ -333,7 +334,7 @@ impl<M: MediaPlane> Core<M> {
             .filter(|number| !number.is_empty())
             .ok_or_else(|| Refusal::new(404, "the Request-URI has no number"))?;
         let is_emergency = self.is_emergency(&number);
-        if !is_emergency && self.calls.len() >= self.settings.limits.calls as usize {
+        if !is_emergency && !self.has_room() {
             self.statistics.refused(&from.name, "calls");
             return Err(
                 Refusal::new(503, "as many calls as [limits] calls allows").retry_after(RETRY_FULL)
@@ -345,7 +346,7 @@ impl<M: MediaPlane> Core<M> {
         }
         let places = self.places(now, &to, is_emergency);
         if !is_emergency && !places.is_empty() {
-            self.keep_limits(now, from, &to)?;
+            self.keep_limits(now, &[from, &to])?;
         }
         Ok((number, to, places))
     }

@@ -1,7 +1,7 @@
 //! How many calls a trunk and a tenant may have.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -60,10 +60,59 @@ fn each(a_second: u32) -> Duration {
     SECOND / a_second.max(1)
 }
 
+/// A place for a peer that is to take over a leg of a call that is up: taken for as long as this
+/// is there.
+#[derive(Debug)]
+pub(super) struct Place {
+    _taken: Arc<()>,
+}
+
+/// The places that are taken so, by the trunk of the leg and that of the peer.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<(Arc<str>, Arc<str>), Arc<()>>);
+
+impl Places {
+    /// For a peer of `to` in the place of one of `from`.
+    fn take(&mut self, from: &Arc<str>, to: &Arc<str>) -> Place {
+        let key = (Arc::clone(from), Arc::clone(to));
+        Place {
+            _taken: Arc::clone(self.0.entry(key).or_default()),
+        }
+    }
+
+    /// Forgets whom nobody takes a place of.
+    fn renew(&mut self) {
+        self.0.retain(|_, places| count(places) > 0);
+    }
+
+    /// How many of the peers come to trunks that `is_of` is true of, and not from one of them:
+    /// those only change places.
+    fn coming(&self, is_of: impl Fn(&str) -> bool) -> u64 {
+        let places = self.0.iter();
+        places
+            .filter(|((from, to), _)| is_of(to) && !is_of(from))
+            .map(|(_, places)| count(places))
+            .sum()
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.0.values().map(count).sum()
+    }
+}
+
+fn count(places: &Arc<()>) -> u64 {
+    // One is ours.
+    Arc::strong_count(places).saturating_sub(1) as u64
+}
+
 /// A limit that a call must keep.
 struct Bound<'t> {
     whose: Whose,
     limits: &'t CallLimits,
+    /// How many of the call's legs it is for.
+    legs: u64,
     /// The trunk that brings it in, for metrics.
     trunk: &'t Trunk,
 }
@@ -75,16 +124,11 @@ impl<M: MediaPlane> Core<M> {
         emergency.iter().any(|pattern| pattern.is_match(number))
     }
 
-    /// Whether one more call from a trunk to another keeps the limits of both and of their tenants;
-    /// then it is counted.
-    pub(super) fn keep_limits(
-        &mut self,
-        now: Instant,
-        from: &Trunk,
-        to: &Trunk,
-    ) -> Result<(), Refusal> {
+    /// Whether legs of these trunks keep their limits and those of their tenants; then the call that
+    /// they are of is counted.
+    pub(super) fn keep_limits(&mut self, now: Instant, legs: &[&Trunk]) -> Result<(), Refusal> {
         let mut bounds: Vec<Bound<'_>> = Vec::new();
-        for trunk in [from, to] {
+        for trunk in legs {
             let own = Some((Whose::Trunk(Arc::clone(&trunk.name)), &trunk.limits));
             let tenant = trunk
                 .tenant_name
@@ -92,11 +136,13 @@ impl<M: MediaPlane> Core<M> {
                 .map(Whose::Tenant)
                 .zip(trunk.tenant_limits());
             for (whose, limits) in own.into_iter().chain(tenant) {
-                let has_limit = limits.calls.is_some() || limits.calls_per_second.is_some();
-                if has_limit && !bounds.iter().any(|bound| bound.whose == whose) {
+                if let Some(bound) = bounds.iter_mut().find(|bound| bound.whose == whose) {
+                    bound.legs += 1;
+                } else if limits.calls.is_some() || limits.calls_per_second.is_some() {
                     bounds.push(Bound {
                         whose,
                         limits,
+                        legs: 1,
                         trunk,
                     });
                 }
@@ -115,7 +161,7 @@ impl<M: MediaPlane> Core<M> {
             let full = bound
                 .limits
                 .calls
-                .is_some_and(|most| self.calls_of(&bound.whose) >= u64::from(most));
+                .is_some_and(|most| self.calls_of(&bound.whose) + bound.legs > most.into());
             let fast = bound
                 .limits
                 .calls_per_second
@@ -166,13 +212,45 @@ impl<M: MediaPlane> Core<M> {
     ) -> Result<(), Refusal> {
         let (left, state) = (Arc::clone(&call.leg(side).trunk.name), Some(call.state));
         self.statistics.moved(&left, state, None);
-        let kept = self.keep_limits(now, trunk, trunk);
+        let kept = self.keep_limits(now, &[trunk]);
         self.statistics.moved(&left, None, state);
         kept
     }
 
-    /// How many calls are not ending.
+    /// Takes a place for a peer of a trunk that is to take the place of the one on a side of a call.
+    pub(super) fn take_place(&mut self, call: &Call, side: Side, trunk: &Trunk) -> Place {
+        self.places.take(&call.leg(side).trunk.name, &trunk.name)
+    }
+
+    /// Forgets the rates and places of whoever is no more.
+    pub(super) fn renew_limits(&mut self) {
+        self.rates.renew(&self.trunks);
+        self.places.renew();
+    }
+
+    /// Whether there are fewer calls than there may be. A leg whose place another peer has taken is
+    /// none.
+    pub(super) fn has_room(&self) -> bool {
+        self.calls.len() < self.settings.limits.calls as usize + self.departing
+    }
+
+    /// Whether another leg may leave its call.
+    pub(super) fn may_depart(&self) -> Result<(), Refusal> {
+        if self.departing < self.settings.limits.calls as usize {
+            return Ok(());
+        }
+        Err(Refusal::new(503, "too many legs that were taken over hang up").retry_after(RETRY_FULL))
+    }
+
+    /// How many calls are not ending, with those that transfers will make.
     fn calls_of(&self, whose: &Whose) -> u64 {
+        let is_of = |name: &str| match whose {
+            Whose::Trunk(trunk) => **trunk == *name,
+            Whose::Tenant(tenant) => self
+                .trunks
+                .iter()
+                .any(|trunk| *trunk.name == *name && trunk.tenant_name.as_ref() == Some(tenant)),
+        };
         let of = |trunk: &Arc<str>| -> u64 {
             [
                 CallState::Calling,
@@ -183,14 +261,13 @@ impl<M: MediaPlane> Core<M> {
             .filter_map(|state| self.statistics.calls.get(&(Arc::clone(trunk), state)))
             .sum()
         };
-        match whose {
+        let up: u64 = match whose {
             Whose::Trunk(name) => of(name),
-            Whose::Tenant(name) => self
-                .trunks
-                .iter()
-                .filter(|trunk| trunk.tenant_name.as_ref() == Some(name))
-                .map(|trunk| of(&trunk.name))
-                .sum(),
-        }
+            Whose::Tenant(_) => {
+                let trunks = self.trunks.iter().filter(|trunk| is_of(&trunk.name));
+                trunks.map(|trunk| of(&trunk.name)).sum()
+            }
+        };
+        up + self.places.coming(is_of)
     }
 }

@@ -9,6 +9,7 @@ use super::{
     CallState, EndReason, Side,
     attempt::Attempt,
     dialog::Dialog,
+    limits::Place,
     reliable::Reliable,
     session::{Session, Terms},
     timers::TimerKey,
@@ -44,6 +45,8 @@ pub(super) struct Call {
     pub(super) transfer: Option<Box<Transfer>>,
     /// INFOs that wait for an answer.
     pub(super) infos: u8,
+    /// Another peer has taken over what it was part of: nothing is left of it but its end.
+    pub(super) departs: bool,
     pub(super) why: Option<EndReason>,
 }
 
@@ -175,6 +178,8 @@ pub(super) struct Replacement {
     pub(super) flow: Flow,
     /// What holds again when it comes to nothing.
     pub(super) before: Negotiation,
+    /// Its place, until it has it.
+    pub(super) place: Place,
 }
 
 /// A new peer that is being invited to take over a leg.
@@ -200,6 +205,8 @@ pub(super) struct Transfer {
     pub(super) early: Option<Bytes>,
     /// The side that asked has hung up in the meantime.
     pub(super) asker_is_gone: bool,
+    /// The new peer's, until nobody wants its answer any more.
+    pub(super) place: Option<Place>,
     /// Until the new peer must have answered.
     pub(super) timer: Option<TimerKey>,
     /// The new peer is invited by the URI of Refer-To, word for word.

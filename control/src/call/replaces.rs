@@ -133,6 +133,7 @@ impl<M: MediaPlane> Core<M> {
             _ => {}
         }
         self.is_quiet(call)?;
+        self.may_depart()?;
         let offer = match is_sdp(&request.headers, &request.body) {
             None => None,
             Some(true) => Some(&request.body),
@@ -145,6 +146,9 @@ impl<M: MediaPlane> Core<M> {
         let (_, tag) = self.new_tag();
         Dialog::accepted(request, &tag, flow)
             .map_err(|_| Refusal::new(400, "the INVITE makes no dialog"))?;
+        if !self.is_emergency(call.called()) {
+            self.keep_limits_instead(now, call, side, from)?;
+        }
         let family = offer.map(|offer| sdp::family(offer)).transpose()?;
         let port = self.reserve(from, family, Some(&request.headers))?;
         let policy = media::policy(from, port);
@@ -165,6 +169,7 @@ impl<M: MediaPlane> Core<M> {
         let replacement = Replacement {
             leg: Leg::new(Arc::clone(from), call_id, flow.remote, Some(port)),
             flow: flow.clone(),
+            place: self.take_place(call, side, from),
             before: std::mem::replace(&mut call.negotiation, negotiation),
         };
         self.carry_offer(
@@ -192,12 +197,14 @@ impl<M: MediaPlane> Core<M> {
             mut leg,
             flow,
             before,
+            place,
         } = replacement;
         let (number, tag) = self.new_tag();
         leg.dialog = Dialog::accepted(request, &tag, &flow).ok();
         self.tags.insert(number, (call.id, side));
         let old = std::mem::replace(call.leg_mut(side), leg);
         self.statistics_moved(&old, call, side);
+        drop(place);
         self.depart(now, call, side, old, before, true);
         Some(tag)
     }

@@ -61,6 +61,7 @@ impl<M: MediaPlane> Core<M> {
         {
             return Err(Refusal::new(500, "another transfer waits").retry_after(5));
         }
+        self.may_depart()?;
         if request.headers.all(HeaderName::ReferTo).count() != 1 {
             return Err(Refusal::new(400, "one Refer-To is wanted"));
         }
@@ -175,6 +176,7 @@ impl<M: MediaPlane> Core<M> {
         let (tag_number, tag) = self.new_tag();
         self.tags.insert(tag_number, (call.id, by));
         let remote = call.leg(by).remote;
+        let place = Some(self.take_place(call, by, &trunk));
         call.transfer = Some(Box::new(Transfer {
             by,
             leg: Leg::new(trunk, self.new_sip_call_id(), remote, Some(port)),
@@ -188,6 +190,7 @@ impl<M: MediaPlane> Core<M> {
             early: None,
             asker_is_gone: false,
             is_verbatim,
+            place,
             timer: Some(self.timers.set(now + patience, call.id, Due::Transfer)),
         }));
         self.invite_new_peer(now, call);
@@ -342,6 +345,7 @@ impl<M: MediaPlane> Core<M> {
         self.timers.clear(transfer.timer.take());
         self.timers.clear(transfer.attempt.silent.take());
         transfer.attempt.cancelled = true;
+        drop(transfer.place.take());
         let client = transfer.attempt.client;
         let waits =
             client.is_some_and(|client| self.transactions.cancel(now, client, None).is_ok());
@@ -417,6 +421,7 @@ impl<M: MediaPlane> Core<M> {
         let Transfer {
             mut leg,
             mut negotiation,
+            place,
             ..
         } = *transfer;
         let stays = by.other();
@@ -430,6 +435,7 @@ impl<M: MediaPlane> Core<M> {
         let mut old = std::mem::replace(call.leg_mut(by), leg);
         let before = std::mem::replace(&mut call.negotiation, negotiation);
         self.statistics_moved(&old, call, by);
+        drop(place);
         self.acknowledge(call, by, sequence, None);
         self.session_answered(now, call, by, response);
         let connected = self.connect_media(call);

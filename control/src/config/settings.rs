@@ -160,7 +160,8 @@ impl Default for Admin {
 pub struct Limits {
     /// How long SIGTERM waits for calls to end, in seconds. What is left then is hung up.
     pub drain_seconds: u64,
-    /// Calls at one time. One more is answered with 503.
+    /// Calls at one time. One more is answered with 503. A leg whose place another peer has taken is
+    /// none while it is hung up.
     pub calls: u32,
     /// The numbers to which calls are taken whatever limit of calls is reached, and tried although
     /// no address is in service, as regular expressions, such as `"^(112|911)$"`.
@@ -252,8 +253,8 @@ pub struct Tenant {
 }
 
 /// How many calls there may be, whoever calls. Those to the numbers of `limits.emergency` are
-/// counted and never refused. The call that a REFER asks for counts in place of the one of whoever
-/// asks.
+/// counted and never refused. A peer that a REFER asks for, or that comes with Replaces, counts in
+/// place of the one whose leg it is to take over, from then on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CallLimits {

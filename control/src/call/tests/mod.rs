@@ -13,6 +13,7 @@ mod health;
 mod hosts;
 mod identity;
 mod limits;
+mod limits_of_transfers;
 mod media_scenarios;
 mod numbers;
 mod offers;

@@ -16,7 +16,7 @@ fn another() -> Phone {
     Phone::caller(CENTRE, "+449999").with_call_id("another")
 }
 
-fn replacing(phone: &Phone, invite: Request) -> Request {
+pub(super) fn replacing(phone: &Phone, invite: Request) -> Request {
     let value = format!(
         "{};to-tag={};from-tag={}",
         phone.call_id,
