@@ -4,19 +4,21 @@ mod rooted {
     use std::{
         fs,
         io::{BufRead, BufReader},
-        path::PathBuf,
+        net::UdpSocket,
+        path::{Path, PathBuf},
         process::{Child, Command, ExitStatus, Output, Stdio},
         sync::mpsc::{self, Receiver},
         thread,
         time::{Duration, Instant},
     };
 
+    use nix::sched::{CloneFlags, setns};
     use serde_json::Value;
 
     /// For what should happen at once; a failure, not a measure.
     const LIMIT: Duration = Duration::from_secs(30);
 
-    /// A namespace with a loopback device, and a folder for files. Both go with it.
+    /// A namespace with a loopback device, and a folder for files. All of it goes with it.
     struct Place {
         namespace: String,
         folder: PathBuf,
@@ -60,6 +62,43 @@ mod rooted {
                 self.file("admin.sock").display()
             );
             fs::write(self.file("trunkline.toml"), text).unwrap();
+        }
+
+        /// A resolver for what is started inside from now on. Every question of which that is true
+        /// is answered with NXDOMAIN, and the others are held.
+        fn resolver(&self, knows_not: impl Fn(u16) -> bool + Send + 'static) -> Receiver<u16> {
+            let folder = self.resolver_folder();
+            fs::create_dir_all(&folder).unwrap();
+            let text = "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n";
+            fs::write(folder.join("resolv.conf"), text).unwrap();
+            let namespace = fs::File::open(Path::new("/run/netns").join(&self.namespace)).unwrap();
+            let socket = thread::spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                UdpSocket::bind("127.0.0.1:53").unwrap()
+            });
+            let socket = socket.join().unwrap();
+            let (sender, held) = mpsc::channel();
+            thread::spawn(move || {
+                let mut octets = [0; 512];
+                // The namespace goes with it.
+                socket.set_read_timeout(Some(LIMIT)).unwrap();
+                while let Ok((length, from)) = socket.recv_from(&mut octets) {
+                    let question = &mut octets[..length];
+                    let kind = kind(question);
+                    if knows_not(kind) {
+                        // RFC 1035 §4.1.1: QR, RD, RA and the code.
+                        question[2..4].copy_from_slice(&[0x81, 0x83]);
+                        socket.send_to(question, from).unwrap();
+                    } else if sender.send(kind).is_err() {
+                        return;
+                    }
+                }
+            });
+            held
+        }
+
+        fn resolver_folder(&self) -> PathBuf {
+            Path::new("/etc/netns").join(&self.namespace)
         }
 
         /// Runs a shell's line inside.
@@ -118,6 +157,13 @@ mod rooted {
 
         /// Starts the daemon and waits until it is ready.
         fn start(&self, arguments: &[&str]) -> Daemon {
+            let mut daemon = self.begin(arguments);
+            daemon.wait_for("ready trunks=2");
+            daemon
+        }
+
+        /// Starts the daemon.
+        fn begin(&self, arguments: &[&str]) -> Daemon {
             let mut child = Command::new("ip")
                 .args(["netns", "exec", &self.namespace])
                 // It goes with this thread, however that ends.
@@ -137,16 +183,21 @@ mod rooted {
                     .map_while(Result::ok)
                     .try_for_each(|line| sender.send(line))
             });
-            let mut daemon = Daemon { child, log };
-            daemon.wait_for("ready trunks=2");
-            daemon
+            Daemon { child, log }
         }
+    }
+
+    /// The type that a DNS question asks for (RFC 1035 §4.1.2).
+    fn kind(question: &[u8]) -> u16 {
+        let name = question[12..].iter().position(|octet| *octet == 0).unwrap();
+        u16::from_be_bytes(question[12 + name + 1..][..2].try_into().unwrap())
     }
 
     impl Drop for Place {
         fn drop(&mut self) {
             let _ = run("ip", &["netns", "del", &self.namespace]);
             let _ = fs::remove_dir_all(&self.folder);
+            let _ = fs::remove_dir_all(self.resolver_folder());
         }
     }
 
@@ -243,6 +294,52 @@ mod rooted {
         daemon.wait_for("ended");
         assert!(daemon.ended().success());
         assert!(!place.file("admin.sock").exists());
+    }
+
+    /// AAAA (RFC 3596 §2.1).
+    const ADDRESS_IPV6: u16 = 28;
+    /// SRV (RFC 2782).
+    const SERVICE: u16 = 33;
+
+    /// Begins with a name in the place of an address.
+    fn begin_with_name(place: &Place) -> Daemon {
+        place.configure("");
+        let file = place.file("trunkline.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("\"127.0.0.2\"", "\"sbc.example.com\"")).unwrap();
+        place.begin(&["--xdp", "off"])
+    }
+
+    #[test]
+    fn a_signal_during_the_first_lookups_ends_it_at_once() {
+        for signal in ["TERM", "INT"] {
+            let place = Place::new("edge-names");
+            let held = place.resolver(|_| false);
+            let mut daemon = begin_with_name(&place);
+            assert_eq!(held.recv_timeout(LIMIT), Ok(SERVICE));
+            assert_eq!(place.ask("stats")["phase"], "starting");
+            daemon.signal(signal);
+            let log = daemon.wait_for("ended");
+            assert!(log.contains("no new calls"), "{log}");
+            for over in ["ready", "could not be looked up"] {
+                assert!(!log.contains(over), "{over}: {log}");
+            }
+            assert!(daemon.ended().success());
+            assert!(!place.file("admin.sock").exists());
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_system_looks_up_keeps_it_from_ending_no_longer_than_a_moment() {
+        let place = Place::new("edge-system");
+        // The daemon itself does not ask for the other family's address.
+        let held = place.resolver(|kind| kind != ADDRESS_IPV6);
+        let mut daemon = begin_with_name(&place);
+        assert_eq!(held.recv_timeout(LIMIT), Ok(ADDRESS_IPV6));
+        daemon.signal("TERM");
+        daemon.wait_for("ended");
+        // The system would wait for two minutes and a half.
+        assert!(daemon.ended().success());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use control::{
@@ -24,6 +25,10 @@ use tracing_subscriber::{
     EnvFilter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+/// How long what is under way on threads of its own may take at the end: a name that the system
+/// looks up cannot be told to stop.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Serves calls until a signal ends it.
 pub(super) fn run(file: PathBuf, xdp: Option<XdpMode>) -> Result<(), String> {
     let settings = load(&file).map_err(|error| error.to_string())?;
@@ -40,7 +45,9 @@ pub(super) fn run(file: PathBuf, xdp: Option<XdpMode>) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    runtime.block_on(serve(settings, file, media, set_log_level))
+    let served = runtime.block_on(serve(settings, file, media, set_log_level));
+    runtime.shutdown_timeout(PATIENCE);
+    served
 }
 
 async fn serve(

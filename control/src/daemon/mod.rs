@@ -156,17 +156,15 @@ impl<M: MediaPlane> Daemon<M> {
     /// Serves calls until it is told to end and the last call has ended. Gives the media plane
     /// back by dropping it, once nothing uses it any more.
     pub async fn run(mut self) {
-        // Also when no address is a name: the literal ones become destinations here.
-        let nothing = Lookups::default();
-        let lookups = resolve(&self.settings, &nothing, &nothing).await;
-        self.use_lookups(lookups);
-        self.core.watch(Instant::now());
-        self.phase.send_replace(Phase::Ready);
-        tracing::info!(
-            trunks = self.settings.trunks.len(),
-            routes = self.settings.routes.len(),
-            "ready"
-        );
+        if self.look_up_first().await {
+            self.core.watch(Instant::now());
+            self.phase.send_replace(Phase::Ready);
+            tracing::info!(
+                trunks = self.settings.trunks.len(),
+                routes = self.settings.routes.len(),
+                "ready"
+            );
+        }
         let mut batch = Vec::with_capacity(BATCH);
         while !self.finished() {
             let timeout = self.core.next_timeout().map(tokio::time::Instant::from_std);
@@ -216,6 +214,32 @@ impl<M: MediaPlane> Daemon<M> {
         self.flush();
         self.transports.shut_down().await;
         tracing::info!("ended");
+    }
+
+    /// Looks up the names of the trunks' addresses before any call is served. False when it is told
+    /// to end first.
+    async fn look_up_first(&mut self) -> bool {
+        // Also when no address is a name: the literal ones become destinations here.
+        let (settings, nothing) = (Arc::clone(&self.settings), Lookups::default());
+        let mut lookups = std::pin::pin!(resolve(&settings, &nothing, &nothing));
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Reload) => self.begin_reload(),
+                    Some(Command::Terminate) => {
+                        self.terminate();
+                        return false;
+                    }
+                    None => return false,
+                },
+                Some(query) = self.queries.recv() => self.answer(query),
+                lookups = &mut lookups => {
+                    self.use_lookups(lookups);
+                    return true;
+                }
+            }
+        }
     }
 
     fn take(&mut self, event: TransportEvent) {
