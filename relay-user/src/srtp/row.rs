@@ -110,6 +110,10 @@ impl fmt::Debug for Rows {
     }
 }
 
+/// ROCs that the first packet of a key is tried with: some three hours of 50 packets a second. Who
+/// forges packets has so many times the work done for each, but only until a good one has come.
+const TURNS: u32 = 8;
+
 /// Which of a row's two index states; the second is for the SSRC that came after the first one's,
 /// or before it.
 type Second = bool;
@@ -288,7 +292,10 @@ impl RowInbound {
             Some((_, highest)) => IndexState::after(*highest),
             None => IndexState::default(),
         };
-        let length = buffer::unprotect(key, &state, packet).map_err(translate)?;
+        let (state, length) = match buffer::unprotect(key, &state, packet) {
+            Err(CryptError::Authentication) if first.is_none() => in_a_later_turn(key, packet)?,
+            result => (state, result.map_err(translate)?),
+        };
         let place = first.is_some() && !self.current;
         let evicted = if place { second } else { first };
         if let Some(evicted) = evicted {
@@ -308,6 +315,21 @@ impl RowInbound {
         self.current = place;
         Ok(length)
     }
+}
+
+/// Unprotects the first packet of a key whose sender has gone through turns of the sequence number
+/// that were not ours to count: a leg that another call had, or a beginning that was lost.
+fn in_a_later_turn(key: &StreamKey, packet: &mut [u8]) -> Result<(IndexState, usize), SrtpError> {
+    let sequence = packet.get(2..).and_then(|packet| packet.first_chunk());
+    let sequence = u16::from_be_bytes(*sequence.ok_or(SrtpError::Malformed)?);
+    for roc in 1..TURNS {
+        let state = IndexState::starting(u64::from(roc) << 16 | u64::from(sequence));
+        match buffer::unprotect(key, &state, packet) {
+            Err(CryptError::Authentication) => {}
+            result => return Ok((state, result.map_err(translate)?)),
+        }
+    }
+    Err(SrtpError::Authentication)
 }
 
 /// Protects RTP by a row. What is sent has one SSRC for as long as the key.
@@ -506,6 +528,43 @@ mod tests {
             receiver.unprotect(&mut taken.clone()),
             Err(SrtpError::Replay)
         );
+    }
+
+    /// A leg that comes from another call may have protected for longer than a turn already.
+    #[test]
+    fn a_stream_that_has_gone_on_elsewhere_is_found_in_its_turn() {
+        for (turns, is_found) in [(0, true), (1, true), (TURNS - 1, true), (TURNS, false)] {
+            let rows = rows(1);
+            let row = open(&rows, &key(1));
+            let mut sender = Outbound::new(&key(1)).expect("the key fits");
+            sender.set_roc(7, turns).expect("room");
+            let mut receiver = Inbound::sharing(&key(1), Some(Arc::clone(&row))).expect("a key");
+            let mut forged = seal(&mut Outbound::new(&key(2)).expect("a key"), 7, 65_530);
+            assert_eq!(
+                receiver.unprotect(&mut forged),
+                Err(SrtpError::Authentication)
+            );
+            let first = seal(&mut sender, 7, 65_530);
+            let taken = receiver.unprotect(&mut first.clone());
+            assert_eq!(taken.is_ok(), is_found, "{turns}");
+            if !is_found {
+                continue;
+            }
+            assert_eq!(
+                receiver.unprotect(&mut first.clone()),
+                Err(SrtpError::Replay)
+            );
+            // Over the next turn.
+            assert!(receiver.unprotect(&mut seal(&mut sender, 7, 10)).is_ok());
+            let state = row.state().expect("a state").index(false);
+            assert_eq!(state.roc(), turns + 1);
+            // A later SSRC begins its own turns.
+            sender.set_roc(8, 1).expect("room");
+            assert_eq!(
+                receiver.unprotect(&mut seal(&mut sender, 8, 1)),
+                Err(SrtpError::Authentication)
+            );
+        }
     }
 
     #[test]
