@@ -19,7 +19,7 @@ pub struct SlowFlow {
     /// - with [`FlowEntry::PINNED`] and [`FlowEntry::SSRC_KNOWN`] it is the truth about the source;
     ///   without them the worker keeps what it has learned, or learns;
     /// - `ssrc_out` and the offsets are what the first source is translated by; once a source is
-    ///   known the worker's own are kept;
+    ///   known the worker's own are kept, but for `ssrc_out` when `protect` is another key;
     /// - `to` is where packets go until the other leg's peer is learned;
     /// - [`FlowEntry::UNPROTECT_SECOND`] is the worker's to say, which knows whose SSRC each of the
     ///   row's states is;

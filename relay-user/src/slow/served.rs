@@ -171,6 +171,10 @@ impl Served {
             (Some(old), Some(new)) => !new.continues(old),
             _ => true,
         };
+        let same_key = match (&self.protect, &prepared.protect) {
+            (Some(old), Some(new)) => old.is_like(new),
+            (_, new) => new.is_none(),
+        };
         if !told {
             let flags = entry.flags.get();
             if !entry.has(FlowEntry::PINNED) && old.has(FlowEntry::PINNED) && !relatch {
@@ -179,7 +183,9 @@ impl Served {
             }
             if old.has(FlowEntry::SSRC_KNOWN) {
                 entry.ssrc_in = old.ssrc_in;
-                entry.ssrc_out = old.ssrc_out;
+                if same_key {
+                    entry.ssrc_out = old.ssrc_out;
+                }
                 entry.timestamp_offset = old.timestamp_offset;
                 entry.sequence_offset = old.sequence_offset;
                 entry.generation = old.generation;

@@ -115,6 +115,12 @@ impl Flow {
         self.token = token;
     }
 
+    /// Lets the other leg hear another SSRC, since what leaves begins at ROC 0 under a key that may
+    /// be an earlier one: an SSRC of before would have the same keystream twice.
+    pub(super) fn renew_ssrc(&mut self) {
+        self.entry.ssrc_out = U32::new(rand::random());
+    }
+
     /// Whether what a leg says now, and said `earlier`, makes its learned peer be forgotten.
     pub(super) fn is_forgotten_by(&self, earlier: &LegMedia, now: &LegMedia) -> bool {
         match (&earlier.ice, &now.ice) {

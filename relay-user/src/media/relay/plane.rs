@@ -15,7 +15,7 @@ use super::{
     counters::CounterIndices,
     flow::{Flow, Way},
     kernel::{hold_way, install_kernel, lead, release_way, report},
-    rows::{FlowRows, SrtpRows, keeps_source, retire},
+    rows::{FlowRows, SrtpRows, begins_a_key, has_another_source, keeps_source, retire},
     slow_path::SlowPath,
     statistics::{read, statistics, update_loss},
 };
@@ -96,14 +96,14 @@ impl Plane {
     ) -> Result<[Path; 2], MediaError> {
         media.check_keys()?;
         self.check_ports(id, &media)?;
-        let earlier = self.calls.remove(&id);
+        let mut earlier = self.calls.remove(&id);
         if let Some(call) = earlier.as_ref().filter(|call| call.media == media) {
             let paths = call.paths();
             self.calls.extend(earlier.map(|call| (id, call)));
             return Ok(paths);
         }
         let (mut flows, rows) = self.describe(parts, earlier.as_deref(), &media);
-        let installed = self.install_slow(parts.slow, (&flows, &rows), &media, earlier.as_deref());
+        let installed = self.install_slow(parts, (&flows, &rows), &media, earlier.as_deref_mut());
         if let Err(error) = installed {
             self.undo(parts, &flows, earlier.as_deref());
             retire(parts.tables, &rows, earlier.as_ref().map(|call| &call.rows));
@@ -173,8 +173,8 @@ impl Plane {
         }
         let entry = &mut flow.entry;
         entry.peer = learned.peer;
+        // What the other leg hears is not the worker's to say: this may be older than a key.
         entry.ssrc_in = learned.ssrc_in;
-        entry.ssrc_out = learned.ssrc_out;
         entry.timestamp_offset = learned.timestamp_offset;
         entry.sequence_offset = learned.sequence_offset;
         entry.generation = learned.generation;
@@ -303,6 +303,10 @@ impl Plane {
             if before.is_some_and(|(flow, before)| flow.is_forgotten_by(before, leg)) {
                 flow.forget(self.token());
             }
+            let known = earlier.filter(|_| before.is_some());
+            if known.is_some_and(|call| begins_a_key(&call.media, media, direction)) {
+                flow.renew_ssrc();
+            }
             flow.way = None;
             let held = flow.entry.has(FlowEntry::HELD);
             flow.describe(media, direction);
@@ -406,17 +410,22 @@ impl Plane {
     /// Tells the workers of both directions, or of none.
     fn install_slow(
         &mut self,
-        slow: &dyn SlowPath,
+        parts: &Parts<'_>,
         (flows, rows): (&[Flow; 2], &[FlowRows; 2]),
         media: &CallMedia,
-        earlier: Option<&Call>,
+        mut earlier: Option<&mut Call>,
     ) -> Result<(), MediaError> {
+        let slow = parts.slow;
         for (direction, (flow, rows)) in flows.iter().zip(rows).enumerate() {
             let Err(error) = slow.install(flow.key, flow.slow(media, direction, rows)) else {
                 continue;
             };
             for done in flows.iter().take(direction) {
-                match earlier.and_then(|call| call.slow(&done.key)) {
+                let before = earlier.as_deref_mut().and_then(|call| {
+                    call.forget_keys(parts.tables, &done.key, media, self.token());
+                    call.slow(&done.key)
+                });
+                match before {
                     Some(before) => {
                         if let Err(error) = slow.install(done.key, before) {
                             tracing::error!(%error, "a flow could not be made what it was");
@@ -461,6 +470,28 @@ impl Call {
     pub(super) fn paths(&self) -> [Path; 2] {
         let [first, second] = &self.flows;
         [first.path, second.path]
+    }
+
+    /// Makes a flow ready for a worker that was told of `others`' keys, and so has forgotten how far
+    /// it was with those that are not among them. `token` is for the flow.
+    fn forget_keys(
+        &mut self,
+        tables: &KernelTables,
+        key: &FlowKey,
+        others: &CallMedia,
+        token: u32,
+    ) {
+        let mut flows = self.flows.iter_mut().zip(&self.rows).enumerate();
+        let Some((direction, (flow, rows))) = flows.find(|(_, (flow, _))| flow.key == *key) else {
+            return;
+        };
+        if begins_a_key(others, &self.media, direction) {
+            flow.renew_ssrc();
+        }
+        if has_another_source(others, &self.media, direction) {
+            flow.forget_ssrc(token);
+        }
+        install_kernel(tables, flow, rows);
     }
 
     /// What the worker of one of its flows was told.

@@ -52,6 +52,19 @@ fn keys(media: &CallMedia, direction: usize) -> [Option<&SrtpKey>; 2] {
     ]
 }
 
+/// Whether what leaves in a direction is protected by another key than before, or by one where there
+/// was none.
+pub(super) fn begins_a_key(before: &CallMedia, now: &CallMedia, direction: usize) -> bool {
+    let [[_, earlier], [_, key]] = [before, now].map(|media| keys(media, direction));
+    key.is_some() && key != earlier
+}
+
+/// Whether the source of a direction protects with another key than before.
+pub(super) fn has_another_source(before: &CallMedia, now: &CallMedia, direction: usize) -> bool {
+    let [[earlier, _], [key, _]] = [before, now].map(|media| keys(media, direction));
+    key != earlier
+}
+
 /// What the kernel does with SRTP, and the rows for it.
 #[derive(Debug, Default)]
 pub(super) struct SrtpRows {

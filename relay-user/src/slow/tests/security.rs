@@ -353,3 +353,34 @@ fn packets_longer_than_the_kernel_takes_count_in_the_same_window() {
         );
     }
 }
+
+/// What a worker translates by is its own for as long as the key, but no longer.
+#[test]
+fn under_another_key_the_ssrc_is_the_one_that_is_told() {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    for flows in [secured(suite), shared(suite)] {
+        let mut lab = Lab::new(flows.clone());
+        let first = lab
+            .send(CALLER, OURS_CALLER, &rtp(0, 1, 0, 7))
+            .expect("relayed");
+        let mut same = flows[0].clone();
+        same.entry.ssrc_out = 5.into();
+        lab.install(0, same);
+        let second = lab
+            .send(CALLER, OURS_CALLER, &rtp(0, 2, 0, 7))
+            .expect("relayed");
+        assert_eq!(second.ssrc(), first.ssrc());
+
+        let mut renewed = secured(suite)[0].clone();
+        renewed.protect = Some(key(suite, 9));
+        renewed.entry.ssrc_out = 6.into();
+        lab.install(0, renewed);
+        let mut theirs = Inbound::new(&key(suite, 9)).expect("key fits");
+        let mut third = lab
+            .send(CALLER, OURS_CALLER, &rtp(0, 3, 0, 7))
+            .expect("relayed");
+        assert_eq!(third.ssrc(), 6);
+        assert_eq!(third.sequence(), second.sequence().wrapping_add(1));
+        assert!(theirs.unprotect(&mut third.payload).is_ok());
+    }
+}

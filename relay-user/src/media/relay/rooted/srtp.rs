@@ -284,9 +284,10 @@ fn a_reinvite_with_the_same_keys_goes_on_and_one_with_new_keys_begins_anew() {
     assert_eq!(call.phones[1].roc(ssrc), turns);
 
     let (recorded, _) = call.phones[1].packet(1);
-    call.media.legs[1].srtp = Some(keys(LONG, 7));
+    let before = call.media.legs[1].srtp.replace(keys(LONG, 7));
     call.media.legs[1].negotiation += 1;
     call.connect([Path::Xdp; 2]);
+    let contexts = call.phones[1].contexts.take();
     call.phones[1].rekey(call.media.legs[1].srtp.clone().as_ref());
     call.refused(1, &recorded);
     for direction in [0, 1] {
@@ -294,8 +295,52 @@ fn a_reinvite_with_the_same_keys_goes_on_and_one_with_new_keys_begins_anew() {
         call.until_kernel(direction);
         call.by_kernel(direction, 50, 1);
     }
-    assert_eq!(call.phones[1].roc(ssrc), 0);
+    let other = call.talk(0, 1).ssrc;
+    assert_eq!(call.phones[1].roc(other), 0);
     assert_eq!(call.bench.relay.snapshot().srtp.capacity, 16);
+
+    // The keys of before, to a telephone that has forgotten them meanwhile, and to one that has not
+    // and goes on in its later turn. Nothing leaves with an SSRC that they were used for.
+    let mut used = vec![ssrc, other];
+    for contexts in [None, contexts] {
+        let last = call.media.legs[1].srtp.clone();
+        call.media.legs[1].srtp = before.clone();
+        call.media.legs[1].negotiation += 1;
+        call.connect([Path::Xdp; 2]);
+        call.phones[1].rekey(before.as_ref());
+        if let Some(contexts) = contexts {
+            call.phones[1].contexts = Some(contexts);
+        }
+        for direction in [0, 1] {
+            call.talk(direction, 1);
+            call.until_kernel(direction);
+            call.by_kernel(direction, 50, 1);
+        }
+        let ssrc = call.talk(0, 1).ssrc;
+        assert!(!used.contains(&ssrc));
+        used.push(ssrc);
+        assert_eq!(call.phones[1].roc(ssrc), 0);
+        // Another key again.
+        call.media.legs[1].srtp = last;
+        call.connect([Path::Xdp; 2]);
+    }
+}
+
+/// As where a transfer joins a leg of one call with a leg of another.
+#[test]
+fn a_leg_that_another_call_had_is_heard_in_its_later_turn() {
+    let mut call = Call::new(Family::V4, [None, Some(keys(LONG, 1))]);
+    for direction in [0, 1] {
+        call.until_kernel(direction);
+        call.by_kernel(direction, 400, 300);
+    }
+    call.bench.relay.disconnect(CALL);
+    call.connect([Path::Xdp; 2]);
+    for direction in [1, 0] {
+        call.talk(direction, 1);
+        call.until_kernel(direction);
+        call.by_kernel(direction, 250, 300);
+    }
 }
 
 #[test]

@@ -174,3 +174,81 @@ fn what_the_kernel_has_not_taken_is_libsrtps() {
         assert!(!bench.entry(port).unwrap().has(FlowEntry::PROTECT));
     }
 }
+
+/// A suite that comes back has the key that it had, and its packets begin at ROC 0: under an SSRC
+/// that the key has protected before, the same keystream would cover two packets.
+#[test]
+fn a_key_that_comes_back_protects_another_ssrc() {
+    for offload in [SrtpOffload::Loaded, SrtpOffload::Off] {
+        let mut bench = Bench::new(16);
+        if offload == SrtpOffload::Off {
+            bench.plane.srtp = SrtpRows::new(offload, None);
+        }
+        let mut media = bench.media();
+        let port = media.legs[0].port;
+        let other = keys_of(SrtpSuite::AesCm128HmacSha1_32, 3);
+        let mut seen = Vec::new();
+        for keys in [
+            Some(keys(1)),
+            Some(other),
+            Some(keys(1)),
+            None,
+            Some(keys(1)),
+        ] {
+            media.legs[1].srtp = keys;
+            let told = bench.slow.flows.lock().unwrap().len() == 2;
+            let stale = told.then(|| bench.news(port, "198.51.100.2:6000", 1));
+            bench.connect(CALL, &media).unwrap();
+            bench.learn(port, "198.51.100.2:6000", 2);
+            if let Some(stale) = stale {
+                bench.tell(port, &stale);
+            }
+            let ssrc = bench.entry(port).unwrap().ssrc_out;
+            assert_eq!(bench.told(port).entry.ssrc_out, ssrc);
+            if media.legs[1].srtp.is_some() {
+                assert!(!seen.contains(&ssrc), "{offload:?}");
+                seen.push(ssrc);
+            }
+            // A refresh is none.
+            media.legs[1].negotiation += 1;
+            bench.connect(CALL, &media).unwrap();
+            assert_eq!(bench.entry(port).unwrap().ssrc_out, ssrc);
+        }
+    }
+}
+
+/// Where one worker takes new keys and the other one cannot, the first one gets back the keys that
+/// it has just forgotten: it must not begin anew under them as if they were new.
+#[test]
+fn keys_that_are_given_back_to_a_worker_have_been_used() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    media.legs[0].srtp = Some(keys(1));
+    media.legs[1].srtp = Some(keys(2));
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    let [first, second] = media.legs.each_ref().map(|leg| leg.port);
+    announce(&bench, first, 1);
+    bench.learn(first, "198.51.100.2:6000", 1);
+    let before = bench.entry(first).unwrap();
+    *bench.slow.refused.lock().unwrap() = Some(flow_key(second.rtp));
+
+    // A description with the same keys costs nothing.
+    let mut refused = media.clone();
+    refused.streams[0].payload_types = vec![(0, 8)];
+    assert!(bench.connect(CALL, &refused).is_err());
+    assert_eq!(bench.entry(first).unwrap(), before);
+
+    let stale = bench.news(first, "198.51.100.2:6000", 1);
+    refused.legs[0].srtp = Some(keys(3));
+    refused.legs[1].srtp = Some(keys(4));
+    assert!(bench.connect(CALL, &refused).is_err());
+    bench.tell(first, &stale);
+    let after = bench.entry(first).unwrap();
+    assert_eq!(
+        (after.unprotect, after.protect),
+        (before.unprotect, before.protect)
+    );
+    assert_ne!(after.ssrc_out, before.ssrc_out);
+    assert_eq!(bench.told(first).entry.ssrc_out, after.ssrc_out);
+    assert!(!after.has(FlowEntry::SSRC_KNOWN));
+}
