@@ -70,6 +70,86 @@ fn attacks() {
     }
 }
 
+/// Lengths that reach past the packet, be it into its tag, and headers that are not the program's:
+/// nothing of it takes an index.
+#[test]
+fn what_does_not_fit_or_is_not_for_the_kernel() {
+    let mut lab = Lab::new();
+    for way in Way::ALL {
+        for (family, udp) in [34, 54].into_iter().enumerate() {
+            let mut flow = Secured::install(&mut lab, way, family, SUITES[0], 128);
+            let plain = packet(1, &[5; 160]);
+            let good = flow.sent(&plain);
+            let relayed = flow.relayed(&plain).octets();
+            let trailer = good.payload.len() - plain.len();
+            let changed = |length: usize, octets: &[(usize, u8)]| {
+                let mut packet = good.clone();
+                packet.payload.truncate(length);
+                for (at, octet) in octets {
+                    packet.payload[*at] = *octet;
+                }
+                packet.octets()
+            };
+            let whole = good.payload.len();
+            for (input, reason) in [
+                (changed(0, &[]), Reason::BadRtp),
+                (changed(1, &[]), Reason::BadRtp),
+                (changed(11, &[]), Reason::BadRtp),
+                (changed(trailer + 11, &[]), Reason::BadRtp),
+                (changed(trailer + 71, &[(0, 0x8f)]), Reason::BadRtp),
+                (changed(trailer + 15, &[(0, 0x90)]), Reason::BadRtp),
+                // One word more than there are.
+                (
+                    changed(whole, &[(0, 0x90), (14, 0), (15, 40)]),
+                    Reason::BadRtp,
+                ),
+                (
+                    changed(whole, &[(0, 0x9f), (74, 0xff), (75, 0xff)]),
+                    Reason::BadRtp,
+                ),
+                (changed(whole, &[(0, 0xc0)]), Reason::BadRtp),
+                (changed(whole, &[(0, 0x50)]), Reason::BadRtp),
+                // What a row has where its packets must not take the short way.
+                (changed(whole, &[(0, 0xff), (1, 0x7f)]), Reason::BadRtp),
+                (changed(whole, &[(0, 0xff), (1, 0xff)]), Reason::BadRtp),
+                (changed(whole, &[(1, 200)]), Reason::Rtcp),
+                (changed(whole, &[(0, 1)]), Reason::Stun),
+                (changed(whole, &[(0, 22)]), Reason::Dtls),
+            ] {
+                flow.refuses(&mut lab, &input, reason);
+            }
+            let frame = |octets: &[(usize, u8)]| {
+                let mut frame = good.octets();
+                for (at, octet) in octets {
+                    frame[*at] = *octet;
+                }
+                frame
+            };
+            let [high, low] = (8 + whole as u16 - 1).to_be_bytes();
+            let mut inputs = vec![
+                (frame(&[(udp + 4, high), (udp + 5, low)]), Reason::NotUdp),
+                (frame(&[])[..udp + 8 + whole - 1].to_vec(), Reason::NotUdp),
+            ];
+            inputs.extend(match family {
+                0 => [
+                    (frame(&[(14, 0x46)]), Reason::IpOptions),
+                    (frame(&[(20, 0x20)]), Reason::Fragment),
+                    (frame(&[(21, 1)]), Reason::Fragment),
+                ],
+                _ => [
+                    (frame(&[(20, 0)]), Reason::ExtensionHeader),
+                    (frame(&[(20, 44)]), Reason::ExtensionHeader),
+                    (frame(&[(udp + 6, 0), (udp + 7, 0)]), Reason::NoChecksum),
+                ],
+            });
+            for (input, reason) in inputs {
+                flow.refuses(&mut lab, &input, reason);
+            }
+            assert_eq!(lab.run(&good.octets(), 5).output, relayed);
+        }
+    }
+}
+
 #[test]
 fn packets_that_come_late() {
     let mut lab = Lab::new();

@@ -73,18 +73,30 @@ impl Drop for Done<'_> {
     }
 }
 
-/// While its row is wiped, given to another key and given back all the time, a flow's packet leaves
-/// as its own key makes it or not at all.
 #[test]
 fn a_row_in_change_never_sends_with_another_key() {
+    in_change(Way::Protect);
+}
+
+#[test]
+fn a_row_in_change_never_receives_with_another_key() {
+    in_change(Way::Unprotect);
+}
+
+/// While its row is wiped, given to another key and given back all the time, a flow's packet leaves
+/// as its own key makes it or not at all.
+fn in_change(way: Way) {
     let mut lab = Lab::new();
-    let mut flow = Secured::install(&mut lab, Way::Protect, 0, SUITES[0], 0);
+    let mut flow = Secured::install(&mut lab, way, 0, SUITES[0], 0);
     let plain = packet(1, &[3; 160]);
     let input = flow.sent(&plain).octets();
     let expected = flow.relayed(&plain).octets();
-    let own = flow.entry.protect;
     let (entry, flow_key) = (flow.entry, key(super::LOCALS[0]));
-    let keys = [&flow.key_out, &flow.key_in].map(|key| StreamKey::new(key).expect("a key"));
+    let (own, keys) = match way.unprotects() {
+        true => (entry.unprotect, [&flow.key_in, &flow.key_out]),
+        false => (entry.protect, [&flow.key_out, &flow.key_in]),
+    };
+    let keys = keys.map(|key| StreamKey::new(key).expect("a key"));
     let done = AtomicBool::new(false);
     let (offload, mut datapath) = lab.into_kernel();
     let program = offload.relay_program().expect("loaded");
@@ -100,7 +112,10 @@ fn a_row_in_change_never_sends_with_another_key() {
                 // A generation comes again only after thousands, as in a row's real life.
                 let next = |step| row(own.row(), 1 + (2 * round + step) % 4094);
                 let mut entry = entry;
-                entry.protect = next(1);
+                *match way.unprotects() {
+                    true => &mut entry.unprotect,
+                    false => &mut entry.protect,
+                } = next(1);
                 for (row, key) in [(next(0), &keys[1]), (next(1), &keys[0])] {
                     datapath.install(&flow_key, &entry).expect("installed");
                     datapath.write_key(row, key).expect("written");
