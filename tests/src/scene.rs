@@ -14,7 +14,7 @@ use crate::{
         SippConfig,
     },
     sound::Melody,
-    wire::{Capture, Sighting, sightings, stream_to},
+    wire::{Capture, Datagram, Sighting, sightings, stream_to},
 };
 
 /// A bound on everything that should happen at once; a failure, not a measure.
@@ -76,15 +76,23 @@ impl Scene {
         }
     }
 
+    /// All that has been on a party's wire.
+    ///
+    /// # Panics
+    /// When frames of it are lost.
     #[must_use]
-    pub fn capture(&self, party: Party) -> &Capture {
-        &self.captures[party as usize]
+    pub fn datagrams(&self, party: Party) -> Vec<Datagram> {
+        let datagrams = self.captures[party as usize].datagrams();
+        datagrams.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The SIP messages on a party's wire, in the clear.
+    ///
+    /// # Panics
+    /// When frames of it are lost.
     #[must_use]
     pub fn messages(&self, party: Party) -> Vec<Sighting> {
-        sightings(&self.capture(party).datagrams())
+        sightings(&self.datagrams(party))
     }
 
     /// Waits for a SIP message on a party's wire.
@@ -246,10 +254,10 @@ impl Scene {
     /// What arrived for a party of SIPp's: at the address in its last SDP.
     ///
     /// # Panics
-    /// When it has sent no SDP or nothing came.
+    /// When it has sent no SDP, nothing came, or frames are lost.
     #[must_use]
     pub fn heard_at(&self, party: Party) -> Vec<i16> {
-        let datagrams = self.capture(party).datagrams();
+        let datagrams = self.datagrams(party);
         let own = [party.ipv4(Side::Peer), party.ipv6(Side::Peer)];
         let wanted = sightings(&datagrams)
             .iter()
@@ -270,7 +278,7 @@ impl Drop for Scene {
         }
         for party in Party::ALL {
             let path = self.lab.directory().join(format!("{}.pcap", party.trunk()));
-            let _ = self.capture(party).write(&path);
+            let _ = self.captures[party as usize].write(&path);
         }
     }
 }

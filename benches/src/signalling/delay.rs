@@ -42,10 +42,13 @@ struct Seen([Option<Duration>; 4]);
 
 impl Watch {
     /// Ends, and gives what was seen of each whole call, in order.
-    pub fn finish(self) -> Delays {
+    ///
+    /// # Errors
+    /// When frames are lost.
+    pub fn finish(self) -> Result<Delays, Failure> {
         let own = [Party::Carrier, Party::ContactCentre].map(|party| party.ipv4(Side::Sbc));
         let mut calls: HashMap<Vec<u8>, Seen> = HashMap::new();
-        for datagram in self.0.datagrams() {
+        for datagram in self.0.datagrams()? {
             let comes = own.contains(&datagram.destination.ip());
             let place = match (datagram.payload.as_slice(), comes) {
                 ([b'I', b'N', b'V', ..], true) => 0,
@@ -69,7 +72,7 @@ impl Watch {
             })
             .collect();
         delays.sort_unstable();
-        Delays(delays)
+        Ok(Delays(delays))
     }
 }
 

@@ -236,7 +236,7 @@ fn rate(media: Media, plan: RatePlan) -> Result<Rate, Failure> {
         .map(|_| {
             let delays = Delays::watch(stage)?;
             run(stage, media, half, plan.seconds)?;
-            let delays = delays.finish();
+            let delays = delays.finish()?;
             Ok(Delay {
                 p50_ms: delays.percentile(50)?,
                 p99_ms: delays.percentile(99)?,

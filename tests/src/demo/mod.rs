@@ -52,7 +52,8 @@ struct Wires {
 /// in the clear.
 ///
 /// # Errors
-/// When the laboratory or Trunkline do not come up, or the results cannot be written.
+/// When the laboratory or Trunkline do not come up, frames of a wire are lost, or the results cannot
+/// be written.
 pub fn run(options: &Options) -> Result<bool> {
     let mut lab = Lab::new()?;
     println!(
@@ -100,8 +101,8 @@ pub fn run(options: &Options) -> Result<bool> {
     hang_up(&mut callees, &mut callers);
 
     let captured = judge::Captured {
-        carrier: wires.carrier.datagrams(),
-        teams: wires.teams.datagrams(),
+        carrier: wires.carrier.datagrams()?,
+        teams: wires.teams.datagrams()?,
     };
     let needed = f64::from(options.seconds) * 0.6;
     let results: Vec<judge::CallResult> = callers

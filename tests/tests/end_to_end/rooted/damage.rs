@@ -84,7 +84,7 @@ fn assert_both_heard(
     own: &Melody,
 ) {
     assert_heard("the callee", own, &at_callee.heard()[0], 40.0);
-    let datagrams = scene.capture(Party::Carrier).datagrams();
+    let datagrams = scene.datagrams(Party::Carrier);
     let stream = stream_to(&datagrams, address).expect("a stream for the caller");
     assert_eq!((stream.lost(), stream.ssrcs().len()), (0, 1));
     assert_heard("the caller", sent, &stream.sound(), 40.0);

@@ -81,7 +81,7 @@ fn sipp_calls_baresip(transport: SipTransport, address: fn(Party, Side) -> IpAdd
     assert_eq!(heard.len(), 1, "one recording");
     assert_heard("the callee", &caller, &heard[0], 4.0);
 
-    let datagrams = capture.datagrams();
+    let datagrams = capture.datagrams().expect("every frame");
     let sightings = sightings(&datagrams);
     let invite = sightings
         .iter()
@@ -158,7 +158,7 @@ fn two_baresips_hear_each_other_over_tls_and_srtp_and_the_wire_hides_it() {
     ] {
         assert_heard(name, sent, &heard[0], 4.0);
     }
-    let streams = streams(&capture.datagrams());
+    let streams = streams(&capture.datagrams().expect("every frame"));
     let loud: Vec<_> = streams
         .iter()
         .filter(|stream| stream.packets() > 200)

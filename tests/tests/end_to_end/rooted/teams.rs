@@ -21,12 +21,12 @@ fn carried_enough(call: &CallView) -> bool {
 
 fn assert_secret(scene: &Scene, melodies: [&Melody; 2]) {
     let sound = PlainSound::new(melodies);
-    let carrier = sound.count(&scene.capture(Party::Carrier).datagrams());
+    let carrier = sound.count(&scene.datagrams(Party::Carrier));
     assert!(
         carrier.plain * 2 > carrier.packets && carrier.plain > 500,
         "the check sees sound where it lies bare: {carrier:?}"
     );
-    let datagrams = scene.capture(Party::Teams).datagrams();
+    let datagrams = scene.datagrams(Party::Teams);
     let teams = sound.count(&datagrams);
     assert!(teams.packets > 800, "{teams:?}");
     assert_eq!(teams.plain, 0, "{teams:?}");
