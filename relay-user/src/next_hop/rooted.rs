@@ -72,6 +72,16 @@ impl Bench {
             .unwrap()
     }
 
+    /// How many messages the kernel had no room for in the namespace's netlink sockets.
+    fn overruns(&self) -> u64 {
+        let shown = self.ours.run("cat", "/proc/net/netlink");
+        let mut lines = shown.lines();
+        let mut names = lines.next().unwrap().split_whitespace();
+        let column = names.position(|name| name == "Drops").unwrap();
+        let drops = lines.map(|line| line.split_whitespace().nth(column).unwrap());
+        drops.map(|drops| drops.parse::<u64>().unwrap()).sum()
+    }
+
     /// The next row written for `index` that `wanted` takes.
     fn wait(&self, index: u32, wanted: impl Fn(&NextHop) -> bool) -> NextHop {
         loop {
@@ -191,6 +201,7 @@ fn more_changes_than_the_socket_holds_are_caught_up_with() {
             .ours
             .ip("neighbour replace 10.77.0.2 lladdr 02:00:00:00:77:09 dev near0");
     });
+    assert!(bench.overruns() > 0, "the socket has held all of it");
     bench.wait(row, |row| row.destination == [2, 0, 0, 0, 0x77, 9]);
     let late = bench.acquire("172.16.156.63");
     bench.wait(late, |row| row.resolved == 1);

@@ -226,14 +226,16 @@ impl Bench {
         })
     }
 
-    /// Waits for something to become true of the statistics, while `silent` must hear nothing.
+    /// Waits for something to become true of the statistics, while `silent` must hear nothing, nor
+    /// for a moment after it.
     fn wait(&self, silent: &Telephone, wanted: impl Fn(&[StreamStatistics; 2]) -> bool) {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            if wanted(&self.statistics()) {
+            let done = wanted(&self.statistics());
+            assert_eq!(silent.hear_for(Duration::from_millis(10)), None);
+            if done {
                 return;
             }
-            assert_eq!(silent.hear_for(Duration::from_millis(10)), None);
         }
         panic!("{:?}", self.statistics());
     }

@@ -10,7 +10,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use relay_abi::{U16, U32, verdict::Reason};
 
 use super::{
-    lab::{INGRESS, config, entry, key, next_hop},
+    lab::{Done, INGRESS, config, entry, key, next_hop},
     packets::{Packet, rtp},
 };
 use crate::offload::{Datapath as _, Offload, XdpMode};
@@ -70,6 +70,7 @@ fn a_flow_in_change_is_never_half_of_two() {
     let mut seen = [0u32; 2];
     let mut passed = 0u32;
     thread::scope(|scope| {
+        let end = Done(&done);
         let changing = scope.spawn(|| {
             let mut round = 0usize;
             while !done.load(Ordering::Relaxed) {
@@ -115,7 +116,7 @@ fn a_flow_in_change_is_never_half_of_two() {
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         let datapath = changing.join().expect("no panic");
         let reasons = datapath.reasons().expect("counters");
         let count = |reason: Reason| reasons[reason as usize].1.packets;

@@ -2,13 +2,9 @@
 //! veth pairs between them. What one peer sends raw arrives at the other octet for octet.
 
 use std::{
-    fs::File,
     io,
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
     time::Duration,
 };
 
@@ -20,73 +16,20 @@ use super::{
 };
 use crate::{
     media::Family,
+    namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
 };
-
-/// A network namespace, gone when dropped.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(role: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tl-offload-{}-{number}-{role}", std::process::id());
-        ip(&["netns", "add", &name]);
-        let namespace = Self(name);
-        namespace.ip(&["link", "set", "lo", "up"]);
-        namespace
-    }
-
-    fn ip(&self, arguments: &[&str]) {
-        ip(&[&["-n", &self.0], arguments].concat());
-    }
-
-    /// Runs `work` on a thread of its own inside the namespace.
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{}", self.0)).expect("the namespace");
-        thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    // SAFETY: the descriptor is open; only this thread changes its namespace.
-                    let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
-                    assert_eq!(result, 0, "setns: {}", io::Error::last_os_error());
-                    work()
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn interface(&self, name: &str) -> u32 {
-        let name = std::ffi::CString::new(name).expect("a name");
-        // SAFETY: the name is a C string that lives over the call.
-        let index = self.run(|| unsafe { libc::if_nametoindex(name.as_ptr()) });
-        assert_ne!(index, 0, "{name:?}");
-        index
-    }
-
-    /// A raw socket on an interface of the namespace.
-    fn wire(&self, interface: &str) -> Wire {
-        let index = self.interface(interface);
-        self.run(|| Wire::open(index).expect("a packet socket"))
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status().expect("ip");
-    assert!(status.success(), "ip {arguments:?}");
-}
 
 /// A packet socket, which sends and receives whole frames.
 struct Wire(OwnedFd);
 
 impl Wire {
+    /// On a device of a namespace.
+    fn of(namespace: &Namespace, device: &str) -> Self {
+        let index = namespace.index(device);
+        namespace.enter(|| Self::open(index).expect("a packet socket"))
+    }
+
     fn open(interface: u32) -> io::Result<Self> {
         let every = u16::to_be(libc::ETH_P_ALL as u16);
         // SAFETY: it takes numbers only.
@@ -181,17 +124,12 @@ struct Row {
 impl Row {
     fn new() -> Self {
         let row = Self {
-            near: Namespace::new("near"),
-            relay: Namespace::new("relay"),
-            far: Namespace::new("far"),
+            near: Namespace::new(),
+            relay: Namespace::new(),
+            far: Namespace::new(),
         };
-        for (peer, outer, inner) in [(&row.near, "near0", "relay0"), (&row.far, "far0", "relay1")] {
-            row.relay.ip(&[
-                "link", "add", inner, "type", "veth", "peer", "name", outer, "netns", &peer.0,
-            ]);
-            row.relay.ip(&["link", "set", inner, "up"]);
-            peer.ip(&["link", "set", outer, "up"]);
-        }
+        row.relay.veth("relay0", &row.near, "near0");
+        row.relay.veth("relay1", &row.far, "far0");
         row
     }
 }
@@ -220,19 +158,19 @@ fn relays_between_namespaces(mode: XdpMode) {
         workers: 0,
         ..config(&[interface], mode)
     };
-    let _near_end = row.near.run(|| Offload::load(&passing("near0")));
-    let _far_end = row.far.run(|| Offload::load(&passing("far0")));
+    let _near_end = row.near.enter(|| Offload::load(&passing("near0")));
+    let _far_end = row.far.enter(|| Offload::load(&passing("far0")));
     let mut offload = row
         .relay
-        .run(|| Offload::load(&config(&["relay0", "relay1"], mode)));
+        .enter(|| Offload::load(&config(&["relay0", "relay1"], mode)));
     for state in offload.interfaces() {
         assert_eq!(state.mode, mode, "{state:?}");
     }
     let mut datapath = offload.take_datapath().expect("attached");
 
-    let to_near = row.relay.interface("relay0");
-    let to_far = row.relay.interface("relay1");
-    row.relay.run(|| {
+    let to_near = row.relay.index("relay0");
+    let to_far = row.relay.index("relay1");
+    row.relay.enter(|| {
         datapath.set_device(0, to_near).expect("a device");
         datapath.set_device(1, to_far).expect("a device");
     });
@@ -245,8 +183,8 @@ fn relays_between_namespaces(mode: XdpMode) {
         datapath.set_next_hop(row, &next_hop).expect("written");
     }
 
-    let near = row.near.wire("near0");
-    let far = row.far.wire("far0");
+    let near = Wire::of(&row.near, "near0");
+    let far = Wire::of(&row.far, "far0");
     for [peer, local, from, to] in ENDS {
         let sent = Packet::new(peer, local, rtp(0x80, 0, 7, 160, 0x1111_2222, &[0x55; 160]));
         let relayed = Packet {
@@ -276,17 +214,14 @@ fn relays_between_namespaces(mode: XdpMode) {
     let reasons = datapath.reasons().expect("counters");
     assert_eq!(reasons[Reason::Relayed as usize].1.packets, 4);
 
+    let has_program = || {
+        let shown = row.relay.run("ip", "link show dev relay0");
+        shown.contains("xdp")
+    };
+    assert!(has_program());
     drop(offload);
     // Other tests start processes, which hold copies of the links until they execute.
-    let detached = (0..1000).any(|_| {
-        let output = row.relay.run(|| {
-            Command::new("ip")
-                .args(["link", "show", "dev", "relay0"])
-                .output()
-                .expect("ip")
-        });
-        !String::from_utf8_lossy(&output.stdout).contains("xdp")
-    });
+    let detached = (0..1000).any(|_| !has_program());
     assert!(detached);
 }
 
@@ -302,12 +237,10 @@ fn generic_mode_relays_between_namespaces() {
 
 #[test]
 fn a_native_refusal_on_one_interface_makes_all_generic() {
-    let namespace = Namespace::new("mixed");
-    namespace.ip(&[
-        "link", "add", "veth0", "type", "veth", "peer", "name", "veth1",
-    ]);
+    let namespace = Namespace::new();
+    namespace.ip("link add veth0 type veth peer name veth1");
     // Loopback has no native XDP.
-    let offload = namespace.run(|| Offload::load(&config(&["veth0", "lo"], XdpMode::Native)));
+    let offload = namespace.enter(|| Offload::load(&config(&["veth0", "lo"], XdpMode::Native)));
     for state in offload.interfaces() {
         assert_eq!(state.mode, XdpMode::Generic, "{state:?}");
         assert!(state.why.contains("refused on lo"), "{state:?}");
@@ -317,7 +250,7 @@ fn a_native_refusal_on_one_interface_makes_all_generic() {
         forced: true,
         ..config(&["veth0", "lo"], XdpMode::Native)
     };
-    let offload = namespace.run(|| Offload::load(&forced));
+    let offload = namespace.enter(|| Offload::load(&forced));
     for state in offload.interfaces() {
         assert_eq!(state.mode, XdpMode::Off, "{state:?}");
         assert!(state.why.contains("refused on lo"), "{state:?}");
@@ -326,8 +259,8 @@ fn a_native_refusal_on_one_interface_makes_all_generic() {
 
 #[test]
 fn steering_gives_every_port_to_its_worker() {
-    let namespace = Namespace::new("steer");
-    namespace.run(|| {
+    let namespace = Namespace::new();
+    namespace.enter(|| {
         let mut offload = Offload::load(&config(&[], XdpMode::Off));
         let mut steering = offload.take_steering().expect("steering");
         let mut sockets = Vec::new();

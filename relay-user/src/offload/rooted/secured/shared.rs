@@ -12,7 +12,7 @@ use relay_abi::{
 };
 
 use super::{
-    super::lab::{Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, key},
+    super::lab::{Done, Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, key},
     SUITES, Secured, Way, counted, packet, row,
 };
 use crate::{offload::Datapath as _, srtp::StreamKey};
@@ -64,15 +64,6 @@ fn of_equal_packets_on_many_cpus_one_leaves() {
     }
 }
 
-/// Ends the other thread's loop when it is dropped.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_row_in_change_never_sends_with_another_key() {
     in_change(Way::Protect);
@@ -102,7 +93,6 @@ fn in_change(way: Way) {
     let program = offload.relay_program().expect("loaded");
     let (mut left, mut not) = (0_u32, 0_u32);
     thread::scope(|scope| {
-        // Also when an assertion fails, for the scope waits.
         let end = Done(&done);
         let datapath = &mut datapath;
         let changing = scope.spawn(|| {
