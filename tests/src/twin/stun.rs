@@ -29,6 +29,8 @@ pub struct Check<'a> {
     pub password: &'a str,
     /// USE-CANDIDATE.
     pub nominates: bool,
+    /// Of a higher priority than others.
+    pub preferred: bool,
     /// An attribute that nobody need know.
     pub unknown: bool,
 }
@@ -49,7 +51,12 @@ impl Check<'_> {
         }
         let [theirs, ours] = self.fragments;
         attribute(&mut octets, USERNAME, format!("{theirs}:{ours}").as_bytes());
-        attribute(&mut octets, PRIORITY, &0x6e00_1effu32.to_be_bytes());
+        let priority = if self.preferred {
+            0x7eff_ffffu32
+        } else {
+            0x6e00_1eff
+        };
+        attribute(&mut octets, PRIORITY, &priority.to_be_bytes());
         attribute(&mut octets, ICE_CONTROLLING, &[7; 8]);
         if self.nominates {
             attribute(&mut octets, USE_CANDIDATE, &[]);
@@ -210,6 +217,7 @@ mod tests {
             fragments: ["theirs", "ours"],
             password: PASSWORD,
             nominates: true,
+            preferred: true,
             unknown: true,
         };
         let (octets, transaction) = check.request();
@@ -218,6 +226,8 @@ mod tests {
         assert_eq!(octets[8..20], transaction);
         assert_eq!(find(&octets, USERNAME).expect("there").1, b"theirs:ours");
         assert!(find(&octets, USE_CANDIDATE).is_some());
+        let priority = find(&octets, PRIORITY).expect("there").1;
+        assert_eq!(priority, 0x7eff_ffffu32.to_be_bytes());
         let end = octets.len() - 8;
         let fingerprint = crc32(&octets[..end]) ^ 0x5354_554e;
         assert_eq!(octets[end + 4..], fingerprint.to_be_bytes());

@@ -385,6 +385,11 @@ impl Stage {
         lock(&self.daemon).ask(&[command])
     }
 
+    /// The sum of a metric of the SBC's over the series with these labels.
+    pub(super) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        lock(&self.daemon).metric(&self.lab, name, labels)
+    }
+
     /// What the SBC has logged.
     pub fn log(&self) -> String {
         lock(&self.daemon).log()

@@ -14,7 +14,7 @@ use super::{
     stage::{Stage, StageSettings, connect, connect_with},
 };
 use crate::{
-    lab::{LabError, Result, wait_until},
+    lab::{LabError, Party, Result, wait_until},
     twin::{
         agent::{SOON, token},
         call::Call,
@@ -88,6 +88,7 @@ impl Lite {
             fragments: [&self.fragment, own],
             password: &self.password,
             nominates,
+            preferred: false,
             unknown,
         };
         let answered = self.respond(media, &check, |got, transaction| {
@@ -97,14 +98,27 @@ impl Lite {
         answered.ok_or_else(|| LabError::new("a check has no good answer within 4 s"))
     }
 
-    /// Sends a check from a party's port with a password, and says what becomes of it.
-    fn outcome(&self, media: &Media, own: &str, password: &str) -> Result<Option<Outcome>> {
+    /// Sends a check with a wrong password that, were it right, would take the audio to where it
+    /// comes from; it must earn a 401 that the SBC counts.
+    fn refuses(&self, stage: &Stage, media: &Media, own: &str) -> Result<()> {
         let check = Check {
             fragments: [&self.fragment, own],
-            password,
-            ..Check::default()
+            password: &format!("{}x", self.password),
+            nominates: true,
+            preferred: true,
+            unknown: false,
         };
-        self.respond(media, &check, stun::outcome)
+        let count = || {
+            let labels = [("path", "userspace"), ("reason", "stun-refused")];
+            stage.metric("trunkline_packets_total", &labels)
+        };
+        let before = count()?;
+        let outcome = self.respond(media, &check, stun::outcome)?;
+        demand(outcome == Some(Outcome::Error(401)), || {
+            format!("what comes of a wrong password: {outcome:?}")
+        })?;
+        let after = count()?;
+        demand(after > before, || "no refused check is counted".to_owned())
     }
 
     /// Sends a check from a party's port until something has come that `read` takes for its
@@ -175,6 +189,53 @@ pub fn restart(teams: &Call) -> Result<Lite> {
     Lite::of(&teams.sdp()?)
 }
 
+/// Checks with a wrong password move no media: neither before a good one, nor from elsewhere after
+/// it.
+fn wrong_password(stage: &Stage) -> Result<()> {
+    let (teams, carrier, lite) = call(stage)?;
+    let target = teams.sdp()?.audio_target();
+    lite.refuses(stage, &teams.media, FRAGMENT)?;
+    let begun = Instant::now();
+    let mut dropped = 0;
+    let first = dropped_of(stage, target)?;
+    let enough = wait_until(SOON, || {
+        dropped = dropped_of(stage, target).unwrap_or(first) - first;
+        dropped >= 25
+    });
+    demand(enough, || {
+        format!("after a wrong password {dropped} packets of Teams' are dropped")
+    })?;
+    for (listener, speaker) in [(&carrier, &teams), (&teams, &carrier)] {
+        let heard = listener.media.heard(&speaker.media, begun);
+        demand(heard == 0, || {
+            let who = listener.agent.name();
+            format!("{who} hears {heard} packets by a wrong password")
+        })?;
+    }
+
+    lite.check(&teams.media, FRAGMENT, true, false)?;
+    heard(&teams, &carrier)?;
+    let door = stage.lab.peer(Party::Teams).door();
+    let elsewhere = Media::open(&door, teams.media.address.ip(), false)?;
+    let begun = Instant::now();
+    lite.refuses(stage, &elsewhere, FRAGMENT)?;
+    // The next good check chooses anew among the pairs that are known.
+    lite.check(&teams.media, FRAGMENT, true, false)?;
+    heard(&teams, &carrier)?;
+    let moved = elsewhere.received(begun).len();
+    demand(moved == 0, || {
+        format!("{moved} packets come to where a wrong password did")
+    })
+}
+
+/// Packets that the SBC has dropped of the call that it has this media address for.
+fn dropped_of(stage: &Stage, target: Option<SocketAddr>) -> Result<u64> {
+    let mut calls = stage.calls()?;
+    calls.retain(|call| target.is_some_and(|target| call.media.contains(&target)));
+    let streams = calls.iter().flat_map(|call| &call.streams);
+    Ok(streams.map(|stream| stream.dropped).sum())
+}
+
 fn rows() -> Vec<Row> {
     vec![
         row(
@@ -193,8 +254,10 @@ fn rows() -> Vec<Row> {
             "bypass/checks",
             "checks are answered and none is sent",
             |stage| {
-                let (teams, _carrier, lite) = call(stage)?;
-                lite.check(&teams.media, FRAGMENT, false, false)?;
+                let (teams, carrier, lite) = call(stage)?;
+                lite.check(&teams.media, FRAGMENT, true, false)?;
+                // For as long as it takes to hear both, checks could come.
+                heard(&teams, &carrier)?;
                 demand(
                     !teams.media.others().iter().any(|got| stun::is_request(got)),
                     || "the SBC sends checks".to_owned(),
@@ -204,15 +267,7 @@ fn rows() -> Vec<Row> {
         row(
             "bypass/wrong-password",
             "a check with a wrong password earns a 401",
-            |stage| {
-                let (teams, _carrier, lite) = call(stage)?;
-                lite.check(&teams.media, FRAGMENT, false, false)?;
-                let wrong = format!("{}x", lite.password);
-                let outcome = lite.outcome(&teams.media, FRAGMENT, &wrong)?;
-                demand(outcome == Some(Outcome::Error(401)), || {
-                    format!("what comes of it: {outcome:?}")
-                })
-            },
+            wrong_password,
         ),
         row(
             "bypass/nomination",
