@@ -150,6 +150,7 @@ impl<'s> Bench<'s> {
             });
             assert_eq!(other, None, "{}: {grown:?}", attack.name);
         }
+        assert!(all > 0, "{}: nothing was sent", attack.name);
         eprintln!(
             "{}: {all} sent, {all} counted, {} octets resident",
             attack.name,

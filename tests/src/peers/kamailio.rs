@@ -191,6 +191,8 @@ request_route {{
     }}
     if ($proto == "tls") {{
         xlog("L_WARN", "$rm of $ci by tls, $tls_peer_subject_cn\n");
+    }} else {{
+        xlog("L_WARN", "$rm of $ci by $proto\n");
     }}
     if (is_method("OPTIONS") && uri == myself) {{
         sl_send_reply("200", "OK");

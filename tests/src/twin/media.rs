@@ -21,6 +21,8 @@ use crate::{
 
 /// Samples, and so octets, of one packet of 20 ms.
 const FRAME: usize = 160;
+/// How long one packet sounds.
+const FRAME_TIME: Duration = Duration::from_millis(20);
 /// Seconds of melody before it begins anew.
 const SECONDS: usize = 8;
 /// Packets that are remembered at most.
@@ -50,14 +52,20 @@ impl Frames {
     }
 }
 
-/// The time between two places in a melody, if the second comes at once after the first it is none.
+/// What is missing between two packets of a melody, each of which came at a time and has a place
+/// there; none if the second place follows at once, or lies before.
 #[must_use]
-pub fn apart(last: usize, first: usize) -> Duration {
+pub fn apart(last: (Instant, usize), first: (Instant, usize)) -> Duration {
+    let silence = first.0.saturating_duration_since(last.0);
     let all = SECONDS * SAMPLE_RATE / FRAME;
-    let missing = (first + all - last - 1) % all;
+    let missing = (first.1 + all - last.1 - 1) % all;
+    let half = all / 2;
+    if silence >= FRAME_TIME * u32::try_from(half).unwrap_or(u32::MAX) {
+        return silence;
+    }
     // More than half of it: they overlap.
-    let missing = if missing > all / 2 { 0 } else { missing };
-    Duration::from_millis(20) * u32::try_from(missing).unwrap_or(u32::MAX)
+    let missing = if missing > half { 0 } else { missing };
+    FRAME_TIME * u32::try_from(missing).unwrap_or(u32::MAX)
 }
 
 /// A packet that has arrived, decrypted.
@@ -154,7 +162,7 @@ impl Media {
                 }
                 media.send_next();
                 drop(media);
-                next += Duration::from_millis(20);
+                next += FRAME_TIME;
                 thread::sleep(next.saturating_duration_since(Instant::now()));
             }
         });
@@ -368,17 +376,21 @@ impl Media {
         let _ = self.socket.send_to(octets, target);
     }
 
-    /// Where in another party's sound the first and the last packet since then stand.
+    /// The first and the last packet since then of another party's sound: when each came, and where
+    /// in that sound it stands.
     #[must_use]
-    pub fn span(&self, other: &Self, since: Instant) -> Option<(usize, usize)> {
+    pub fn span(&self, other: &Self, since: Instant) -> Option<[(Instant, usize); 2]> {
         let state = self.state();
         let mut places = state
             .received
             .iter()
             .filter(|packet| packet.at >= since)
-            .filter_map(|packet| other.frames.known.get(&packet.payload).copied());
+            .filter_map(|packet| {
+                let place = *other.frames.known.get(&packet.payload)?;
+                Some((packet.at, place))
+            });
         let first = places.next()?;
-        Some((first, places.last().unwrap_or(first)))
+        Some([first, places.last().unwrap_or(first)])
     }
 
     /// RTCP packets that were authentic.
@@ -420,4 +432,25 @@ pub fn both_hear(left: (&str, &Media), right: (&str, &Media)) -> Result<()> {
     right
         .1
         .hears(left.1, &format!("{} does not hear {}", right.0, left.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_told_by_places_and_a_long_one_by_the_clock() {
+        let begin = Instant::now();
+        let at = |seconds: u64, place| (begin + Duration::from_secs(seconds), place);
+        // As the melody begins anew.
+        assert_eq!(apart(at(0, 399), at(0, 0)), Duration::ZERO);
+        assert_eq!(apart(at(0, 398), at(0, 3)), Duration::from_millis(80));
+        // Both were heard for a while.
+        assert_eq!(apart(at(1, 60), at(0, 20)), Duration::ZERO);
+        for seconds in [1, 3, 5, 8, 9] {
+            let place = seconds as usize * 50 % 400;
+            let gap = apart(at(0, 0), at(seconds, place));
+            assert!(gap >= Duration::from_millis(980), "{seconds} s: {gap:?}");
+        }
+    }
 }

@@ -114,8 +114,8 @@ pub(super) fn gap(speaker: &Call, old: &Call, new: &Call, since: Instant) -> Res
     let missing = || LabError::new("the party is not heard on both sides of the transfer");
     // The old listener's last words may come from before.
     let before = since.checked_sub(SOON).unwrap_or(since);
-    let (_, last) = old.media.span(&speaker.media, before).ok_or_else(missing)?;
-    let (first, _) = new.media.span(&speaker.media, since).ok_or_else(missing)?;
+    let [_, last] = old.media.span(&speaker.media, before).ok_or_else(missing)?;
+    let [first, _] = new.media.span(&speaker.media, since).ok_or_else(missing)?;
     let gap = apart(last, first);
     demand(gap < Duration::from_millis(100), || {
         format!(

@@ -107,6 +107,7 @@ fn with_all_proxies_away_calls_are_refused_at_once_and_come_back_with_them() {
         stage.log()
     );
     let sent = stage.log().matches(" -> teams0 sent to ").count();
+    assert!(sent > 0, "what is counted is logged:\n{}", stage.log());
     for _ in 0..5 {
         let refusal = stage.refused_by_teams(Duration::from_secs(1));
         assert_eq!(refusal.expect("a refusal").status(), Some(480));

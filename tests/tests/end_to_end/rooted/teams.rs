@@ -99,6 +99,7 @@ fn without_the_offload_the_same_call_goes_by_libsrtp() {
     calling.finish(LIMIT).expect("the caller's scenario");
     scene.wait_no_call();
     assert_heard("Teams", &caller, &teams.heard()[0], 6.0);
+    assert_heard("the carrier", &callee, &scene.heard_at(Party::Carrier), 6.0);
     assert_secret(&scene, [&caller, &callee]);
 }
 

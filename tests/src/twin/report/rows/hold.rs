@@ -102,8 +102,13 @@ fn hold() -> Vec<Row> {
                 demand(answer.direction() == "inactive", || {
                     format!("the answer is a={}", answer.direction())
                 })?;
-                callee.wait_request(mark, "INVITE", SOON, |_| true)?;
+                let held = callee.wait_request(mark, "INVITE", SOON, |_| true)?;
+                let offer = Sdp::of(&held.message.body).ok_or_else(|| LabError::new("no offer"))?;
+                demand(offer.direction() == "inactive", || {
+                    format!("the carrier sees a={}", offer.direction())
+                })?;
                 silent(&caller, &callee)?;
+                silent(&callee, &caller)?;
                 caller.reinvite(&[], |description| description.direction = "sendrecv")?;
                 heard(&caller, &callee)
             },
@@ -115,6 +120,10 @@ fn hold() -> Vec<Row> {
                 let (caller, callee) = stage.carrier_to_teams()?;
                 let mark = stage.twin.agent.mark();
                 caller.reinvite_offerless()?;
+                let reached = callee.wait_request(mark, "INVITE", SOON, |_| true)?;
+                demand(Sdp::of(&reached.message.body).is_some(), || {
+                    "it reaches Teams without an offer".to_owned()
+                })?;
                 let broken: Vec<Rule> = callee
                     .requests(mark, "INVITE")
                     .into_iter()

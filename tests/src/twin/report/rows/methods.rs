@@ -141,11 +141,12 @@ fn methods() -> Vec<Row> {
             |stage| {
                 let mark = stage.twin.agent.mark();
                 let (caller, callee) = stage.carrier_to_teams()?;
-                let _ = caller.request(
+                let answer = caller.request(
                     "INFO",
                     &[],
                     Some(("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n")),
                 )?;
+                demand(answer.status() == Some(405), || answer.start.clone())?;
                 heard(&caller, &callee)?;
                 only_allowed(stage, mark)
             },

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -299,6 +299,10 @@ fn addresses() -> Vec<Row> {
                 let identity = Some(&stage.teams_identity);
                 let config = tls::client(identity, &roots, &tls::VERSIONS, &tls::SUITES)?;
                 let outside = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+                // That nothing comes of it is the SBC's doing, and not for want of the address.
+                let door = stage.lab.peer(Party::Teams).door();
+                door.enter(|| UdpSocket::bind((outside, 0)))?
+                    .map_err(|error| LabError::new(format!("{outside}: {error}")))?;
                 let link = stage
                     .twin
                     .connect_with(Some(outside), stage.sbc_tls, SBC, &config);
