@@ -55,6 +55,9 @@ discards! {
     SrtpAuthentication = "srtp-authentication";
     /// SRTP or SRTCP that was seen before, or is older than the replay window.
     SrtpReplay = "srtp-replay";
+    /// A sequence number that was protected before, or is older than the window: the same keystream
+    /// must not cover two packets.
+    Repeated = "repeated";
     /// SRTP or SRTCP that is refused for another reason.
     SrtpOther = "srtp-other";
     /// The checksum of IPv4's header or of UDP is wrong.
@@ -70,9 +73,14 @@ discards! {
 }
 
 impl Discard {
-    /// Whether SRTP or SRTCP was refused.
+    /// Whether SRTP or SRTCP was refused, be it as it came or as it would have left.
     #[must_use]
     pub const fn is_srtp_failure(self) -> bool {
+        self.is_of_source() || matches!(self, Self::Repeated)
+    }
+
+    /// Whether what came was refused: its sender has another key, or somebody else sent it.
+    pub(super) const fn is_of_source(self) -> bool {
         matches!(
             self,
             Self::SrtpAuthentication | Self::SrtpReplay | Self::SrtpOther

@@ -87,7 +87,7 @@ impl Served {
         match &result {
             Err(discard) => {
                 self.shared.dropped();
-                if discard.is_srtp_failure() {
+                if discard.is_of_source() {
                     self.shared.srtp_failed();
                 }
             }
@@ -233,7 +233,7 @@ impl Served {
         let from = self.entry.from;
         if let Some(context) = &mut self.protect {
             let room = buffer.get_mut(payload.start..).ok_or(Discard::TooLarge)?;
-            length = context.protect(room, length)?;
+            length = context.protect(room, length).map_err(outgoing)?;
         }
         let departure = depart(
             buffer,
@@ -385,6 +385,14 @@ fn reachable(to: Endpoint) -> Result<Endpoint, Discard> {
         Err(Discard::NoDestination)
     } else {
         Ok(to)
+    }
+}
+
+/// Why RTP was not protected.
+fn outgoing(error: SrtpError) -> Discard {
+    match error {
+        SrtpError::Replay => Discard::Repeated,
+        error => error.into(),
     }
 }
 

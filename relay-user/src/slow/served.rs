@@ -314,7 +314,7 @@ impl Served {
     /// taken up anew: our replay window would hold its packets for old ones, for minutes.
     ///
     /// # Errors
-    /// [`Discard::SrtpReplay`] for the first of the two, and for one that is only late.
+    /// [`Discard::Repeated`] for the first of the two, and for one that is only late.
     pub(super) fn restarts(&mut self, header: &RtpHeader) -> Result<bool, Discard> {
         let sequence = header.sequence.get();
         let behind = match self.protect.as_deref().map(Outbound::shared_highest) {
@@ -340,7 +340,7 @@ impl Served {
             self.entry.flags = (self.entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
             return Ok(true);
         }
-        Err(Discard::SrtpReplay)
+        Err(Discard::Repeated)
     }
 
     /// Takes `source`, which sent `header`, for the flow's own: pins it, and if its SSRC is another

@@ -1,5 +1,9 @@
 //! Session keys from a master key (RFC 3711, section 4.3), at a key derivation rate of zero.
 
+use core::hint::black_box;
+
+use zerocopy::FromZeros;
+
 use super::{
     aes::{RoundKeys, Shared, expand, spread},
     machine::Plain,
@@ -10,7 +14,7 @@ const ENCRYPTION: u8 = 0;
 const AUTHENTICATION: u8 = 1;
 const SALT: u8 = 2;
 
-/// The session keys of SRTP.
+/// The session keys of SRTP. Wiped when they are dropped.
 #[derive(Clone)]
 pub struct SessionKeys {
     pub encryption: [u8; 16],
@@ -22,7 +26,7 @@ impl SessionKeys {
     /// Derives the keys of SRTP from a master key and a master salt.
     #[must_use]
     pub fn derive(master: &[u8; 16], salt: &[u8; 14]) -> Self {
-        let keys = expand(master);
+        let mut keys = expand(master);
         let mut derived = Self {
             encryption: [0; 16],
             authentication: [0; 20],
@@ -31,8 +35,23 @@ impl SessionKeys {
         generate(&keys, salt, ENCRYPTION, &mut derived.encryption);
         generate(&keys, salt, AUTHENTICATION, &mut derived.authentication);
         generate(&keys, salt, SALT, &mut derived.salt);
+        wipe(&mut keys);
         derived
     }
+}
+
+impl Drop for SessionKeys {
+    fn drop(&mut self) {
+        wipe(&mut self.encryption);
+        wipe(&mut self.authentication);
+        wipe(&mut self.salt);
+    }
+}
+
+/// Leaves nothing of what was in `place`: the compiler must take the zeros for read.
+fn wipe<T: FromZeros>(place: &mut T) {
+    place.zero();
+    black_box(place);
 }
 
 fn generate(keys: &RoundKeys, salt: &[u8; 14], label: u8, derived: &mut [u8]) {
