@@ -7,6 +7,7 @@ use relay_user::media::MediaPlane;
 
 use super::{
     Core, Side,
+    authentication::own_tag,
     invite::FIRST_SEQUENCE,
     model::{Call, Leg},
     selection::order,
@@ -133,13 +134,13 @@ impl<M: MediaPlane> Core<M> {
         target: Target,
         request: Request,
     ) -> bool {
-        let (id, to) = (call.id, call.invited_side());
+        let id = call.id;
         let leg = call.invited_mut();
         leg.remote = target.remote;
         let trunk = Arc::clone(&leg.trunk);
         let client = Client::Setup {
             call: id,
-            to,
+            tag: own_tag(&request),
             trunk: Arc::clone(&trunk),
             address: target.remote,
             sent: now,

@@ -14,7 +14,12 @@ use rand::RngCore;
 use relay_user::media::MediaPlane;
 
 use super::{
-    Core, Side, core::parse_tag, model::Call, statistics::Authenticated, trunk::Trunk, wire::Client,
+    Core, Side,
+    core::parse_tag,
+    model::Call,
+    statistics::Authenticated,
+    trunk::Trunk,
+    wire::{Client, OwnTag},
 };
 use crate::{
     digest::{Answer, Asked, Challenge, Freshness, Nonces, Protection},
@@ -436,7 +441,7 @@ fn choose(trunk: &Trunk, by: By, response: &Response) -> Option<Challenge> {
 }
 
 /// Our tag in a request of ours.
-fn own_tag(request: &Request) -> Option<u64> {
+pub(super) fn own_tag(request: &Request) -> OwnTag {
     parse_tag(&request.headers.from().ok()?.tag()?)
 }
 

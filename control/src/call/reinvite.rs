@@ -15,6 +15,7 @@ use relay_user::media::MediaPlane;
 
 use super::{
     CallState, Core, Side,
+    authentication::own_tag,
     headers::{SDP, identify, is_sdp},
     invite::Refusal,
     model::{Bye, Call, Exchange, Replacement},
@@ -218,6 +219,7 @@ impl<M: MediaPlane> Core<M> {
         let client = Client::Reinvite {
             call: id,
             to,
+            tag: own_tag(&request),
             sequence,
             trunk: Arc::clone(&trunk),
         };

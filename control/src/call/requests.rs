@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Instant};
 use relay_user::media::MediaPlane;
 
 use super::{
-    CallState, Core, Side,
+    CallState, Core, EndReason, Side,
+    authentication::own_tag,
     core::parse_tag,
     headers::{SDP, carry_info, carry_info_answer, identify_response, is_sdp},
     invite::{RETRY_DRAINING, Refusal},
@@ -302,6 +303,9 @@ impl<M: MediaPlane> Core<M> {
         let from = Arc::clone(&call.leg(side).trunk);
         let leg = call.leg_mut(to);
         let trunk = Arc::clone(&leg.trunk);
+        if leg.bye != Bye::None {
+            return Err(Refusal::new(480, "the other side has hung up"));
+        }
         let Some(dialog) = &mut leg.dialog else {
             return Err(Refusal::new(480, "the call is not answered"));
         };
@@ -310,7 +314,7 @@ impl<M: MediaPlane> Core<M> {
         let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let client = Client::Info {
             call: call.id,
-            to,
+            tag: own_tag(&info),
             trunk: Arc::clone(&trunk),
             server,
             request: Box::new(request.clone()),
@@ -333,7 +337,7 @@ impl<M: MediaPlane> Core<M> {
     ) {
         let Client::Info {
             call,
-            to,
+            tag,
             server,
             request,
             from,
@@ -352,12 +356,16 @@ impl<M: MediaPlane> Core<M> {
             carry_info_answer(response, &mut answer);
         }
         self.answer(now, &from, server, &answer);
-        self.with_call(now, call, |core, call| {
+        self.with_call(now, call, |_, call| {
             call.infos = call.infos.saturating_sub(1);
-            if ends_dialog(status) {
-                core.end(now, call, super::EndReason::Lost(to), None);
-            }
         });
+        if ends_dialog(status)
+            && let Some((call, to)) = self.place_of(tag)
+        {
+            self.with_call(now, call, |core, call| {
+                core.end(now, call, EndReason::Lost(to), None);
+            });
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use relay_user::media::MediaPlane;
 
 use super::{
     CallState, Core, EndReason, Side,
+    authentication::own_tag,
     headers::identify,
     invite::Refusal,
     model::{Bye, Call},
@@ -243,7 +244,7 @@ impl<M: MediaPlane> Core<M> {
         Self::repeat_session(call, side, &mut request.headers);
         let client = Client::Refresh {
             call: call.id,
-            to: side,
+            tag: own_tag(&request),
             trunk: Arc::clone(&trunk),
         };
         self.send(now, &trunk, target, request, client);

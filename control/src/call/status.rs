@@ -6,7 +6,7 @@
 /// |---|---|---|
 /// | 3xx | 480 | redirection would tell the caller the callee's addresses |
 /// | 401, 407 | 500 | the challenge is for us |
-/// | 400, 405, 413–416, 420, 421, 423, 481, 491, 493, 494, 505, 513 | 500 | they speak of our request, not of the caller's |
+/// | 400, 405, 413–416, 420–423, 481, 491, 493, 494, 505, 513 | 500 | they speak of our request, not of the caller's |
 /// | any other 4xx, 5xx and 6xx | the same | |
 ///
 /// The reason phrase is always the usual one of the code, never the callee's text. A 503 passes
@@ -14,9 +14,7 @@
 pub(super) const fn towards_caller(status: u16) -> u16 {
     match status {
         300..400 => 480,
-        400 | 401 | 405 | 407 | 413..=416 | 420 | 421 | 423 | 481 | 491 | 493 | 494 | 505 | 513 => {
-            500
-        }
+        400 | 401 | 405 | 407 | 413..=416 | 420..=423 | 481 | 491 | 493 | 494 | 505 | 513 => 500,
         ..400 | 700.. => 500,
         other => other,
     }
@@ -54,7 +52,7 @@ mod tests {
         ] {
             assert_eq!(towards_caller(status), status);
         }
-        for status in [401, 407, 415, 420, 481, 505] {
+        for status in [401, 407, 415, 420, 422, 481, 505] {
             assert_eq!(towards_caller(status), 500);
         }
         assert_eq!(towards_caller(302), 480);

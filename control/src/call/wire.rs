@@ -28,13 +28,16 @@ use crate::sip::{
     TransactionEvent, TransactionId, TransactionOutput, parse_shared,
 };
 
+/// Our tag in a request on a leg, which stays the leg's own when it goes to another call.
+pub(super) type OwnTag = Option<u64>;
+
 /// What a transaction of ours is for.
 #[derive(Debug)]
 pub(super) enum Client {
     /// The INVITE to a peer that is new to a call, on a side.
     Setup {
         call: CallId,
-        to: Side,
+        tag: OwnTag,
         trunk: Arc<Trunk>,
         /// The address of the trunk that it went to, and when.
         address: SocketAddr,
@@ -48,6 +51,7 @@ pub(super) enum Client {
     Reinvite {
         call: CallId,
         to: Side,
+        tag: OwnTag,
         /// Its number.
         sequence: u32,
         trunk: Arc<Trunk>,
@@ -61,13 +65,13 @@ pub(super) enum Client {
     /// An UPDATE to a side that refreshes its session.
     Refresh {
         call: CallId,
-        to: Side,
+        tag: OwnTag,
         trunk: Arc<Trunk>,
     },
     /// An INFO of the other side, carried to a side.
     Info {
         call: CallId,
-        to: Side,
+        tag: OwnTag,
         trunk: Arc<Trunk>,
         server: TransactionId,
         request: Box<Request>,
@@ -255,11 +259,16 @@ impl<M: MediaPlane> Core<M> {
         match *client {
             Client::Setup {
                 call,
+                tag,
                 ref trunk,
                 address,
                 ..
             } => {
                 let trunk = Arc::clone(trunk);
+                let call = match self.place_of(tag) {
+                    Some((of_now, _)) if call != NO_CALL => of_now,
+                    _ => call,
+                };
                 self.call_answered(now, &trunk, address, response);
                 self.close_refused(&trunk, response, flow);
                 let mut unwanted = response.is_success();
@@ -274,9 +283,11 @@ impl<M: MediaPlane> Core<M> {
                     self.dismiss(now, id, response, flow, answered);
                 }
             }
-            Client::Reinvite { call, to, .. } => {
-                let known = self.with_call(now, call, |core, call| {
-                    core.on_reinvite_response(now, call, id, to, response, flow);
+            Client::Reinvite { tag, .. } => {
+                let known = self.place_of(tag).is_some_and(|(call, to)| {
+                    self.with_call(now, call, |core, call| {
+                        core.on_reinvite_response(now, call, id, to, response, flow);
+                    })
                 });
                 if !known && response.is_success() {
                     self.acknowledge_orphan(id, response, flow);
@@ -286,10 +297,12 @@ impl<M: MediaPlane> Core<M> {
             Client::Bye { call, to, .. } => {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
             }
-            Client::Refresh { call, to, .. } => {
-                self.with_call(now, call, |core, call| {
-                    core.on_refreshed(now, call, to, response.status, Some(response));
-                });
+            Client::Refresh { tag, .. } => {
+                if let Some((call, to)) = self.place_of(tag) {
+                    self.with_call(now, call, |core, call| {
+                        core.on_refreshed(now, call, to, response.status, Some(response));
+                    });
+                }
             }
             Client::Info { .. } => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -332,10 +345,12 @@ impl<M: MediaPlane> Core<M> {
             Some(&Client::Bye { call, to, .. }) => {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
             }
-            Some(&Client::Refresh { call, to, .. }) => {
-                self.with_call(now, call, |core, call| {
-                    core.on_refreshed(now, call, to, failure.status(), None);
-                });
+            Some(&Client::Refresh { tag, .. }) => {
+                if let Some((call, to)) = self.place_of(tag) {
+                    self.with_call(now, call, |core, call| {
+                        core.on_refreshed(now, call, to, failure.status(), None);
+                    });
+                }
             }
             Some(Client::Info { .. }) => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -354,19 +369,23 @@ impl<M: MediaPlane> Core<M> {
 
     /// With the transaction of an INVITE, copies of its 2xx end too, and nobody wants our ACK again.
     fn forget_ack(&mut self, client: &Client) {
-        let (call, side, number) = match *client {
-            Client::Setup {
-                call, to, sequence, ..
+        let (tag, number) = match *client {
+            Client::Setup { tag, sequence, .. } | Client::Reinvite { tag, sequence, .. } => {
+                (tag, sequence)
             }
-            | Client::Reinvite {
-                call, to, sequence, ..
-            } => (call, to, sequence),
             _ => return,
         };
-        if let Some(call) = self.calls.get_mut(&call) {
+        if let Some((call, side)) = self.place_of(tag)
+            && let Some(call) = self.calls.get_mut(&call)
+        {
             let leg = call.leg_mut(side);
             leg.acknowledged.take_if(|ack| ack.sequence == number);
         }
+    }
+
+    /// The call and the side of the leg with that tag of ours.
+    pub(super) fn place_of(&self, tag: OwnTag) -> Option<(CallId, Side)> {
+        self.tags.get(&tag?).copied()
     }
 
     /// Sends a request in a transaction. `None` when there are too many.

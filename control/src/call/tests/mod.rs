@@ -26,6 +26,7 @@ mod ringing;
 mod selection;
 mod session;
 mod setup;
+mod taking_over;
 mod tenants;
 mod torture;
 mod transfer;

@@ -1,0 +1,140 @@
+//! What is on its way while another peer takes a leg over.
+
+use super::{
+    bench::*,
+    transfer::{NONE, ask, hang_up, notified, refer, renegotiate},
+};
+use crate::{
+    call::CallState,
+    sip::{Method, Request, Response},
+};
+
+const TARGET: &str = "sip:+15557777@198.51.100.1";
+
+/// The new peer that an INVITE has reached answers, and takes over the leg of the carrier's
+/// caller.
+#[track_caller]
+fn take_over(bench: &mut Bench, caller: &Phone, callee: &Phone, invite: &Request) -> Phone {
+    let new = Phone::callee(CENTRE, invite, "n1");
+    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    notified(bench, caller, "200", true);
+    renegotiate(bench, callee, 5000);
+    bench.silent();
+    new
+}
+
+fn info(phone: &mut Phone) -> Request {
+    phone
+        .request(Method::Info)
+        .with_body("application/dtmf-relay", "Signal=1\r\nDuration=100\r\n")
+}
+
+#[test]
+fn a_digit_for_whoever_has_asked_for_a_transfer_and_hung_up_ends_nothing() {
+    let (mut bench, mut caller, mut callee) = up();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    bench.give(CENTRE, info(&mut callee));
+    bench.response(CENTRE, 480);
+    bench.silent();
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(&mut bench, &callee, 5000);
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
+#[test]
+fn what_the_peer_that_has_left_says_to_a_digit_does_not_end_the_call() {
+    let (mut bench, mut caller, mut callee) = up();
+    bench.give(CENTRE, info(&mut callee));
+    let digit = bench.request(CARRIER, Method::Info);
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = take_over(&mut bench, &caller, &callee, &invite);
+    bench.give(CARRIER, caller.answer(&digit, 481, &NONE));
+    bench.response(CENTRE, 500);
+    bench.silent();
+    assert_eq!(bench.core.calls()[0].state, CallState::Established);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_late_answer_of_the_peer_that_has_left_is_acknowledged_to_that_peer() {
+    let (mut bench, mut caller, mut callee) = up();
+    let hold = callee.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
+    let asked = bench.carry(CENTRE, hold.clone(), CARRIER);
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    let ok = new.answer(&invite, 200, &sdp(CENTRE, 5100, ""));
+    bench.give(CENTRE, ok.clone());
+    let refused = bench.response(CENTRE, 487);
+    bench.give(CENTRE, refusal_ack(&hold, &refused));
+    let ack = bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &caller, "200", true);
+    renegotiate(&mut bench, &callee, 5000);
+
+    let late = caller.answer(&asked, 200, &sdp(CARRIER, 4000, "a=recvonly\r\n"));
+    bench.give(CARRIER, late);
+    let theirs = bench.request(CARRIER, Method::Ack);
+    assert_eq!(theirs.headers.call_id().unwrap(), caller.call_id);
+    bench.silent();
+    // The new peer's own ACK is still there, should it be lost.
+    bench.give(CENTRE, ok);
+    assert_eq!(bench.request(CENTRE, Method::Ack), ack);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
+/// A call of the carrier's and its callee's 200.
+fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
+    let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("consultation");
+    second.local.set_tag("consulting");
+    let invite = bench.carry(CARRIER, second.invite(&sdp(CARRIER, 4002, "")), CENTRE);
+    let other = Phone::callee(CENTRE, &invite, "o1");
+    bench.answer_call(&mut second, &other, &invite, 5200);
+    let ok = other.answer(&invite, 200, &sdp(CENTRE, 5200, ""));
+    (second, other, ok)
+}
+
+#[test]
+fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
+    let (mut bench, mut caller, callee) = up();
+    let (second, mut other, ok) = second_call(&mut bench);
+    let replaces = format!(
+        "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
+        second.call_id,
+        second.remote.tag().unwrap(),
+        second.local.tag().unwrap()
+    );
+    let to = format!("sip:+15559999@198.51.100.1?Replaces={replaces}");
+    bench.give(CARRIER, refer(&mut caller, &to));
+    bench.response(CARRIER, 202);
+    notified(&mut bench, &caller, "100", false);
+    notified(&mut bench, &caller, "200", true);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, second.answer(&bye, 200, &NONE));
+    // Its ACK was lost.
+    bench.give(CENTRE, ok);
+    let asked = bench.request(CENTRE, Method::Invite);
+    let again = bench.request(CENTRE, Method::Ack);
+    assert_eq!(again.headers.call_id().unwrap(), other.call_id);
+    bench.silent();
+    bench.give(CENTRE, other.answer(&asked, 200, &sdp(CENTRE, 5200, "")));
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(&mut bench, &callee, 5000);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(&mut bench, &mut other, &callee);
+    bench.finished();
+}
