@@ -203,6 +203,8 @@ pub(super) struct Transfer {
     pub(super) attempt: Attempt,
     /// The SDP of the last provisional response.
     pub(super) early: Option<Bytes>,
+    /// Its early dialogs.
+    pub(super) forks: Vec<Fork>,
     /// The side that asked has hung up in the meantime.
     pub(super) asker_is_gone: bool,
     /// The new peer's, until nobody wants its answer any more.

@@ -11,14 +11,15 @@ use super::{
     dialog::Dialog,
     headers::{SDP, identify_response, is_sdp},
     invite::Refusal,
-    model::{Call, EARLY_DIALOGS, Fork, Setup},
+    model::{Call, EARLY_DIALOGS, Fork, Setup, Transfer},
     status::towards_caller,
+    trunk::Trunk,
     wire::Failure,
 };
 use crate::{
     config::Ringback,
     sdp::Direction,
-    sip::{Flow, HeaderName, Method, Response, Text, TransactionId},
+    sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId},
 };
 
 impl<M: MediaPlane> Core<M> {
@@ -176,49 +177,49 @@ impl<M: MediaPlane> Core<M> {
         flow: &Flow,
     ) -> bool {
         let trunk = Arc::clone(&call.leg(Side::B).trunk);
-        let headers = &response.headers;
-        let Some(number) = headers
-            .number(HeaderName::RSeq)
-            .ok()
-            .flatten()
-            .filter(|_| headers.has_token(HeaderName::Require, "100rel"))
-        else {
+        let Some(number) = reliable_number(&trunk, response) else {
             return true;
         };
-        if !trunk.sip.uses_prack() {
-            return true;
-        }
-        let tag = headers
-            .to()
-            .ok()
-            .and_then(|to| to.tag())
-            .unwrap_or_default();
+        let tag = response.headers.to().ok().and_then(|to| to.tag());
+        let tag = tag.unwrap_or_default();
         if self.fork(call, &tag, EARLY_DIALOGS).is_none() {
             return false;
         }
-        let Some(setup) = &mut call.setup else {
+        let prack = call.setup.as_mut().and_then(|setup| {
+            let fork = fork_mut(&mut setup.forks, &tag)?;
+            fork.acknowledge(setup.attempt.outgoing.as_ref()?, response, flow, number)
+        });
+        let Some((dialog, prack)) = prack else {
             return false;
         };
-        let Some(outgoing) = &setup.attempt.outgoing else {
-            return false;
+        self.send_for_nobody(now, &trunk, &dialog, prack);
+        true
+    }
+
+    /// As [`Core::acknowledge_provisional`], of the new peer of a transfer.
+    pub(super) fn acknowledge_new_peer(
+        &mut self,
+        now: Instant,
+        transfer: &mut Transfer,
+        response: &Response,
+        flow: &Flow,
+    ) -> bool {
+        let trunk = Arc::clone(&transfer.leg.trunk);
+        let Some(number) = reliable_number(&trunk, response) else {
+            return true;
         };
-        let Ok(mut dialog) = Dialog::requested(outgoing, response, flow) else {
-            return false;
-        };
-        let Some(fork) = fork_mut(&mut setup.forks, &tag) else {
-            return false;
-        };
-        if fork.reliable != 0 && number != fork.reliable.wrapping_add(1) {
-            return false;
+        let tag = response.headers.to().ok().and_then(|to| to.tag());
+        let tag = tag.unwrap_or_default();
+        let forks = &mut transfer.forks;
+        if fork_mut(forks, &tag).is_none() && forks.len() < EARLY_DIALOGS {
+            forks.push(Fork::new(tag.clone(), transfer.tag.clone()));
         }
-        fork.reliable = number;
-        let first = dialog.local_sequence;
-        dialog.local_sequence = dialog.local_sequence.max(fork.sequence);
-        let mut prack = dialog.request(Method::Prack);
-        fork.sequence = dialog.local_sequence;
-        prack
-            .headers
-            .push(HeaderName::RAck, format!("{number} {first} INVITE"));
+        let prack = fork_mut(forks, &tag).and_then(|fork| {
+            fork.acknowledge(transfer.attempt.outgoing.as_ref()?, response, flow, number)
+        });
+        let Some((dialog, prack)) = prack else {
+            return false;
+        };
         self.send_for_nobody(now, &trunk, &dialog, prack);
         true
     }
@@ -235,13 +236,9 @@ impl<M: MediaPlane> Core<M> {
         }
         let (number, local_tag) = self.new_tag();
         self.tags.insert(number, (call.id, Side::A));
-        setup.forks.push(Fork {
-            remote_tag: remote_tag.clone(),
-            local_tag: local_tag.clone(),
-            sdp: None,
-            reliable: 0,
-            sequence: 0,
-        });
+        setup
+            .forks
+            .push(Fork::new(remote_tag.clone(), local_tag.clone()));
         Some(local_tag)
     }
 
@@ -436,6 +433,47 @@ impl<M: MediaPlane> Core<M> {
     }
 }
 
-fn fork_mut<'a>(forks: &'a mut [Fork], remote_tag: &Text) -> Option<&'a mut Fork> {
+/// The RSeq of a provisional response that wants to be acknowledged.
+fn reliable_number(trunk: &Trunk, response: &Response) -> Option<u32> {
+    let headers = &response.headers;
+    let number = headers.number(HeaderName::RSeq).ok().flatten()?;
+    (trunk.sip.uses_prack() && headers.has_token(HeaderName::Require, "100rel")).then_some(number)
+}
+
+impl Fork {
+    const fn new(remote_tag: Text, local_tag: Text) -> Self {
+        Self {
+            remote_tag,
+            local_tag,
+            sdp: None,
+            reliable: 0,
+            sequence: 0,
+        }
+    }
+
+    /// The PRACK of a reliable response to an INVITE, and its dialog. `None` when the response came
+    /// before, or out of order.
+    fn acknowledge(
+        &mut self,
+        invite: &Request,
+        response: &Response,
+        flow: &Flow,
+        number: u32,
+    ) -> Option<(Dialog, Request)> {
+        let mut dialog = Dialog::requested(invite, response, flow).ok()?;
+        if self.reliable != 0 && number != self.reliable.wrapping_add(1) {
+            return None;
+        }
+        self.reliable = number;
+        let first = dialog.local_sequence;
+        dialog.local_sequence = first.max(self.sequence);
+        let prack = dialog.request(Method::Prack);
+        self.sequence = dialog.local_sequence;
+        let prack = prack.with(HeaderName::RAck, format!("{number} {first} INVITE"));
+        Some((dialog, prack))
+    }
+}
+
+pub(super) fn fork_mut<'a>(forks: &'a mut [Fork], remote_tag: &Text) -> Option<&'a mut Fork> {
     forks.iter_mut().find(|fork| fork.remote_tag == *remote_tag)
 }

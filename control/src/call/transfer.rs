@@ -19,6 +19,7 @@ use super::{
     invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
     model::{Bye, Call, Leg, Transfer},
+    progress::fork_mut,
     replaces::Replaces,
     routing::{called_uri, to_destination},
     session::ask,
@@ -188,6 +189,7 @@ impl<M: MediaPlane> Core<M> {
             tag,
             attempt: Attempt::new(places, fallback),
             early: None,
+            forks: Vec::new(),
             asker_is_gone: false,
             is_verbatim,
             place,
@@ -259,6 +261,9 @@ impl<M: MediaPlane> Core<M> {
         if response.is_provisional() {
             if response.status != 100 && !transfer.attempt.cancelled {
                 transfer.attempt.progressed = true;
+                if !self.acknowledge_new_peer(now, transfer, response, flow) {
+                    return false;
+                }
                 if is_sdp(&response.headers, &response.body) == Some(true) {
                     transfer.early = Some(response.body.clone());
                 }
@@ -401,7 +406,11 @@ impl<M: MediaPlane> Core<M> {
         };
         let by = transfer.by;
         let outgoing = transfer.attempt.outgoing.as_ref().ok_or_else(unusable)?;
-        let dialog = Dialog::requested(outgoing, response, flow).map_err(|_| unusable())?;
+        let mut dialog = Dialog::requested(outgoing, response, flow).map_err(|_| unusable())?;
+        let sequence = dialog.local_sequence;
+        if let Some(fork) = fork_mut(&mut transfer.forks, &dialog.remote_tag().into()) {
+            dialog.local_sequence = sequence.max(fork.sequence);
+        }
         let body = match is_sdp(&response.headers, &response.body) {
             Some(true) => response.body.clone(),
             _ => transfer
@@ -430,7 +439,6 @@ impl<M: MediaPlane> Core<M> {
             negotiation.relocate(stays, port);
         }
         leg.remote = flow.remote;
-        let sequence = dialog.local_sequence;
         leg.dialog = Some(dialog);
         let mut old = std::mem::replace(call.leg_mut(by), leg);
         let before = std::mem::replace(&mut call.negotiation, negotiation);

@@ -435,3 +435,45 @@ fn the_ack_to_a_new_peer_is_kept_no_longer_than_its_2xx_may_come_again() {
     let mut legs = bench.core.calls.values().flat_map(|call| &call.legs);
     assert!(legs.all(|leg| leg.acknowledged.is_none()));
 }
+
+#[test]
+fn reliable_provisional_responses_of_a_new_peer_are_acknowledged() {
+    let mut bench = Bench::keyed("", "sip.reliable_provisional = true");
+    let (mut caller, callee) = bring_up(&mut bench);
+    ask(&mut bench, &mut caller, "sip:+15557777@198.51.100.1");
+    let invite = bench.request(CENTRE, Method::Invite);
+    assert!(invite.headers.has_token(HeaderName::Supported, "100rel"));
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    for (status, number, copies) in [(183, 7, 2), (180, 8, 1)] {
+        let reliable = new
+            .answer(&invite, status, &NONE)
+            .with(HeaderName::Require, "100rel")
+            .with(HeaderName::RSeq, number);
+        bench.give(CENTRE, reliable.clone());
+        let prack = bench.request(CENTRE, Method::Prack);
+        let named = format!("{number} 1 INVITE");
+        assert_eq!(prack.headers.text(HeaderName::RAck), Some(&*named));
+        assert_eq!(prack.headers.call_id(), invite.headers.call_id());
+        bench.give(CENTRE, new.answer(&prack, 200, &NONE));
+        notified(&mut bench, &caller, &status.to_string(), false);
+        for _ in 1..copies {
+            bench.give(CENTRE, reliable.clone());
+            bench.silent();
+        }
+    }
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let ack = bench.request(CENTRE, Method::Ack);
+    assert_eq!(ack.headers.cseq().unwrap().number, 1);
+    notified(&mut bench, &caller, "200", true);
+    renegotiate(&mut bench, &callee, 5000);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    // Our next request in the dialog has a number above those of the PRACKs.
+    bench.give(CENTRE, callee.clone().request(Method::Bye));
+    bench.response(CENTRE, 200);
+    let bye = bench.request(CENTRE, Method::Bye);
+    assert_eq!(bye.headers.cseq().unwrap().number, 4);
+    bench.give(CENTRE, new.answer(&bye, 200, &NONE));
+    bench.pass(Duration::from_secs(20));
+    bench.finished();
+}
