@@ -16,7 +16,7 @@ use super::{
     trunk::Trunk,
 };
 use crate::{
-    sdp::Negotiation,
+    sdp::{Direction, Negotiation},
     sip::{Flow, Header, Part, Request, SuccessRetransmission, Target, Text, TransactionId, Uri},
 };
 
@@ -166,6 +166,8 @@ pub(super) struct Exchange {
     /// The port of the side that asked before it came from another place: its again unless the
     /// other side agrees.
     pub(super) old_port: Option<MediaPort>,
+    /// What we ask for by ourselves.
+    pub(super) direction: Option<Direction>,
     /// Who is to be asked next, in the name of the one that is asked now.
     pub(super) then: Option<Side>,
 }

@@ -2,7 +2,8 @@
 //!
 //! One at a time is carried from a side to the other. Until it has succeeded the call is as it
 //! was. When the other side answers 491, its own re-INVITE crossed with ours: we ask again after
-//! the pause of §14.1, which depends on who made the Call-ID, so that the two do not meet again.
+//! the pause of §14.1, which depends on who made the Call-ID, so that the two do not meet again; who
+//! comes back in that pause has its turn.
 
 use std::{
     sync::Arc,
@@ -68,6 +69,7 @@ impl<M: MediaPlane> Core<M> {
             let pause = self.random.random_range(1..=10);
             return Err(Refusal::new(500, "another re-INVITE waits").retry_after(pause));
         }
+        self.give_way(now, call, side);
         self.is_quiet(call)?;
         let trunk = Arc::clone(&call.leg(side).trunk);
         let terms = terms(&trunk, request)?;
@@ -100,6 +102,21 @@ impl<M: MediaPlane> Core<M> {
             self.move_back(call, side, port);
         }
         Ok(())
+    }
+
+    /// A side that has answered 491, and does not wait as long as we do, has its turn now. Whoever
+    /// asked is told the same and asks again by itself, and so do we.
+    fn give_way(&mut self, now: Instant, call: &mut Call, side: Side) {
+        let waits = call.exchange.as_ref().filter(|exchange| {
+            exchange.by != side && exchange.retry.is_some() && exchange.replacement.is_none()
+        });
+        let Some(exchange) = waits else { return };
+        if exchange.request.is_none() {
+            let due = Due::Reoffer(side, exchange.direction, exchange.then);
+            self.timers.set(now + BUSY, call.id, due);
+        }
+        let refusal = Refusal::new(491, "the other side's re-INVITE comes first");
+        self.refuse_reinvite(now, call, refusal);
     }
 
     /// Whether nothing is on its way that another offer would cross.
@@ -147,6 +164,7 @@ impl<M: MediaPlane> Core<M> {
             no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
             replacement,
             old_port: None,
+            direction: None,
             then: None,
         }));
         if let Some((server, _)) = asked {
@@ -180,7 +198,7 @@ impl<M: MediaPlane> Core<M> {
             Ok(offer) => {
                 self.carry_offer(now, call, to.other(), None, offer.into(), None);
                 if let Some(exchange) = &mut call.exchange {
-                    exchange.then = then;
+                    (exchange.direction, exchange.then) = (direction, then);
                 }
             }
             Err(error) => {

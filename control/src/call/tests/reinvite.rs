@@ -153,6 +153,47 @@ fn after_glare_we_ask_again_within_the_time_of_the_call_ids_owner() {
 }
 
 #[test]
+fn whoever_comes_back_first_after_a_glare_has_its_turn() {
+    let (mut bench, mut caller, mut callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 7000, "a=sendonly\r\n"));
+    let onward = bench.carry(CARRIER, hold.clone(), CENTRE);
+    let crossing = callee.invite(&sdp(CENTRE, 7100, ""));
+    bench.give(CENTRE, crossing.clone());
+    bench.response(CENTRE, 100);
+    let refused = bench.response(CENTRE, 491);
+    bench.give(CENTRE, refusal_ack(&crossing, &refused));
+    bench.give(CENTRE, callee.answer(&onward, 491, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.silent();
+    // The callee has not made the Call-ID: it waits for two seconds at most, we for longer.
+    bench.pass(Duration::from_secs(2));
+    bench.give(CENTRE, callee.invite(&sdp(CENTRE, 7100, "")));
+    bench.response(CENTRE, 100);
+    let refused = bench.response(CARRIER, 491);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    let onward = bench.request(CARRIER, Method::Invite);
+    bench.give(
+        CARRIER,
+        caller.answer(&onward, 200, &sdp(CARRIER, 7000, "")),
+    );
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 200);
+    bench.give(CENTRE, callee.ack());
+    bench.pass(Duration::from_secs(4));
+    bench.silent();
+    assert!(!bench.core.calls()[0].held);
+    // Then the caller's.
+    let hold = caller.invite(&sdp(CARRIER, 7000, "a=sendonly\r\n"));
+    let onward = bench.carry(CARRIER, hold, CENTRE);
+    let answer = callee.answer(&onward, 200, &sdp(CENTRE, 7100, "a=recvonly\r\n"));
+    bench.give(CENTRE, answer);
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    bench.give(CARRIER, caller.ack());
+    assert!(bench.core.calls()[0].held);
+}
+
+#[test]
 fn endless_glare_is_passed_on() {
     let (mut bench, mut caller, callee) = up();
     bench.give(CARRIER, caller.invite(&sdp(CARRIER, 4000, "")));

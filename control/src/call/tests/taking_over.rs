@@ -1,5 +1,7 @@
 //! What is on its way while another peer takes a leg over.
 
+use std::time::Duration;
+
 use super::{
     bench::*,
     transfer::{NONE, ask, hang_up, notified, refer, renegotiate},
@@ -136,5 +138,31 @@ fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     hang_up(&mut bench, &mut other, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
+    let (mut bench, mut caller, mut callee) = up();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &caller, "200", true);
+    let asked = bench.request(CENTRE, Method::Invite);
+    bench.give(CENTRE, callee.answer(&asked, 491, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.give(CENTRE, callee.invite(&sdp(CENTRE, 5000, "")));
+    bench.response(CENTRE, 100);
+    renegotiate(&mut bench, &new, 5100);
+    bench.response(CENTRE, 200);
+    bench.give(CENTRE, callee.ack());
+    bench.pass(Duration::from_millis(500));
+    let again = renegotiate(&mut bench, &callee, 5000);
+    assert!(String::from_utf8_lossy(&again.body).contains("a=sendrecv"));
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(&mut bench, &mut new, &callee);
     bench.finished();
 }
