@@ -22,10 +22,12 @@ use super::{
     timers::Due,
     wire::Failure,
 };
-use crate::sip::{Flow, Method, Request, Response, Text, TransactionId};
+use crate::sip::{Flow, HeaderName, Method, Request, Response, Text, TransactionId};
 
-/// How often a side is asked that answers 491.
+/// How often a side is asked that answers 491, or 500 with Retry-After.
 const ATTEMPTS: u32 = 4;
+/// The longest Retry-After that is waited for, in seconds (RFC 3261 §14.2).
+const LONGEST: u32 = 10;
 
 impl<M: MediaPlane> Core<M> {
     /// A response to our re-INVITE.
@@ -58,7 +60,9 @@ impl<M: MediaPlane> Core<M> {
             self.session_answered(now, call, to, response);
             self.reinvite_accepted(now, call, to, response);
         } else {
-            self.reinvite_failed(now, call, to, response.status);
+            let later = response.headers.number(HeaderName::RetryAfter);
+            let later = later.ok().flatten();
+            self.reinvite_failed(now, call, to, response.status, later);
             if call.state == CallState::Established {
                 self.refresh_failed(now, call, to, response);
             }
@@ -78,7 +82,7 @@ impl<M: MediaPlane> Core<M> {
             && exchange.client == Some(client)
         {
             exchange.client = None;
-            self.reinvite_failed(now, call, to, failure.status());
+            self.reinvite_failed(now, call, to, failure.status(), None);
         }
     }
 
@@ -250,7 +254,15 @@ impl<M: MediaPlane> Core<M> {
         Ok(answer.into())
     }
 
-    fn reinvite_failed(&mut self, now: Instant, call: &mut Call, to: Side, status: u16) {
+    /// `later`: the seconds after which it may be tried again.
+    fn reinvite_failed(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        to: Side,
+        status: u16,
+        later: Option<u32>,
+    ) {
         let Some(exchange) = &mut call.exchange else {
             return;
         };
@@ -261,13 +273,16 @@ impl<M: MediaPlane> Core<M> {
             }
             return;
         }
-        if status == 491 && exchange.attempts < ATTEMPTS {
+        let pause = match (status, later, to) {
             // RFC 3261 §14.1, in units of 10 ms. The Call-ID of leg B is ours.
-            let units = match to {
-                Side::B => self.random.random_range(210..=400),
-                Side::A => self.random.random_range(0..=200),
-            };
-            let at = now + Duration::from_millis(10 * units);
+            (491, _, Side::B) => Some(10 * self.random.random_range(210..=400)),
+            (491, _, Side::A) => Some(10 * self.random.random_range(0..=200)),
+            // RFC 3261 §14.2: it has not answered the one before.
+            (500, Some(seconds @ ..=LONGEST), _) => Some(1_000 * u64::from(seconds.max(1))),
+            _ => None,
+        };
+        if let Some(pause) = pause.filter(|_| exchange.attempts < ATTEMPTS) {
+            let at = now + Duration::from_millis(pause);
             exchange.retry = Some(self.timers.set(at, call.id, Due::Retry));
             return;
         }

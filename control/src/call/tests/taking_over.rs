@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     call::CallState,
-    sip::{Method, Request, Response},
+    sip::{HeaderName, Method, Request, Response},
 };
 
 const TARGET: &str = "sip:+15557777@198.51.100.1";
@@ -161,6 +161,39 @@ fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
     bench.pass(Duration::from_millis(500));
     let again = renegotiate(&mut bench, &callee, 5000);
     assert!(String::from_utf8_lossy(&again.body).contains("a=sendrecv"));
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
+#[test]
+fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_so() {
+    let (mut bench, mut caller, callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &caller, "200", true);
+    let asked = bench.request(CENTRE, Method::Invite);
+    let later = callee.answer(&asked, 500, &NONE);
+    bench.give(CENTRE, later.with(HeaderName::RetryAfter, 3));
+    bench.request(CENTRE, Method::Ack);
+    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_millis(2_999));
+    bench.silent();
+    bench.pass(Duration::from_millis(1));
+    renegotiate(&mut bench, &callee, 5000);
+    let media = bench.media.calls();
+    let media = media.values().next().unwrap();
+    assert!(media.streams.iter().all(|stream| stream.active));
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     hang_up(&mut bench, &mut new, &callee);
