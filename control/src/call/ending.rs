@@ -10,6 +10,7 @@ use super::{
     invite::{RETRY_DRAINING, Refusal},
     model::{Bye, Call},
     routing::inside_dialog,
+    status::back_later,
     wire::Client,
 };
 use crate::sip::{HeaderName, Headers, Method, Request, Response, TransactionId};
@@ -53,6 +54,10 @@ impl<M: MediaPlane> Core<M> {
                 Some(refusal.status),
                 (&other, &trunk),
             );
+            let later = response.filter(|response| response.status == refusal.status);
+            if let Some(later) = later.and_then(back_later) {
+                refused.headers.push(HeaderName::RetryAfter, later);
+            }
             self.answer(now, &trunk, server, &refused);
         }
         self.event(

@@ -1,5 +1,7 @@
 //! What a final response of one side becomes on the other.
 
+use crate::sip::{HeaderName, Response};
+
 /// The status code that the caller gets for a final response other than 2xx of the callee.
 ///
 /// | of the callee | to the caller | why |
@@ -18,6 +20,12 @@ pub(super) const fn towards_caller(status: u16) -> u16 {
         ..400 | 700.. => 500,
         other => other,
     }
+}
+
+/// When the callee says that it will be there again, in seconds (RFC 3261 §20.33).
+pub(super) fn back_later(response: &Response) -> Option<u32> {
+    let later = response.headers.number(HeaderName::RetryAfter).ok()?;
+    later.filter(|_| matches!(response.status, 404 | 480 | 486 | 600 | 603))
 }
 
 /// As [`towards_caller`], for a request inside the dialog (re-INVITE, INFO): what the other side

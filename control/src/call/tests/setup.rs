@@ -383,3 +383,23 @@ fn a_codec_that_nobody_shares_is_488() {
     );
     bench.finished();
 }
+
+#[test]
+fn when_a_callee_will_be_there_again_the_caller_is_told() {
+    for (status, told, later) in [(486, 486, Some(120)), (503, 503, None), (302, 480, None)] {
+        let mut bench = Bench::new();
+        let (_, callee, invite) = bench.begin_call();
+        let refusal = callee.answer(&invite, status, &Bytes::new());
+        bench.give(CENTRE, refusal.with(HeaderName::RetryAfter, 120));
+        bench.request(CENTRE, Method::Ack);
+        if status == 503 {
+            let second = bench.request(SECOND_CENTRE, Method::Invite);
+            let other = Phone::callee(SECOND_CENTRE, &second, "b2");
+            let refusal = other.answer(&second, status, &Bytes::new());
+            bench.give(SECOND_CENTRE, refusal.with(HeaderName::RetryAfter, 120));
+        }
+        let refused = bench.response(CARRIER, told);
+        let number = refused.headers.number(HeaderName::RetryAfter);
+        assert_eq!(number.unwrap(), later, "{status}");
+    }
+}
