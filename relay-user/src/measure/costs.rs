@@ -17,7 +17,7 @@ use super::{
     refused, srtp_cost,
 };
 use crate::{
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
+    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, run_again, unless_interrupted},
     slow::{endpoint, flow_key},
 };
 
@@ -201,14 +201,17 @@ fn timed(program: &Xdp, frame: &[u8], runs: usize, at_once: u32) -> Result<(u32,
     let mut times = Vec::with_capacity(runs);
     let mut verdict = 0;
     for _ in 0..runs {
-        let result = program
-            .test_run(TestRunOptions {
+        let result = run_again(|| {
+            unless_interrupted(program.test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut output),
                 repeat: at_once,
                 ..TestRunOptions::default()
-            })
-            .map_err(refused("run a program on a fixture"))?;
+            }))
+        });
+        let result = result
+            .map_err(refused("run a program on a fixture"))?
+            .ok_or("signals broke off every run")?;
         verdict = result.return_value;
         times.push(result.duration);
     }

@@ -32,6 +32,8 @@ use relay_abi::{
 };
 use zerocopy::{FromBytes as _, FromZeros as _, transmute};
 
+use crate::offload::unless_interrupted;
+
 pub use awake::Awake;
 pub use calls::{
     CALLS, Call, Kind, Offered, PAYLOAD_TYPE, Stamp, Talkers, callee, caller, callers_key, key,
@@ -270,7 +272,8 @@ impl Measure {
     }
 
     /// Gives the first `packets` prepared packets to a program, one after the other, or, without a
-    /// program, to none. The time of one packet, what the giving takes included.
+    /// program, to none. The time of one packet, what the giving takes included; none when a signal
+    /// broke the run off. The calling thread must be kept on one CPU.
     ///
     /// # Errors
     /// When the kernel refuses the run, or the last verdict is not `verdict`.
@@ -279,7 +282,7 @@ impl Measure {
         fed: Option<&Xdp>,
         packets: u16,
         verdict: u32,
-    ) -> Result<Duration, MeasureError> {
+    ) -> Result<Option<Duration>, MeasureError> {
         self.begin_anew()?;
         if let Some(program) = fed {
             let descriptor = program.fd().map_err(refused("find the program to feed"))?;
@@ -298,22 +301,21 @@ impl Measure {
         time
     }
 
-    fn run_feed(&self, packets: u16, verdict: u32) -> Result<Duration, MeasureError> {
+    fn run_feed(&self, packets: u16, verdict: u32) -> Result<Option<Duration>, MeasureError> {
         let mut output = vec![0; self.frame.len() + 256];
-        let result = self
-            .program("feed")?
-            .test_run(TestRunOptions {
-                data_in: Some(&self.frame),
-                data_out: Some(&mut output),
-                repeat: packets.into(),
-                ..TestRunOptions::new()
-            })
-            .map_err(refused("feed a program"))?;
-        if result.return_value != verdict {
-            let text = format!("the verdict is {}, not {verdict}", result.return_value);
-            return Err(MeasureError(text));
+        let result = self.program("feed")?.test_run(TestRunOptions {
+            data_in: Some(&self.frame),
+            data_out: Some(&mut output),
+            repeat: packets.into(),
+            ..TestRunOptions::new()
+        });
+        match unless_interrupted(result).map_err(refused("feed a program"))? {
+            Some(result) if result.return_value != verdict => {
+                let text = format!("the verdict is {}, not {verdict}", result.return_value);
+                Err(MeasureError(text))
+            }
+            result => Ok(result.map(|result| result.duration)),
         }
-        Ok(result.duration)
     }
 
     fn program(&self, name: &str) -> Result<&Xdp, MeasureError> {

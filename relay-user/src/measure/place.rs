@@ -142,3 +142,18 @@ pub fn pin(thread: u32, cpu: usize) -> Result<(), Failure> {
     let error = io::Error::last_os_error();
     Err(format!("keeping a thread on CPU {cpu}: {error}").into())
 }
+
+/// Calls a function on a thread that stays on the CPU that it has begun on.
+///
+/// # Errors
+/// When it cannot be kept there.
+pub(super) fn on_one_cpu<T: Send>(function: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let kept = || {
+        // SAFETY: it takes nothing and touches no memory.
+        let cpu = unsafe { libc::sched_getcpu() };
+        let cpu = usize::try_from(cpu).map_err(|_| io::Error::last_os_error())?;
+        pin(0, cpu).map(|()| function())
+    };
+    thread::scope(|scope| scope.spawn(kept).join())
+        .map_err(|_| "a thread that was kept on one CPU panicked")?
+}

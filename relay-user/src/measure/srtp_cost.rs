@@ -14,10 +14,10 @@ use relay_abi::{
     srtp::stream::RowReference,
 };
 
-use super::{Failure, Measure};
+use super::{Failure, Measure, place::on_one_cpu};
 use crate::{
     media::{SrtpKey, SrtpSuite},
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode},
+    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, run_again},
     srtp::{Inbound, Outbound, StreamKey, TRAILER},
 };
 
@@ -60,6 +60,10 @@ const WAYS: [u16; 3] = [
 /// # Errors
 /// What the kernel refused, or what of a packet was not as expected.
 pub fn srtp_cost() -> Result<SrtpCost, Failure> {
+    on_one_cpu(cost_here)?
+}
+
+fn cost_here() -> Result<SrtpCost, Failure> {
     let mut offload = Offload::load(&OffloadConfig {
         mode: XdpMode::Native,
         forced: true,
@@ -103,12 +107,15 @@ pub fn srtp_cost() -> Result<SrtpCost, Failure> {
         for (times, (way, frames)) in times.iter_mut().zip(&ways) {
             measure.set_prepared(frames)?;
             datapath.install(&flow_key(), &entry(*way))?;
-            for row in rows() {
-                datapath.write_key(row, &prepared)?;
-            }
-            datapath.clear_counters(COUNTERS)?;
-            let without = measure.feed(None, PACKETS, XDP_DROP)?;
-            let with = measure.feed(Some(program), PACKETS, XDP_TX)?;
+            let without = run_again(|| measure.feed(None, PACKETS, XDP_DROP))?;
+            let with = run_again(|| {
+                for row in rows() {
+                    datapath.write_key(row, &prepared)?;
+                }
+                datapath.clear_counters(COUNTERS)?;
+                Ok::<_, Failure>(measure.feed(Some(program), PACKETS, XDP_TX)?)
+            })?;
+            let (with, without) = with.zip(without).ok_or("signals broke off every run")?;
             let relayed = datapath.read(COUNTERS)?.packets;
             if relayed != u64::from(PACKETS) {
                 return Err(format!("of {PACKETS} packets {relayed} were relayed").into());

@@ -29,7 +29,7 @@ mod rooted;
 pub use configuration::{InterfaceState, OffloadConfig, XdpMode};
 pub use datapath::{Capacity, Datapath};
 pub use error::DatapathError;
-pub(crate) use interrupted::load_again;
+pub(crate) use interrupted::{load_again, run_again, unless_interrupted};
 pub use kernel_maps::XdpDatapath;
 pub use loader::Offload;
 pub(crate) use loader::interface_index;
