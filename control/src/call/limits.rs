@@ -244,12 +244,14 @@ impl<M: MediaPlane> Core<M> {
 
     /// How many calls are not ending, with those that transfers will make.
     fn calls_of(&self, whose: &Whose) -> u64 {
-        let is_of = |name: &str| match whose {
-            Whose::Trunk(trunk) => **trunk == *name,
+        let names: Vec<&Arc<str>> = match whose {
+            Whose::Trunk(name) => vec![name],
             Whose::Tenant(tenant) => self
                 .trunks
                 .iter()
-                .any(|trunk| *trunk.name == *name && trunk.tenant_name.as_ref() == Some(tenant)),
+                .filter(|trunk| trunk.tenant_name.as_ref() == Some(tenant))
+                .map(|trunk| &trunk.name)
+                .collect(),
         };
         let of = |trunk: &Arc<str>| -> u64 {
             [
@@ -261,13 +263,9 @@ impl<M: MediaPlane> Core<M> {
             .filter_map(|state| self.statistics.calls.get(&(Arc::clone(trunk), state)))
             .sum()
         };
-        let up: u64 = match whose {
-            Whose::Trunk(name) => of(name),
-            Whose::Tenant(_) => {
-                let trunks = self.trunks.iter().filter(|trunk| is_of(&trunk.name));
-                trunks.map(|trunk| of(&trunk.name)).sum()
-            }
-        };
-        up + self.places.coming(is_of)
+        let up: u64 = names.iter().map(|name| of(name)).sum();
+        up + self
+            .places
+            .coming(|trunk| names.iter().any(|name| ***name == *trunk))
     }
 }

@@ -177,11 +177,9 @@ impl<M: MediaPlane> Core<M> {
         flow: &Flow,
     ) -> bool {
         let trunk = Arc::clone(&call.leg(Side::B).trunk);
-        let Some(number) = reliable_number(&trunk, response) else {
+        let Some((tag, number)) = reliable(&trunk, response) else {
             return true;
         };
-        let tag = response.headers.to().ok().and_then(|to| to.tag());
-        let tag = tag.unwrap_or_default();
         if self.fork(call, &tag, EARLY_DIALOGS).is_none() {
             return false;
         }
@@ -205,11 +203,9 @@ impl<M: MediaPlane> Core<M> {
         flow: &Flow,
     ) -> bool {
         let trunk = Arc::clone(&transfer.leg.trunk);
-        let Some(number) = reliable_number(&trunk, response) else {
+        let Some((tag, number)) = reliable(&trunk, response) else {
             return true;
         };
-        let tag = response.headers.to().ok().and_then(|to| to.tag());
-        let tag = tag.unwrap_or_default();
         let forks = &mut transfer.forks;
         if fork_mut(forks, &tag).is_none() && forks.len() < EARLY_DIALOGS {
             forks.push(Fork::new(tag.clone(), transfer.tag.clone()));
@@ -433,11 +429,13 @@ impl<M: MediaPlane> Core<M> {
     }
 }
 
-/// The RSeq of a provisional response that wants to be acknowledged.
-fn reliable_number(trunk: &Trunk, response: &Response) -> Option<u32> {
+/// Whose a provisional response is that wants to be acknowledged, by its tag, and its RSeq.
+fn reliable(trunk: &Trunk, response: &Response) -> Option<(Text, u32)> {
     let headers = &response.headers;
     let number = headers.number(HeaderName::RSeq).ok().flatten()?;
-    (trunk.sip.uses_prack() && headers.has_token(HeaderName::Require, "100rel")).then_some(number)
+    let is_wanted = trunk.sip.uses_prack() && headers.has_token(HeaderName::Require, "100rel");
+    let tag = headers.to().ok().and_then(|to| to.tag());
+    is_wanted.then(|| (tag.unwrap_or_default(), number))
 }
 
 impl Fork {

@@ -359,10 +359,8 @@ impl<M: MediaPlane> Core<M> {
         self.with_call(now, call, |_, call| {
             call.infos = call.infos.saturating_sub(1);
         });
-        if ends_dialog(status)
-            && let Some((call, to)) = self.place_of(tag)
-        {
-            self.with_call(now, call, |core, call| {
+        if ends_dialog(status) {
+            self.with_leg(now, tag, |core, call, to| {
                 core.end(now, call, EndReason::Lost(to), None);
             });
         }

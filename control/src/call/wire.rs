@@ -284,10 +284,8 @@ impl<M: MediaPlane> Core<M> {
                 }
             }
             Client::Reinvite { tag, .. } => {
-                let known = self.place_of(tag).is_some_and(|(call, to)| {
-                    self.with_call(now, call, |core, call| {
-                        core.on_reinvite_response(now, call, id, to, response, flow);
-                    })
+                let known = self.with_leg(now, tag, |core, call, to| {
+                    core.on_reinvite_response(now, call, id, to, response, flow);
                 });
                 if !known && response.is_success() {
                     self.acknowledge_orphan(id, response, flow);
@@ -298,11 +296,9 @@ impl<M: MediaPlane> Core<M> {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
             }
             Client::Refresh { tag, .. } => {
-                if let Some((call, to)) = self.place_of(tag) {
-                    self.with_call(now, call, |core, call| {
-                        core.on_refreshed(now, call, to, response.status, Some(response));
-                    });
-                }
+                self.with_leg(now, tag, |core, call, to| {
+                    core.on_refreshed(now, call, to, response.status, Some(response));
+                });
             }
             Client::Info { .. } => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -346,11 +342,9 @@ impl<M: MediaPlane> Core<M> {
                 self.with_call(now, call, |_, call| call.bye_is_over(to));
             }
             Some(&Client::Refresh { tag, .. }) => {
-                if let Some((call, to)) = self.place_of(tag) {
-                    self.with_call(now, call, |core, call| {
-                        core.on_refreshed(now, call, to, failure.status(), None);
-                    });
-                }
+                self.with_leg(now, tag, |core, call, to| {
+                    core.on_refreshed(now, call, to, failure.status(), None);
+                });
             }
             Some(Client::Info { .. }) => {
                 if let Some(client) = self.clients.remove(&id) {
@@ -384,8 +378,20 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// The call and the side of the leg with that tag of ours.
-    pub(super) fn place_of(&self, tag: OwnTag) -> Option<(CallId, Side)> {
+    fn place_of(&self, tag: OwnTag) -> Option<(CallId, Side)> {
         self.tags.get(&tag?).copied()
+    }
+
+    /// Does something with the call that the leg with that tag is in now, if there is one.
+    pub(super) fn with_leg(
+        &mut self,
+        now: Instant,
+        tag: OwnTag,
+        act: impl FnOnce(&mut Self, &mut Call, Side),
+    ) -> bool {
+        self.place_of(tag).is_some_and(|(call, side)| {
+            self.with_call(now, call, |core, call| act(core, call, side))
+        })
     }
 
     /// Sends a request in a transaction. `None` when there are too many.

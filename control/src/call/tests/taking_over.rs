@@ -13,13 +13,29 @@ use crate::{
 
 const TARGET: &str = "sip:+15557777@198.51.100.1";
 
+/// The new peer that an INVITE has reached answers.
+#[track_caller]
+fn come(bench: &mut Bench, invite: &Request) -> Phone {
+    let new = Phone::callee(CENTRE, invite, "n1");
+    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    new
+}
+
+/// The caller that was taken over hangs up, and then the two that are left.
+#[track_caller]
+fn leave(bench: &mut Bench, caller: &mut Phone, new: &mut Phone, callee: &Phone) {
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    hang_up(bench, new, callee);
+    bench.finished();
+}
+
 /// The new peer that an INVITE has reached answers, and takes over the leg of the carrier's
 /// caller.
 #[track_caller]
 fn take_over(bench: &mut Bench, caller: &Phone, callee: &Phone, invite: &Request) -> Phone {
-    let new = Phone::callee(CENTRE, invite, "n1");
-    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let new = come(bench, invite);
     notified(bench, caller, "200", true);
     renegotiate(bench, callee, 5000);
     bench.silent();
@@ -42,9 +58,7 @@ fn a_digit_for_whoever_has_asked_for_a_transfer_and_hung_up_ends_nothing() {
     bench.give(CENTRE, info(&mut callee));
     bench.response(CENTRE, 480);
     bench.silent();
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(&mut bench, &invite);
     renegotiate(&mut bench, &callee, 5000);
     hang_up(&mut bench, &mut new, &callee);
     bench.finished();
@@ -62,10 +76,7 @@ fn what_the_peer_that_has_left_says_to_a_digit_does_not_end_the_call() {
     bench.response(CENTRE, 500);
     bench.silent();
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(&mut bench, &mut new, &callee);
-    bench.finished();
+    leave(&mut bench, &mut caller, &mut new, &callee);
 }
 
 #[test]
@@ -92,10 +103,7 @@ fn a_late_answer_of_the_peer_that_has_left_is_acknowledged_to_that_peer() {
     // The new peer's own ACK is still there, should it be lost.
     bench.give(CENTRE, ok);
     assert_eq!(bench.request(CENTRE, Method::Ack), ack);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(&mut bench, &mut new, &callee);
-    bench.finished();
+    leave(&mut bench, &mut caller, &mut new, &callee);
 }
 
 /// A call of the carrier's and its callee's 200.
@@ -135,10 +143,7 @@ fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
     bench.give(CENTRE, other.answer(&asked, 200, &sdp(CENTRE, 5200, "")));
     bench.request(CENTRE, Method::Ack);
     renegotiate(&mut bench, &callee, 5000);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(&mut bench, &mut other, &callee);
-    bench.finished();
+    leave(&mut bench, &mut caller, &mut other, &callee);
 }
 
 #[test]
@@ -146,9 +151,7 @@ fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
     let (mut bench, mut caller, mut callee) = up();
     ask(&mut bench, &mut caller, TARGET);
     let invite = bench.request(CENTRE, Method::Invite);
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(&mut bench, &invite);
     notified(&mut bench, &caller, "200", true);
     let asked = bench.request(CENTRE, Method::Invite);
     bench.give(CENTRE, callee.answer(&asked, 491, &NONE));
@@ -161,10 +164,7 @@ fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
     bench.pass(Duration::from_millis(500));
     let again = renegotiate(&mut bench, &callee, 5000);
     assert!(String::from_utf8_lossy(&again.body).contains("a=sendrecv"));
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(&mut bench, &mut new, &callee);
-    bench.finished();
+    leave(&mut bench, &mut caller, &mut new, &callee);
 }
 
 #[test]
@@ -194,8 +194,5 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     let media = bench.media.calls();
     let media = media.values().next().unwrap();
     assert!(media.streams.iter().all(|stream| stream.active));
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(&mut bench, &mut new, &callee);
-    bench.finished();
+    leave(&mut bench, &mut caller, &mut new, &callee);
 }
