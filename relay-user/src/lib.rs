@@ -12,4 +12,6 @@ pub mod srtp;
 pub mod stun;
 
 #[cfg(test)]
+mod done;
+#[cfg(test)]
 mod namespace;

@@ -10,10 +10,13 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use relay_abi::{U16, U32, verdict::Reason};
 
 use super::{
-    lab::{Done, INGRESS, config, entry, key, next_hop},
+    lab::{INGRESS, config, entry, key, next_hop},
     packets::{Packet, rtp},
 };
-use crate::offload::{Datapath as _, Offload, XdpMode};
+use crate::{
+    done::Done,
+    offload::{Datapath as _, Offload, XdpMode},
+};
 
 const PEER: &str = "198.51.100.2:30000";
 const LOCAL: &str = "198.51.100.1:20000";

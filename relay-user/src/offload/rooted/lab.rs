@@ -1,9 +1,6 @@
 //! The kernel's datapath and the one in memory, side by side: the same flows, the same frames.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use relay_abi::{
@@ -308,16 +305,6 @@ impl Lab {
             self.kernel.read(index).expect("counters"),
             self.memory.read(index).expect("counters"),
         ]
-    }
-}
-
-/// Ends another thread's loop when it is dropped: also by a failed assertion, for a scope waits for
-/// its threads.
-pub struct Done<'a>(pub &'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use super::lab::{Peer, hosts, start, start_with_xdp, whole_checksums};
 use crate::{
+    done::Done,
     media::SrtpSuite,
     namespace::Namespace,
     slow::{
@@ -74,7 +75,7 @@ fn stop_and_go_on(role: &str) {
     roomy(&callee);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let over = Over(&done);
+        let end = Done(&done);
         let heard = scope.spawn(|| listen(&callee, &done));
         let mut talk = Talk {
             caller,
@@ -94,7 +95,7 @@ fn stop_and_go_on(role: &str) {
         let settled = talk.sent.len();
         talk.on_for(Duration::from_secs(1));
         let after = process.resident();
-        drop(over);
+        drop(end);
         let heard = heard.join().expect("the listener ends");
 
         // What was said during the standstill and was too old when it ended is heard by nobody.
@@ -157,15 +158,6 @@ struct Heard(Vec<bool>);
 impl Heard {
     fn contains(&self, number: usize) -> bool {
         self.0.get(number).copied().unwrap_or(false)
-    }
-}
-
-/// Ends the listening when it is dropped: also by a failed assertion, for the scope waits for it.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -12,10 +12,10 @@ use relay_abi::{
 };
 
 use super::{
-    super::lab::{Done, Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, key},
+    super::lab::{Lab, XDP_DROP, XDP_PASS, XDP_REDIRECT, key},
     SUITES, Secured, Way, counted, packet, row,
 };
-use crate::{offload::Datapath as _, srtp::StreamKey};
+use crate::{done::Done, offload::Datapath as _, srtp::StreamKey};
 
 /// Four threads give the kernel the same packets, each all of them: each packet leaves once.
 #[test]
