@@ -1,8 +1,6 @@
 //! Session keys from a master key (RFC 3711, section 4.3), at a key derivation rate of zero.
 
-use core::hint::black_box;
-
-use zerocopy::FromZeros;
+use zeroize::Zeroize as _;
 
 use super::{
     aes::{RoundKeys, Shared, expand, spread},
@@ -35,23 +33,17 @@ impl SessionKeys {
         generate(&keys, salt, ENCRYPTION, &mut derived.encryption);
         generate(&keys, salt, AUTHENTICATION, &mut derived.authentication);
         generate(&keys, salt, SALT, &mut derived.salt);
-        wipe(&mut keys);
+        keys.zeroize();
         derived
     }
 }
 
 impl Drop for SessionKeys {
     fn drop(&mut self) {
-        wipe(&mut self.encryption);
-        wipe(&mut self.authentication);
-        wipe(&mut self.salt);
+        self.encryption.zeroize();
+        self.authentication.zeroize();
+        self.salt.zeroize();
     }
-}
-
-/// Leaves nothing of what was in `place`: the compiler must take the zeros for read.
-fn wipe<T: FromZeros>(place: &mut T) {
-    place.zero();
-    black_box(place);
 }
 
 fn generate(keys: &RoundKeys, salt: &[u8; 14], label: u8, derived: &mut [u8]) {

@@ -4,7 +4,9 @@ use core::{fmt, mem::size_of};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{aes, derivation, sha1};
+use super::aes;
+#[cfg(not(target_arch = "bpf"))]
+use super::{derivation, sha1};
 
 /// The longest master key identifier (RFC 4568, section 6.1).
 pub const LONGEST_MKI: usize = 128;
@@ -39,6 +41,7 @@ const _: () = assert!(size_of::<PreparedKey>() == 544);
 impl PreparedKey {
     /// Makes an SDES master key and salt ready (RFC 4568, section 6.1). `None` if the MKI is longer
     /// than [`LONGEST_MKI`].
+    #[cfg(not(target_arch = "bpf"))]
     #[must_use]
     pub fn new(master: &[u8; 16], salt: &[u8; 14], tag: Tag, mki: &[u8]) -> Option<Self> {
         let mut octets = [0; LONGEST_MKI];

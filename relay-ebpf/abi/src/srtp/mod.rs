@@ -8,6 +8,7 @@
 pub mod aes;
 #[cfg(not(target_arch = "bpf"))]
 pub mod buffer;
+#[cfg(not(target_arch = "bpf"))]
 pub mod derivation;
 pub mod index;
 pub mod key;
