@@ -13,11 +13,13 @@ pub fn cost(plan: Plan, report: &mut Report) -> Result<(), Failure> {
         }
     }
     for way in ["protect", "unprotect"] {
-        report.ratio(
-            &format!("xdp_{way}_vs_libsrtp"),
-            &format!("xdp_{way}_ns"),
-            &format!("libsrtp_{way}_ns"),
-        );
+        for streams in ["", "_streams"] {
+            report.ratio(
+                &format!("xdp_{way}_vs_libsrtp{streams}"),
+                &format!("xdp_{way}{streams}_ns"),
+                &format!("libsrtp_{way}{streams}_ns"),
+            );
+        }
     }
     Ok(())
 }

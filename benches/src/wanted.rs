@@ -29,7 +29,7 @@ const fn wanted(name: &'static str, bound: Bound, part: Part, what: &'static str
     }
 }
 
-pub const RATIOS: [Wanted; 10] = [
+pub const RATIOS: [Wanted; 12] = [
     wanted(
         "fast_vs_limit_1",
         Bound::AtLeast(0.80),
@@ -89,6 +89,18 @@ pub const RATIOS: [Wanted; 10] = [
         Bound::AtMost(2.0),
         Part::Cost,
         "time of unprotecting 160 octets, in the kernel ÷ libsrtp's in userspace",
+    ),
+    wanted(
+        "xdp_protect_vs_libsrtp_streams",
+        Bound::AtMost(2.0),
+        Part::Cost,
+        "the same for protecting, 1,000 streams by turns",
+    ),
+    wanted(
+        "xdp_unprotect_vs_libsrtp_streams",
+        Bound::AtMost(2.0),
+        Part::Cost,
+        "the same for unprotecting, 1,000 streams by turns",
     ),
 ];
 

@@ -268,6 +268,13 @@ pub fn srtp() -> Result<Vec<Cost>, Failure> {
         ("xdp_both_ns", cost.both),
         ("libsrtp_protect_ns", cost.libsrtp_protect),
         ("libsrtp_unprotect_ns", cost.libsrtp_unprotect),
+        ("xdp_protect_streams_ns", cost.streams.protect),
+        ("xdp_unprotect_streams_ns", cost.streams.unprotect),
+        ("libsrtp_protect_streams_ns", cost.streams.libsrtp_protect),
+        (
+            "libsrtp_unprotect_streams_ns",
+            cost.streams.libsrtp_unprotect,
+        ),
     ] {
         costs.push(nanoseconds(name, time as f64));
     }

@@ -1,10 +1,13 @@
 //! What a packet of SRTP costs the kernel, by test runs, next to libsrtp in this process.
 
+mod streams;
+
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
 
+use aya::programs::Xdp;
 use etherparse::PacketBuilder;
 use rand::Rng as _;
 use relay_abi::{
@@ -17,7 +20,7 @@ use relay_abi::{
 use super::{Failure, Measure, place::on_one_cpu};
 use crate::{
     media::{SrtpKey, SrtpSuite},
-    offload::{Datapath as _, Offload, OffloadConfig, XdpMode, run_again},
+    offload::{Datapath as _, Offload, OffloadConfig, XdpDatapath, XdpMode, run_again},
     srtp::{Inbound, Outbound, StreamKey, TRAILER},
 };
 
@@ -34,6 +37,23 @@ pub struct SrtpCost {
     pub both: u64,
     pub libsrtp_protect: u64,
     pub libsrtp_unprotect: u64,
+    /// Of [`SrtpCost::STREAMS`] streams by turns, each with a row and a context of its own: what they need is not
+    /// at hand any more when their next packet comes.
+    pub streams: StreamsCost,
+}
+
+/// The part of [`SrtpCost`] that is of many streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamsCost {
+    pub protect: u64,
+    pub unprotect: u64,
+    pub libsrtp_protect: u64,
+    pub libsrtp_unprotect: u64,
+}
+
+impl SrtpCost {
+    /// How many the many are, in each direction.
+    pub const STREAMS: u16 = 1_000;
 }
 
 const ROUNDS: u16 = 32;
@@ -41,6 +61,7 @@ const ROUNDS: u16 = 32;
 const PACKETS: u16 = 500;
 const PAYLOAD: usize = 160;
 const PLAIN: usize = 12 + PAYLOAD;
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 const LOCAL: ([u8; 4], u16) = ([192, 0, 2, 1], 20_000);
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 2], 30_000);
 const XDP_DROP: u32 = 1;
@@ -60,34 +81,28 @@ const WAYS: [u16; 3] = [
 /// # Errors
 /// What the kernel refused, or what of a packet was not as expected.
 pub fn srtp_cost() -> Result<SrtpCost, Failure> {
-    on_one_cpu(cost_here)?
+    on_one_cpu(|| {
+        let streams = streams::cost()?;
+        one_stream(streams)
+    })?
 }
 
-fn cost_here() -> Result<SrtpCost, Failure> {
+/// The programs, and the only next hop.
+fn programs(flows: u32, srtp_streams: u32) -> Result<(Offload, XdpDatapath), Failure> {
     let mut offload = Offload::load(&OffloadConfig {
         mode: XdpMode::Native,
         forced: true,
         interfaces: Vec::new(),
-        flows: 1,
+        flows,
         next_hops: 1,
-        srtp_streams: 2,
-        media_ports: LOCAL.1..=LOCAL.1 + 1,
+        srtp_streams,
+        media_ports: LOCAL.1..=u16::MAX,
         workers: 0,
     });
     let mut datapath = offload
         .take_datapath()
         .ok_or_else(|| offload.steps().join("; "))?;
     datapath.srtp()?;
-    let program = offload
-        .relay_program()
-        .ok_or("the program relay is not loaded")?;
-    let master: [u8; 30] = rand::rng().random();
-    let key = SrtpKey {
-        suite: SrtpSuite::AesCm128HmacSha1_80,
-        master: master.to_vec().into(),
-        mki: None,
-    };
-    let prepared = StreamKey::new(&key).ok_or("no such key")?;
     let next_hop = NextHop {
         interface: U32::new(INGRESS),
         mtu: U16::new(1500),
@@ -95,6 +110,29 @@ fn cost_here() -> Result<SrtpCost, Failure> {
         ..NextHop::default()
     };
     datapath.set_next_hop(0, &next_hop)?;
+    Ok((offload, datapath))
+}
+
+fn relay_program(offload: &Offload) -> Result<&Xdp, Failure> {
+    let program = offload.relay_program();
+    program.ok_or_else(|| "the program relay is not loaded".into())
+}
+
+fn random_key() -> SrtpKey {
+    let master: [u8; 30] = rand::rng().random();
+    SrtpKey {
+        suite: SrtpSuite::AesCm128HmacSha1_80,
+        master: master.to_vec().into(),
+        mki: None,
+    }
+}
+
+/// One stream's packets, and what [`streams`] told.
+fn one_stream(streams: StreamsCost) -> Result<SrtpCost, Failure> {
+    let (offload, mut datapath) = programs(1, 2)?;
+    let program = relay_program(&offload)?;
+    let key = random_key();
+    let prepared = StreamKey::new(&key).ok_or("no such key")?;
 
     let mut measure = Measure::load()?;
     let mut ways = Vec::new();
@@ -106,10 +144,10 @@ fn cost_here() -> Result<SrtpCost, Failure> {
     for _ in 0..ROUNDS {
         for (times, (way, frames)) in times.iter_mut().zip(&ways) {
             measure.set_prepared(frames)?;
-            datapath.install(&flow_key(), &entry(*way))?;
+            datapath.install(&flow_key(LOCAL), &entry(LOCAL, *way, COUNTERS, rows(0)))?;
             let without = run_again(|| measure.feed(None, PACKETS, XDP_DROP))?;
             let with = run_again(|| {
-                for row in rows() {
+                for row in rows(0) {
                     datapath.write_key(row, &prepared)?;
                 }
                 datapath.clear_counters(COUNTERS)?;
@@ -122,7 +160,8 @@ fn cost_here() -> Result<SrtpCost, Failure> {
             }
             times.push(with.saturating_sub(without));
         }
-        let [protect, unprotect] = theirs(&key)?;
+        let mut contexts = [(Outbound::new(&key)?, Inbound::new(&key)?)];
+        let [protect, unprotect] = theirs(&mut contexts, (1..=PACKETS).map(rtp).collect())?;
         libsrtp[0].push(protect);
         libsrtp[1].push(unprotect);
     }
@@ -134,6 +173,7 @@ fn cost_here() -> Result<SrtpCost, Failure> {
         both,
         libsrtp_protect,
         libsrtp_unprotect,
+        streams,
     })
 }
 
@@ -143,24 +183,29 @@ fn median(mut times: Vec<Duration>) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What libsrtp takes for a packet: protecting, then unprotecting.
-fn theirs(key: &SrtpKey) -> Result<[Duration; 2], Failure> {
-    let mut out = Outbound::new(key)?;
-    let mut back = Inbound::new(key)?;
-    let mut packets: Vec<_> = (1..=PACKETS).map(rtp).collect();
+/// What libsrtp takes for a packet: protecting, then unprotecting. The contexts take turns.
+fn theirs(
+    contexts: &mut [(Outbound, Inbound)],
+    mut packets: Vec<Vec<u8>>,
+) -> Result<[Duration; 2], Failure> {
+    let count = u32::try_from(packets.len())?;
     let mut length = 0;
     let begin = Instant::now();
-    for packet in &mut packets {
-        length = black_box(out.protect(packet, PLAIN))?;
+    for packets in packets.chunks_mut(contexts.len().max(1)) {
+        for ((out, _), packet) in contexts.iter_mut().zip(packets) {
+            length = black_box(out.protect(packet, PLAIN))?;
+        }
     }
     let protect = begin.elapsed();
     let begin = Instant::now();
-    for packet in &mut packets {
-        let packet = packet.get_mut(..length).unwrap_or_default();
-        black_box(back.unprotect(packet))?;
+    for packets in packets.chunks_mut(contexts.len().max(1)) {
+        for ((_, back), packet) in contexts.iter_mut().zip(packets) {
+            let packet = packet.get_mut(..length).unwrap_or_default();
+            black_box(back.unprotect(packet))?;
+        }
     }
     let unprotect = begin.elapsed();
-    Ok([protect, unprotect].map(|time| time / u32::from(PACKETS)))
+    Ok([protect, unprotect].map(|time| time / count))
 }
 
 fn rtp(sequence: u16) -> Vec<u8> {
@@ -174,20 +219,29 @@ fn rtp(sequence: u16) -> Vec<u8> {
 /// What comes in for one way, as whole frames.
 fn frames(key: &SrtpKey, way: u16) -> Result<Vec<Vec<u8>>, Failure> {
     let mut peer = Outbound::new(key)?;
-    let frame = |sequence| {
-        let mut packet = rtp(sequence);
-        let length = match way & FlowEntry::UNPROTECT {
-            0 => PLAIN,
-            _ => peer.protect(&mut packet, PLAIN)?,
-        };
-        let mut frame = Vec::with_capacity(64 + length);
-        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-            .ipv4(PEER.0, LOCAL.0, 64)
-            .udp(PEER.1, LOCAL.1)
-            .write(&mut frame, packet.get(..length).unwrap_or_default())?;
-        Ok(frame)
+    (1..=PACKETS)
+        .map(|sequence| frame(&mut peer, way, LOCAL, sequence))
+        .collect()
+}
+
+/// A packet as it comes to `local` for one way; what the peer protects has this sequence number.
+fn frame(
+    peer: &mut Outbound,
+    way: u16,
+    local: ([u8; 4], u16),
+    sequence: u16,
+) -> Result<Vec<u8>, Failure> {
+    let mut packet = rtp(sequence);
+    let length = match way & FlowEntry::UNPROTECT {
+        0 => PLAIN,
+        _ => peer.protect(&mut packet, PLAIN)?,
     };
-    (1..=PACKETS).map(frame).collect()
+    let mut frame = Vec::with_capacity(64 + length);
+    PacketBuilder::ethernet2(MACS[0], MACS[1])
+        .ipv4(PEER.0, local.0, 64)
+        .udp(PEER.1, local.1)
+        .write(&mut frame, packet.get(..length).unwrap_or_default())?;
+    Ok(frame)
 }
 
 fn endpoint((address, port): ([u8; 4], u16)) -> Endpoint {
@@ -197,29 +251,34 @@ fn endpoint((address, port): ([u8; 4], u16)) -> Endpoint {
     }
 }
 
-fn flow_key() -> FlowKey {
+fn flow_key(local: ([u8; 4], u16)) -> FlowKey {
     FlowKey {
-        local: endpoint(LOCAL),
+        local: endpoint(local),
         zero: U16::ZERO,
     }
 }
 
-fn rows() -> [RowReference; 2] {
-    [0, 1].map(|row| RowReference::new(row, 1).unwrap_or_default())
+/// A flow's two, by which its packets are unprotected and protected.
+fn rows(flow: u32) -> [RowReference; 2] {
+    [2 * flow, 2 * flow + 1].map(|row| RowReference::new(row, 1).unwrap_or_default())
 }
 
-fn entry(way: u16) -> FlowEntry {
-    let [unprotect, protect] = rows();
+fn entry(
+    local: ([u8; 4], u16),
+    way: u16,
+    counters: u32,
+    [unprotect, protect]: [RowReference; 2],
+) -> FlowEntry {
     FlowEntry {
         peer: endpoint(PEER),
-        from: endpoint(LOCAL),
+        from: endpoint(local),
         to: endpoint(PEER),
         flags: U16::new(FlowEntry::PINNED | FlowEntry::SSRC_KNOWN | way),
         ssrc_in: U32::new(7),
         ssrc_out: U32::new(8),
         generation: U32::new(1),
         clock_rate: U32::new(8000),
-        counters: U32::new(COUNTERS),
+        counters: U32::new(counters),
         unprotect,
         protect,
         // Payload type 0, as it is.
