@@ -227,6 +227,24 @@ impl Bench {
         ok
     }
 
+    /// A re-INVITE of one end that the other one agrees to: as it reaches the other, and the answer
+    /// as it comes back.
+    #[track_caller]
+    pub fn reinvite(
+        &mut self,
+        one: &mut Phone,
+        invite: Request,
+        other: &Phone,
+        answer: &Bytes,
+    ) -> (Request, Response) {
+        let onward = self.carry(one.peer, invite, other.peer);
+        self.give(other.peer, other.answer(&onward, 200, answer));
+        self.request(other.peer, Method::Ack);
+        let ok = self.response(one.peer, 200);
+        self.give(one.peer, one.ack());
+        (onward, ok)
+    }
+
     /// The next request to a peer, which must be of that method.
     #[track_caller]
     pub fn request(&mut self, peer: &str, method: Method) -> Request {

@@ -77,17 +77,12 @@ fn hold_in_each_of_its_forms_reaches_teams_as_inactive() {
         sdp(CARRIER, 4000, "a=recvonly\r\n"),
         zeros.into(),
     ] {
-        let onward = bench.carry(CARRIER, caller.invite(&held), CENTRE);
+        let invite = caller.invite(&held);
+        let answer = sdp(CENTRE, 5000, "a=inactive\r\n");
+        let (onward, _) = bench.reinvite(&mut caller, invite, &callee, &answer);
         let offer = text(&onward.body);
         assert!(offer.contains("a=inactive"), "{offer}");
         assert!(!offer.contains("0.0.0.0"), "{offer}");
-        bench.give(
-            CENTRE,
-            callee.answer(&onward, 200, &sdp(CENTRE, 5000, "a=inactive\r\n")),
-        );
-        bench.request(CENTRE, Method::Ack);
-        bench.response(CARRIER, 200);
-        bench.give(CARRIER, caller.ack());
         assert!(bench.core.calls()[0].held);
     }
 }

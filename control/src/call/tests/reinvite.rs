@@ -23,14 +23,11 @@ fn the_caller_holds_and_resumes() {
         ("a=sendonly\r\n", "a=recvonly", true),
         ("a=sendrecv\r\n", "a=sendrecv", false),
     ] {
-        let onward = bench.carry(CARRIER, caller.invite(&sdp(CARRIER, 4000, theirs)), CENTRE);
+        let invite = caller.invite(&sdp(CARRIER, 4000, theirs));
+        let answer = sdp(CENTRE, 5000, &format!("{answered}\r\n"));
+        let (onward, ok) = bench.reinvite(&mut caller, invite, &callee, &answer);
         assert!(text(&onward.body).contains(theirs.trim()));
-        let ok = callee.answer(&onward, 200, &sdp(CENTRE, 5000, &format!("{answered}\r\n")));
-        bench.give(CENTRE, ok);
-        bench.request(CENTRE, Method::Ack);
-        let ok = bench.response(CARRIER, 200);
         assert!(text(&ok.body).contains(answered));
-        bench.give(CARRIER, caller.ack());
         bench.silent();
         assert_eq!(bench.core.calls()[0].held, held);
         assert_eq!(
@@ -44,13 +41,10 @@ fn the_caller_holds_and_resumes() {
 fn the_callee_changes_codec_and_address() {
     let (mut bench, caller, mut callee) = up();
     let offer = text(&sdp(CENTRE, 5002, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
-    let onward = bench.carry(CENTRE, callee.invite(&offer.into()), CARRIER);
-    assert_eq!(onward.headers.call_id().unwrap(), caller.call_id);
+    let invite = callee.invite(&offer.into());
     let answer = text(&sdp(CARRIER, 4000, "")).replace("RTP/AVP 0 8 101", "RTP/AVP 8");
-    bench.give(CARRIER, caller.answer(&onward, 200, &answer.into()));
-    bench.request(CARRIER, Method::Ack);
-    bench.response(CENTRE, 200);
-    bench.give(CENTRE, callee.ack());
+    let (onward, _) = bench.reinvite(&mut callee, invite, &caller, &answer.into());
+    assert_eq!(onward.headers.call_id().unwrap(), caller.call_id);
     bench.silent();
     let call = &bench.core.calls()[0];
     assert_eq!(call.codec.as_deref(), Some("PCMA/8000"));
@@ -184,12 +178,8 @@ fn whoever_comes_back_first_after_a_glare_has_its_turn() {
     assert!(!bench.core.calls()[0].held);
     // Then the caller's.
     let hold = caller.invite(&sdp(CARRIER, 7000, "a=sendonly\r\n"));
-    let onward = bench.carry(CARRIER, hold, CENTRE);
-    let answer = callee.answer(&onward, 200, &sdp(CENTRE, 7100, "a=recvonly\r\n"));
-    bench.give(CENTRE, answer);
-    bench.request(CENTRE, Method::Ack);
-    bench.response(CARRIER, 200);
-    bench.give(CARRIER, caller.ack());
+    let answer = sdp(CENTRE, 7100, "a=recvonly\r\n");
+    bench.reinvite(&mut caller, hold, &callee, &answer);
     assert!(bench.core.calls()[0].held);
 }
 
@@ -279,11 +269,7 @@ fn the_new_contact_of_a_reinvite_is_used() {
     invite
         .headers
         .set(HeaderName::Contact, "<sip:moved@198.51.100.2:5090>");
-    let onward = bench.carry(CARRIER, invite, CENTRE);
-    bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
-    bench.request(CENTRE, Method::Ack);
-    bench.response(CARRIER, 200);
-    bench.give(CARRIER, caller.ack());
+    bench.reinvite(&mut caller, invite, &callee, &sdp(CENTRE, 5000, ""));
     bench.give(CENTRE, callee.request(Method::Bye));
     let bye = bench.request("198.51.100.2:5090", Method::Bye);
     assert_eq!(bye.uri.to_string(), "sip:moved@198.51.100.2:5090");

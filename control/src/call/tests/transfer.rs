@@ -165,14 +165,8 @@ fn a_transfer_that_fails_gives_the_call_back() {
     }
     // It can still be renegotiated and ended.
     let invite = callee.invite(&sdp(CENTRE, 5000, "a=inactive\r\n"));
-    let onward = bench.carry(CENTRE, invite, CARRIER);
-    bench.give(
-        CARRIER,
-        caller.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n")),
-    );
-    bench.request(CARRIER, Method::Ack);
-    bench.response(CENTRE, 200);
-    bench.give(CENTRE, callee.ack());
+    let answer = sdp(CARRIER, 4000, "a=inactive\r\n");
+    bench.reinvite(&mut callee, invite, &caller, &answer);
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
 }
@@ -304,14 +298,8 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
     let (mut bench, mut centre, teams) = centre_and_teams();
     // The first party waits.
     let hold = centre.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
-    let onward = bench.carry(CENTRE, hold, CARRIER);
-    bench.give(
-        CARRIER,
-        teams.answer(&onward, 200, &sdp(CARRIER, 4000, "a=inactive\r\n")),
-    );
-    bench.request(CARRIER, Method::Ack);
-    bench.response(CENTRE, 200);
-    bench.give(CENTRE, centre.ack());
+    let answer = sdp(CARRIER, 4000, "a=inactive\r\n");
+    bench.reinvite(&mut centre, hold, &teams, &answer);
     // The second party is asked.
     let mut second = Phone::caller(CENTRE, "+449999").with_call_id("consultation");
     second.local.set_tag("consulting");
