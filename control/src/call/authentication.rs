@@ -348,7 +348,7 @@ impl<M: MediaPlane> Core<M> {
             return false;
         };
         client.renumber(number);
-        let call = client.call();
+        let call = self.call_of(&client);
         self.clients.insert(new, client);
         if let Some(again) = self.authenticator.sent.get_mut(&new) {
             again.tries = sent.tries;
@@ -363,15 +363,15 @@ impl<M: MediaPlane> Core<M> {
 
     /// Whether somebody still waits for the answer to a request of ours.
     fn is_wanted(&self, client: &Client, id: TransactionId) -> bool {
-        let call = |call| self.calls.get(call);
+        let call = self.call_of(client).and_then(|call| self.calls.get(&call));
         match client {
-            Client::Setup { call: of, .. } => call(of).is_some_and(|call| call.awaits(id)),
-            Client::Reinvite { call: of, .. } => call(of).is_some_and(|call| {
+            Client::Setup { .. } => call.is_some_and(|call| call.awaits(id)),
+            Client::Reinvite { .. } => call.is_some_and(|call| {
                 call.exchange.as_ref().is_some_and(|exchange| {
                     exchange.client == Some(id) && exchange.cancelled.is_none()
                 })
             }),
-            Client::Refresh { call: of, .. } | Client::Info { call: of, .. } => call(of).is_some(),
+            Client::Refresh { .. } | Client::Info { .. } => call.is_some(),
             // A challenge says as much as a 200: somebody is there.
             Client::Options { .. } => false,
             Client::Bye { .. } | Client::Register { .. } | Client::Nobody { .. } => true,

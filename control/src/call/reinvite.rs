@@ -214,7 +214,6 @@ impl<M: MediaPlane> Core<M> {
 
     /// Sends the re-INVITE onward.
     fn ask(&mut self, now: Instant, call: &mut Call) {
-        let id = call.id;
         let Some(exchange) = &mut call.exchange else {
             return;
         };
@@ -235,8 +234,6 @@ impl<M: MediaPlane> Core<M> {
             request = request.with_body(SDP, offer);
         }
         let client = Client::Reinvite {
-            call: id,
-            to,
             tag: own_tag(&request),
             sequence,
             trunk: Arc::clone(&trunk),

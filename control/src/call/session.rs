@@ -243,7 +243,6 @@ impl<M: MediaPlane> Core<M> {
         identify(&mut request, &trunk);
         Self::repeat_session(call, side, &mut request.headers);
         let client = Client::Refresh {
-            call: call.id,
             tag: own_tag(&request),
             trunk: Arc::clone(&trunk),
         };

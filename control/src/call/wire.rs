@@ -49,8 +49,6 @@ pub(super) enum Client {
     },
     /// A re-INVITE to a side.
     Reinvite {
-        call: CallId,
-        to: Side,
         tag: OwnTag,
         /// Its number.
         sequence: u32,
@@ -63,11 +61,7 @@ pub(super) enum Client {
         trunk: Arc<Trunk>,
     },
     /// An UPDATE to a side that refreshes its session.
-    Refresh {
-        call: CallId,
-        tag: OwnTag,
-        trunk: Arc<Trunk>,
-    },
+    Refresh { tag: OwnTag, trunk: Arc<Trunk> },
     /// An INFO of the other side, carried to a side.
     Info {
         call: CallId,
@@ -96,18 +90,6 @@ impl Client {
             | Self::Options { trunk, .. }
             | Self::Register { trunk }
             | Self::Nobody { trunk } => trunk,
-        }
-    }
-
-    /// The call that it belongs to.
-    pub(super) const fn call(&self) -> Option<CallId> {
-        match self {
-            Self::Setup { call, .. }
-            | Self::Reinvite { call, .. }
-            | Self::Bye { call, .. }
-            | Self::Refresh { call, .. }
-            | Self::Info { call, .. } => Some(*call),
-            Self::Options { .. } | Self::Register { .. } | Self::Nobody { .. } => None,
         }
     }
 
@@ -333,8 +315,8 @@ impl<M: MediaPlane> Core<M> {
                     core.on_setup_failure(now, call, id, failure);
                 });
             }
-            Some(&Client::Reinvite { call, to, .. }) => {
-                self.with_call(now, call, |core, call| {
+            Some(&Client::Reinvite { tag, .. }) => {
+                self.with_leg(now, tag, |core, call, to| {
                     core.on_reinvite_failure(now, call, id, to, failure);
                 });
             }
@@ -374,6 +356,19 @@ impl<M: MediaPlane> Core<M> {
         {
             let leg = call.leg_mut(side);
             leg.acknowledged.take_if(|ack| ack.sequence == number);
+        }
+    }
+
+    /// The call that a transaction of ours belongs to now.
+    pub(super) fn call_of(&self, client: &Client) -> Option<CallId> {
+        match *client {
+            Client::Setup { call, .. } | Client::Bye { call, .. } | Client::Info { call, .. } => {
+                Some(call)
+            }
+            Client::Reinvite { tag, .. } | Client::Refresh { tag, .. } => {
+                self.place_of(tag).map(|(call, _)| call)
+            }
+            Client::Options { .. } | Client::Register { .. } | Client::Nobody { .. } => None,
         }
     }
 

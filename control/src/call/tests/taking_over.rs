@@ -106,6 +106,40 @@ fn a_late_answer_of_the_peer_that_has_left_is_acknowledged_to_that_peer() {
     leave(&mut bench, &mut caller, &mut new, &callee);
 }
 
+#[test]
+fn a_peer_that_has_left_and_never_answers_a_reinvite_does_not_end_the_call() {
+    let (mut bench, mut caller, mut callee) = up();
+    let hold = callee.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
+    bench.carry(CENTRE, hold.clone(), CARRIER);
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let refused = bench.response(CENTRE, 487);
+    bench.give(CENTRE, refusal_ack(&hold, &refused));
+    bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &caller, "200", true);
+    renegotiate(&mut bench, &callee, 5000);
+    // Another re-INVITE is on its way when the time of the first is over.
+    bench.pass(Duration::from_secs(31));
+    bench.sent.clear();
+    let moved = new.invite(&sdp(CENTRE, 5102, ""));
+    let onward = bench.carry(CENTRE, moved, CENTRE);
+    bench.give(CENTRE, callee.answer(&onward, 100, &NONE));
+    bench.pass(Duration::from_secs(20));
+    bench.sent.clear();
+    assert_eq!(bench.core.calls()[0].state, CallState::Established);
+    bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    assert_eq!(
+        bench.response(CENTRE, 200).headers.call_id(),
+        invite.headers.call_id()
+    );
+    bench.give(CENTRE, new.ack());
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
 /// A call of the carrier's and its callee's 200.
 fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
     let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("consultation");
