@@ -185,12 +185,10 @@ impl<M: MediaPlane> Core<M> {
         let mut onward =
             Response::to_request(request, 200, tag.as_deref()).copy_record_route(request);
         identify_response(&mut onward, &trunk);
-        if tag.is_some() {
-            let terms = terms(&trunk, request).ok().flatten();
-            self.set_session(now, call, by, terms, &request.headers);
-        }
-        if let Some(session) = &call.leg(by).session {
-            session.terms().write(&mut onward.headers);
+        let terms = terms(&trunk, request).ok().flatten();
+        self.set_session(now, call, by, terms, &request.headers);
+        if let Some(terms) = terms {
+            terms.write(&mut onward.headers);
         }
         let onward = onward.with_body(SDP, body);
         if request.method == Method::Update {

@@ -72,7 +72,8 @@ impl<M: MediaPlane> Core<M> {
         self.give_way(now, call, side);
         self.is_quiet(call)?;
         let trunk = Arc::clone(&call.leg(side).trunk);
-        let terms = terms(&trunk, request)?;
+        // What holds of them is said in the 2xx, and not before.
+        terms(&trunk, request)?;
         let offer = match is_sdp(&request.headers, &request.body) {
             None => None,
             Some(true) => Some(&request.body),
@@ -92,9 +93,6 @@ impl<M: MediaPlane> Core<M> {
                 .into(),
             None => Bytes::new(),
         };
-        if terms.is_some() || call.leg(side).session.is_some() {
-            self.set_session(now, call, side, terms, &request.headers);
-        }
         self.carry_offer(now, call, side, Some((server, request)), body, None);
         if let Some(exchange) = &mut call.exchange {
             exchange.old_port = old_port;

@@ -39,16 +39,6 @@ pub(super) struct Session {
     pub(super) timer: Option<TimerKey>,
 }
 
-impl Session {
-    /// As a 2xx of ours says it.
-    pub(super) const fn terms(&self) -> Terms {
-        Terms {
-            interval: self.interval,
-            ours: self.ours,
-        }
-    }
-}
-
 /// What a response to a peer's INVITE or UPDATE says of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
@@ -213,10 +203,19 @@ impl<M: MediaPlane> Core<M> {
     /// It is time to refresh a session, or it is over.
     pub(super) fn session_due(&mut self, now: Instant, call: &mut Call, side: Side) {
         let id = call.id;
+        let is_refreshing = call
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.by == side && exchange.server.is_some());
         let Some(session) = &mut call.leg_mut(side).session else {
             return;
         };
         session.timer = None;
+        if is_refreshing && now >= session.end {
+            // The peer is there: it waits for the other side's answer.
+            session.timer = Some(self.timers.set(now + AGAIN, id, Due::Session(side)));
+            return;
+        }
         if now >= session.end || !session.ours {
             self.end(now, call, EndReason::Expired(side), None);
             return;

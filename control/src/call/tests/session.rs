@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::bench::*;
 use crate::{
     call::{Change, EndReason, Side},
-    sip::{HeaderName, Method, Request},
+    sip::{HeaderName, Method, Request, Response},
 };
 
 const NONE: Bytes = Bytes::new();
@@ -138,6 +138,84 @@ fn a_refresh_of_the_peer_goes_no_further_and_keeps_the_call_up() {
         );
         bench.silent();
     }
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+/// The callee wants to refresh from now on, in a hold that the caller takes or refuses.
+fn with_other_terms(status: u16) -> (Bench, Phone, Phone, Response) {
+    let (mut bench, caller, mut callee) = up_with(TIMER, "600;refresher=uac", "INVITE, ACK, BYE");
+    let hold = callee
+        .invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"))
+        .with(HeaderName::Supported, "timer")
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    let onward = bench.carry(CENTRE, hold.clone(), CARRIER);
+    let body = match status {
+        200 => sdp(CARRIER, 4000, "a=recvonly\r\n"),
+        _ => NONE,
+    };
+    bench.give(CARRIER, caller.answer(&onward, status, &body));
+    bench.request(CARRIER, Method::Ack);
+    let told = bench.response(CENTRE, status);
+    let ack = match status {
+        200 => callee.ack(),
+        _ => refusal_ack(&hold, &told),
+    };
+    bench.give(CENTRE, ack);
+    (bench, caller, callee, told)
+}
+
+#[test]
+fn a_reinvite_that_is_refused_does_not_change_who_refreshes() {
+    let (mut bench, _, callee, told) = with_other_terms(488);
+    assert!(!told.headers.has(HeaderName::SessionExpires));
+    bench.pass(Duration::from_secs(300));
+    let refresh = bench.request(CENTRE, Method::Invite);
+    let ok = callee
+        .answer(&refresh, 200, &sdp(CENTRE, 5000, ""))
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_secs(299));
+    bench.silent();
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+#[test]
+fn a_reinvite_that_is_accepted_changes_who_refreshes() {
+    let (mut bench, _, _, told) = with_other_terms(200);
+    assert_eq!(
+        told.headers.text(HeaderName::SessionExpires),
+        Some("600;refresher=uac")
+    );
+    bench.pass(Duration::from_secs(567));
+    bench.silent();
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.changes().contains(&&Change::Ending {
+        why: EndReason::Expired(Side::B)
+    }));
+}
+
+#[test]
+fn a_session_does_not_run_out_while_its_refresh_waits_for_the_other_side() {
+    let (mut bench, caller, mut callee) = up_with(TIMER, "600;refresher=uas", "INVITE, ACK, BYE");
+    bench.pass(Duration::from_secs(540));
+    let refresh = callee
+        .invite(&sdp(CENTRE, 5000, ""))
+        .with(HeaderName::Supported, "timer")
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    let onward = bench.carry(CENTRE, refresh, CARRIER);
+    bench.give(CARRIER, caller.answer(&onward, 100, &NONE));
+    bench.pass(Duration::from_secs(40));
+    bench.silent();
+    bench.give(
+        CARRIER,
+        caller.answer(&onward, 200, &sdp(CARRIER, 4000, "")),
+    );
+    bench.request(CARRIER, Method::Ack);
+    bench.response(CENTRE, 200);
+    bench.give(CENTRE, callee.ack());
+    bench.pass(Duration::from_secs(560));
+    bench.silent();
     assert_eq!(bench.core.calls().len(), 1);
 }
 
