@@ -18,6 +18,7 @@ use super::{
     location::Callbacks,
     model::Call,
     registration::Registrations,
+    reliable::Unacknowledged,
     snapshot,
     timers::{Due, Timed, Timers},
     trunk::Trunk,
@@ -69,6 +70,8 @@ pub struct Core<M> {
     pub(super) authenticator: Authenticator,
     pub(super) registrations: Registrations,
     pub(super) rates: Rates,
+    /// Reliable responses to INVITEs that are answered, by our tag in them.
+    pub(super) unacknowledged: HashMap<u64, Unacknowledged>,
     /// What transfers that are under way will take.
     pub(super) places: Places,
     /// How many of the calls are legs whose place another peer has taken.
@@ -115,6 +118,7 @@ impl<M: MediaPlane> Core<M> {
             authenticator: Authenticator::new(nonce_key),
             registrations: Registrations::default(),
             rates: Rates::default(),
+            unacknowledged: HashMap::new(),
             places: Places::default(),
             departing: 0,
             timers: Timers::default(),
@@ -142,6 +146,10 @@ impl<M: MediaPlane> Core<M> {
                 Timed::Peer(peer) => {
                     self.peer_due(now, peer);
                     self.drain_transactions(now);
+                    continue;
+                }
+                Timed::Prack(tag) => {
+                    self.unacknowledged.remove(&tag);
                     continue;
                 }
             };
@@ -234,6 +242,7 @@ impl<M: MediaPlane> Core<M> {
             && self.authenticator.sent.is_empty()
             && self.authenticator.invites.is_empty()
             && self.timers.of_calls() == 0
+            && self.unacknowledged.is_empty()
             && self.places.len() == 0
             && self.departing == 0
     }

@@ -89,6 +89,7 @@ impl<M: MediaPlane> Core<M> {
             .as_mut()
             .and_then(|reliable| reliable.answer.take())
             .zip(setup.attempt.client);
+        self.stop_reliable(now, setup);
         if !waits {
             self.end_setup(call);
         }

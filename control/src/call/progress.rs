@@ -271,9 +271,10 @@ impl<M: MediaPlane> Core<M> {
                 return false;
             }
         };
-        let Some(setup) = call.setup.take() else {
+        let Some(mut setup) = call.setup.take() else {
             return false;
         };
+        self.stop_reliable(now, &mut setup);
         self.forget_setup(&setup, Some(dialog_a.local_tag()));
         call.answered = Some(now);
         let sequence = dialog_b.local_sequence;

@@ -1,6 +1,7 @@
 //! Provisional responses to a caller that are sent until it acknowledges them (RFC 3262 §3).
 //!
-//! One at a time is on its way. The 2xx waits for the PRACK of one that bears an answer.
+//! One at a time is on its way. The 2xx waits for the PRACK of one that bears an answer. After
+//! another final response none is sent again, but the PRACK of the last one may still come.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -10,9 +11,10 @@ use relay_user::media::MediaPlane;
 
 use super::{
     Core, Side,
+    core::parse_tag,
     headers::{SDP, is_sdp},
     invite::Refusal,
-    model::Call,
+    model::{Call, Setup},
     timers::{Due, TimerKey},
     trunk::Trunk,
 };
@@ -24,6 +26,8 @@ use crate::sip::{
 const WAITING: usize = 16;
 /// How often RSeq may go up from where it begins (RFC 3262 §3).
 const FIRST_NUMBERS: u32 = 1 << 30;
+/// How many responses to INVITEs that are answered wait for their PRACKs.
+const LATE: usize = 1 << 16;
 
 /// Reliable provisional responses to one INVITE.
 #[derive(Debug)]
@@ -38,10 +42,22 @@ pub(super) struct Reliable {
 
 #[derive(Debug)]
 struct Sent {
+    /// Ours, of the early dialog.
+    tag: Option<u64>,
     retransmission: SuccessRetransmission,
     timer: TimerKey,
     bears_answer: bool,
 }
+
+/// A reliable response whose PRACK has not come before the final one.
+#[derive(Debug)]
+pub(super) struct Unacknowledged {
+    /// RSeq, and the number of the INVITE.
+    named: (u32, u32),
+    timer: TimerKey,
+}
+
+const _: () = assert!(size_of::<Unacknowledged>() <= 32);
 
 impl Reliable {
     /// For an INVITE whose sender knows PRACK.
@@ -105,7 +121,9 @@ impl<M: MediaPlane> Core<M> {
         let settings = self.transactions.settings();
         let retransmission = SuccessRetransmission::new(now, settings, target, response.to_bytes());
         let at = retransmission.next_timeout();
+        let to = response.headers.to().ok().and_then(|to| to.tag());
         reliable.sent = Some(Sent {
+            tag: to.and_then(|tag| parse_tag(&tag)),
             retransmission,
             timer: self.timers.set(at, id, Due::Reliable),
             bears_answer: !response.body.is_empty(),
@@ -135,6 +153,43 @@ impl<M: MediaPlane> Core<M> {
         }
         let at = sent.retransmission.next_timeout();
         sent.timer = self.timers.set(at, id, Due::Reliable);
+    }
+
+    /// The INVITE has its final response: what is not acknowledged is not sent again.
+    pub(super) fn stop_reliable(&mut self, now: Instant, setup: &mut Setup) {
+        let Some(reliable) = &mut setup.reliable else {
+            return;
+        };
+        reliable.queue.clear();
+        let Some(sent) = reliable.sent.take() else {
+            return;
+        };
+        self.timers.clear(Some(sent.timer));
+        let number = setup.request.headers.cseq().map(|cseq| cseq.number);
+        if let (Some(tag), Ok(invite)) = (sent.tag, number)
+            && self.unacknowledged.len() < LATE
+        {
+            let at = now + self.transactions.settings().patience();
+            let late = Unacknowledged {
+                named: (reliable.number, invite),
+                timer: self.timers.set_prack(at, tag),
+            };
+            self.unacknowledged.insert(tag, late);
+        }
+    }
+
+    /// A PRACK that comes after the final response. `None` when it names nothing that waits.
+    pub(super) fn on_late_prack(&mut self, tag: &str, request: &Request) -> Option<Response> {
+        let tag = parse_tag(tag)?;
+        let named = self.unacknowledged.get(&tag)?.named;
+        if acknowledged(request) != Some(named) {
+            return None;
+        }
+        let late = self.unacknowledged.remove(&tag)?;
+        self.timers.clear(Some(late.timer));
+        // There is nothing left to negotiate.
+        let status = if request.body.is_empty() { 200 } else { 488 };
+        Some(Response::to_request(request, status, None))
     }
 
     /// Keeps the callee's 2xx until the answer that the caller has had is acknowledged. False

@@ -118,6 +118,12 @@ impl<M: MediaPlane> Core<M> {
         trunk: &Arc<Trunk>,
         tag: &Text,
     ) {
+        if request.method == Method::Prack
+            && let Some(response) = self.on_late_prack(tag, &request)
+        {
+            self.answer(now, trunk, server, &response);
+            return;
+        }
         let found = parse_tag(tag).and_then(|tag| self.tags.get(&tag).copied());
         let mut refusal = Some((Refusal::new(481, "no such dialog"), request));
         if let Some((id, side)) = found {
@@ -185,10 +191,8 @@ impl<M: MediaPlane> Core<M> {
                 }
                 return self.on_update(now, call, side, server, request);
             }
-            // The call is answered: it does not matter any more what the caller has heard before.
             Method::Prack if trunk.sip.uses_prack() => {
-                let response = Response::to_request(request, 200, None);
-                self.answer(now, &trunk, server, &response);
+                return Err(Refusal::new(481, "nothing waits for this PRACK"));
             }
             Method::Refer => return self.on_refer(now, call, side, server, request),
             // Of subscriptions, which we have none of (RFC 6665 §4.1.3).
@@ -242,7 +246,7 @@ impl<M: MediaPlane> Core<M> {
                 return Err(Refusal::new(500, "the first INVITE waits").retry_after(5));
             }
             (Method::Invite, Side::B) => return Err(Refusal::new(491, "the INVITE waits")),
-            (Method::Prack, Side::A) if trunk.sip.uses_prack() && !cancelled => {
+            (Method::Prack, Side::A) if trunk.sip.uses_prack() => {
                 return self.on_prack(now, call, server, request);
             }
             (Method::Update, _) if trunk.sip.uses_update() => {

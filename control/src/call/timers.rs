@@ -1,4 +1,5 @@
-//! The timers of calls and of trunks' addresses. Each belongs to one and can be taken back.
+//! The timers of calls, of trunks' addresses and of what outlasts a call. Each belongs to one and can
+//! be taken back.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -35,6 +36,8 @@ pub(super) enum Due {
 pub(super) enum Timed {
     Call(CallId, Due),
     Peer(PeerId),
+    /// The PRACK of a provisional response with that tag of ours comes no more.
+    Prack(u64),
 }
 
 /// Takes a timer back.
@@ -54,6 +57,10 @@ impl Timers {
 
     pub(super) fn set_peer(&mut self, at: Instant, peer: PeerId) -> TimerKey {
         self.insert(at, Timed::Peer(peer))
+    }
+
+    pub(super) fn set_prack(&mut self, at: Instant, tag: u64) -> TimerKey {
+        self.insert(at, Timed::Prack(tag))
     }
 
     fn insert(&mut self, at: Instant, timed: Timed) -> TimerKey {

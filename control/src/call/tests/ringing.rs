@@ -184,6 +184,85 @@ fn an_offer_in_prack_is_answered_where_the_callee_s_answer_still_holds() {
     assert_eq!(legs[0].remote.unwrap().rtp.port(), 4010);
 }
 
+/// RFC 3262 §3: what was sent may be acknowledged after the final response, and is not sent again.
+#[test]
+fn a_prack_that_comes_after_the_cancel_is_served() {
+    for callee_is_done in [false, true] {
+        let mut bench = Bench::keyed("sip.reliable_provisional = true", "");
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let first = caller
+            .invite(&sdp(CARRIER, 4000, ""))
+            .with(HeaderName::Supported, "100rel");
+        let invite = bench.carry(CARRIER, first.clone(), CENTRE);
+        let callee = Phone::callee(CENTRE, &invite, "b1");
+        bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+        let ringing = bench.response(CARRIER, 180);
+        bench.give(CARRIER, cancel(&first));
+        bench.response(CARRIER, 200);
+        let refused = bench.response(CARRIER, 487);
+        bench.give(CARRIER, refusal_ack(&first, &refused));
+        bench.request(CENTRE, Method::Cancel);
+        let end = |bench: &mut Bench| {
+            bench.give(CENTRE, callee.answer(&invite, 487, &NONE));
+            bench.request(CENTRE, Method::Ack);
+        };
+        if callee_is_done {
+            end(&mut bench);
+        }
+        bench.pass(Duration::from_millis(1_500));
+        bench
+            .sent
+            .retain(|(target, _)| target.remote == address(CARRIER));
+        bench.silent();
+        let mut wrong = prack(&mut caller, &ringing);
+        wrong.headers.set(HeaderName::RAck, "1 1 INVITE");
+        bench.give(CARRIER, wrong);
+        bench.response(CARRIER, 481);
+        for status in [200, 481] {
+            let prack = prack(&mut caller, &ringing);
+            bench.give(CARRIER, prack);
+            bench.response(CARRIER, status);
+        }
+        if !callee_is_done {
+            end(&mut bench);
+        }
+        bench.finished();
+    }
+}
+
+#[test]
+fn a_prack_that_comes_after_the_answer_is_served_once() {
+    let (mut bench, mut caller, callee, invite) = reliably(HeaderName::Supported);
+    bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+    let ringing = bench.response(CARRIER, 180);
+    bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 200);
+    for status in [200, 481] {
+        let prack = prack(&mut caller, &ringing);
+        bench.give(CARRIER, prack);
+        bench.response(CARRIER, status);
+    }
+    bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+    bench.pass(Duration::from_secs(60));
+    bench.silent();
+    assert!(bench.core.unacknowledged.is_empty());
+    assert_eq!(bench.core.calls().len(), 1);
+}
+
+#[test]
+fn a_prack_that_never_comes_after_the_cancel_is_waited_for_no_longer_than_its_response_lives() {
+    let (mut bench, _, callee, invite) = reliably(HeaderName::Supported);
+    bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+    bench.response(CARRIER, 180);
+    bench.give(CENTRE, callee.answer(&invite, 486, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.response(CARRIER, 486);
+    assert_eq!(bench.core.unacknowledged.len(), 1);
+    bench.pass(Duration::from_secs(32));
+    assert!(bench.core.unacknowledged.is_empty());
+}
+
 /// RFC 3261 §13.2.1 would have the first reliable one bear an offer.
 #[test]
 fn ringing_is_told_unreliably_or_not_at_all_where_the_invite_bears_no_offer() {
