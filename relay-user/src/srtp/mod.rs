@@ -3,7 +3,8 @@
 //! A context holds one master key and one direction: an [`Inbound`] one the key that a leg sends
 //! with, an [`Outbound`] one the key that we send with. It serves every SSRC, each with its own
 //! rollover counter and replay window of 128 packets. A key that a leg names again keeps its
-//! context and so its ROC ([`Inbound::uses`]); a new key begins a new context, at ROC 0.
+//! context and so its ROC ([`Inbound::uses`]); a new key begins a new context, at ROC 0 but for an
+//! inbound one whose sender was elsewhere before: its first packet is tried with later ROCs too.
 //!
 //! A context may share the indices of its RTP with the kernel's program ([`Row`]). Its RTP is then
 //! protected and unprotected by our own functions, those of the kernel; its RTCP by libsrtp still.
@@ -18,6 +19,7 @@ mod row;
 mod session;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use error::SrtpError;
 pub use prepared::{StreamKey, offloadable};
@@ -114,8 +116,7 @@ impl Inbound {
         if let Some(row) = &mut self.row {
             return row.unprotect(packet);
         }
-        let length = packet.len();
-        self.session.run(Operation::Unprotect, packet, length)
+        self.session.unprotect(packet)
     }
 
     /// As [`Inbound::unprotect`], from SRTCP to RTCP.
@@ -130,15 +131,6 @@ impl Inbound {
     /// The rollover counter of `ssrc`, `None` if no packet of it was taken yet.
     pub fn roc(&mut self, ssrc: u32) -> Option<u32> {
         self.session.roc(ssrc)
-    }
-
-    /// Lets `ssrc` go on at `roc`, for a stream whose earlier packets another path has taken. The
-    /// replay window begins with the next packet.
-    ///
-    /// # Errors
-    /// [`SrtpError::Sources`], [`SrtpError::Failed`].
-    pub fn set_roc(&mut self, ssrc: u32, roc: u32) -> Result<(), SrtpError> {
-        self.session.set_roc(ssrc, roc)
     }
 }
 

@@ -18,7 +18,10 @@ use relay_abi::srtp::{
     stream::{GENERATIONS, ROWS, RowReference, StreamState},
 };
 
-use super::{SOURCES, SrtpError, StreamKey};
+use super::{
+    SOURCES, SrtpError, StreamKey,
+    turns::{TURNS, Tries},
+};
 use crate::{media::SrtpKey, offload::StreamStates};
 
 /// How long a row stays unused after its stream: a packet that another CPU is working on with its
@@ -109,10 +112,6 @@ impl fmt::Debug for Rows {
             .finish_non_exhaustive()
     }
 }
-
-/// ROCs that the first packet of a key is tried with: some three hours of 50 packets a second. Who
-/// forges packets has so many times the work done for each, but only until a good one has come.
-const TURNS: u32 = 8;
 
 /// Which of a row's two index states; the second is for the SSRC that came after the first one's,
 /// or before it.
@@ -245,6 +244,7 @@ pub(super) struct RowInbound {
     /// SSRCs that had a state before, and their highest index then: nothing up to it is taken
     /// again.
     past: Vec<(u32, u64)>,
+    tries: Tries,
 }
 
 impl RowInbound {
@@ -254,6 +254,7 @@ impl RowInbound {
             sources: [None; 2],
             current: false,
             past: Vec::new(),
+            tries: Tries::default(),
         }
     }
 
@@ -293,7 +294,9 @@ impl RowInbound {
             None => IndexState::default(),
         };
         let (state, length) = match buffer::unprotect(key, &state, packet) {
-            Err(CryptError::Authentication) if first.is_none() => in_a_later_turn(key, packet)?,
+            Err(CryptError::Authentication) if first.is_none() && self.tries.are_due() => {
+                in_a_later_turn(key, packet)?
+            }
             result => (state, result.map_err(translate)?),
         };
         let place = first.is_some() && !self.current;

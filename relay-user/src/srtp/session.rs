@@ -6,7 +6,10 @@ use std::{ffi::c_int, mem::MaybeUninit};
 
 use srtp::{CryptoPolicy, Error, sys};
 
-use super::{SOURCES, SrtpError};
+use super::{
+    SOURCES, SrtpError,
+    turns::{TURNS, Tries},
+};
 use crate::media::{SrtpKey, SrtpSuite};
 
 /// The longest MKI (RFC 4568, section 6.1).
@@ -20,6 +23,13 @@ const _: () = assert!(TRAILER >= LONGEST_MKI + 16 + 4);
 
 /// Packets that may come late (RFC 3711, section 3.3.2, asks for 64 at least).
 const REPLAY_WINDOW: u64 = 128;
+
+/// How far the packets are apart that [`Session::walk`] goes by: less than half a turn, or libsrtp
+/// would take the next one for one of the turn before.
+const STRIDE: u64 = 1 << 14;
+
+/// The longest packet that is tried with more than one ROC. Longer ones are no telephone's.
+const LONGEST_TRIED: usize = 2048;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -62,10 +72,12 @@ impl Drop for Context {
 pub(super) struct Session {
     inner: Context,
     key: SrtpKey,
-    direction: Direction,
     /// The SSRCs that libsrtp keeps a stream for; the first `used` of them.
     sources: [u32; SOURCES],
     used: usize,
+    /// Whether RTP was unprotected.
+    begun: bool,
+    tries: Tries,
 }
 
 impl Session {
@@ -96,9 +108,10 @@ impl Session {
         Ok(Self {
             inner,
             key: key.clone(),
-            direction,
             sources: [0; SOURCES],
             used: 0,
+            begun: false,
+            tries: Tries::default(),
         })
     }
 
@@ -114,8 +127,8 @@ impl Session {
         length: usize,
     ) -> Result<usize, SrtpError> {
         let ssrc_at = match operation {
-            Operation::Protect | Operation::Unprotect => 8,
-            Operation::ProtectRtcp | Operation::UnprotectRtcp => 4,
+            Operation::Protect | Operation::Unprotect => RTP_SSRC,
+            Operation::ProtectRtcp | Operation::UnprotectRtcp => RTCP_SSRC,
         };
         let protecting = operation.protects();
         let room = buffer.len();
@@ -124,8 +137,7 @@ impl Session {
         }
         let ssrc = buffer
             .get(..length)
-            .and_then(|packet| packet.get(ssrc_at..)?.first_chunk::<4>())
-            .map(|octets| u32::from_be_bytes(*octets))
+            .and_then(|packet| ssrc(packet, ssrc_at))
             .ok_or(SrtpError::Malformed)?;
         let known = self.knows(ssrc);
         if !known && self.used == SOURCES {
@@ -235,28 +247,132 @@ impl Session {
         Some(roc)
     }
 
+    /// Lets what is protected for `ssrc` go on at `roc`.
     pub(super) fn set_roc(&mut self, ssrc: u32, roc: u32) -> Result<(), SrtpError> {
-        let gcm = matches!(
-            self.key.suite,
-            SrtpSuite::AeadAes128Gcm | SrtpSuite::AeadAes256Gcm
-        );
-        if gcm && self.direction == Direction::Outbound {
+        if self.is_gcm() {
             return Err(SrtpError::Rollover);
         }
         if !self.knows(ssrc) {
-            if self.used == SOURCES {
-                return Err(SrtpError::Sources);
-            }
-            let session = self.inner.0;
-            let specific = sys::srtp_ssrc_type_t_ssrc_specific;
-            with_policy(&self.key, specific, ssrc, |policy| {
-                // SAFETY: `session` is live and borrowed mutably; `policy` and what it points to
-                // live until the call returns, and libsrtp keeps no pointer to them.
-                Error::check(unsafe { sys::srtp_add_stream(session, policy) })
-            })
-            .map_err(translate)?;
-            self.remember(ssrc);
+            self.add(ssrc)?;
         }
+        self.expect(ssrc, roc)
+    }
+
+    /// Unprotects the RTP packet that fills `packet`. Until a packet of the key was authentic, one
+    /// that is not at ROC 0 is tried with [`TURNS`] of them.
+    pub(super) fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let length = packet.len();
+        if self.begun {
+            return self.run(Operation::Unprotect, packet, length);
+        }
+        let mut place = [0; LONGEST_TRIED];
+        // A packet that was refused is not what it was.
+        let came = place.get_mut(..length).map(|came| {
+            came.copy_from_slice(packet);
+            &*came
+        });
+        let result = match (self.run(Operation::Unprotect, packet, length), came) {
+            (Err(SrtpError::Authentication), Some(came)) if self.tries.are_due() => {
+                self.unprotect_in_a_later_turn(packet, came)
+            }
+            (result, _) => result,
+        };
+        self.begun = result.is_ok();
+        result
+    }
+
+    /// Unprotects the packet that came as `came` and is not of the first turn.
+    fn unprotect_in_a_later_turn(
+        &mut self,
+        packet: &mut [u8],
+        came: &[u8],
+    ) -> Result<usize, SrtpError> {
+        let ssrc = ssrc(came, RTP_SSRC).ok_or(SrtpError::Malformed)?;
+        let sequence = came.get(2..).and_then(|came| came.first_chunk());
+        let sequence = u16::from_be_bytes(*sequence.ok_or(SrtpError::Malformed)?);
+        // RTCP may have come before.
+        let known = self.knows(ssrc);
+        if !known {
+            self.add(ssrc)?;
+        }
+        for roc in 1..TURNS {
+            self.expect(ssrc, roc)?;
+            packet.copy_from_slice(came);
+            match self.run(Operation::Unprotect, packet, came.len()) {
+                Err(_) => {}
+                Ok(_) if self.is_gcm() => {
+                    self.walk(ssrc, u64::from(roc) << 16 | u64::from(sequence))?;
+                    packet.copy_from_slice(came);
+                    return self.run(Operation::Unprotect, packet, came.len());
+                }
+                taken => return taken,
+            }
+        }
+        match known {
+            true => self.expect(ssrc, 0)?,
+            false => self.forget(ssrc),
+        }
+        Err(SrtpError::Authentication)
+    }
+
+    /// Brings the stream of `ssrc` to where `index` comes next, of whose earlier packets the window
+    /// knows nothing. With GCM libsrtp unprotects at a ROC that it is told, but counts no index and
+    /// so would take replays for ever. So it is given packets of our own, which nobody else sees.
+    fn walk(&mut self, ssrc: u32, index: u64) -> Result<(), SrtpError> {
+        self.expect(ssrc, 0)?;
+        let mut own = Self::new(&self.key, Direction::Outbound)?;
+        let last = index.saturating_sub(2 * REPLAY_WINDOW);
+        let mut at = 0;
+        while at < last {
+            at = last.min(at + STRIDE);
+            let mut packet = [0; OWN + TRAILER];
+            let [.., high, low] = at.to_be_bytes();
+            let [a, b, c, d] = ssrc.to_be_bytes();
+            let header = [0x80, 0, high, low, 0, 0, 0, 0, a, b, c, d];
+            if let Some(place) = packet.first_chunk_mut() {
+                *place = header;
+            }
+            let length = own.run(Operation::Protect, &mut packet, OWN)?;
+            let sealed = packet.get_mut(..length).ok_or(SrtpError::Failed)?;
+            self.run(Operation::Unprotect, sealed, length)?;
+        }
+        Ok(())
+    }
+
+    fn is_gcm(&self) -> bool {
+        matches!(
+            self.key.suite,
+            SrtpSuite::AeadAes128Gcm | SrtpSuite::AeadAes256Gcm
+        )
+    }
+
+    /// Makes a stream for `ssrc`, which has none, before a packet of it was seen.
+    fn add(&mut self, ssrc: u32) -> Result<(), SrtpError> {
+        if self.used == SOURCES {
+            return Err(SrtpError::Sources);
+        }
+        let session = self.inner.0;
+        let specific = sys::srtp_ssrc_type_t_ssrc_specific;
+        with_policy(&self.key, specific, ssrc, |policy| {
+            // SAFETY: `session` is live and borrowed mutably; `policy` and what it points to
+            // live until the call returns, and libsrtp keeps no pointer to them.
+            Error::check(unsafe { sys::srtp_add_stream(session, policy) })
+        })
+        .map_err(translate)?;
+        self.remember(ssrc);
+        Ok(())
+    }
+
+    /// Takes away the stream that [`Session::add`] has just made.
+    fn forget(&mut self, ssrc: u32) {
+        // SAFETY: the session is live and borrowed mutably. libsrtp wants the SSRC as it stands in
+        // a packet.
+        unsafe { sys::srtp_remove_stream(self.inner.0, ssrc.to_be()) };
+        self.used = self.used.saturating_sub(1);
+    }
+
+    /// Lets the next packet of `ssrc`, which has a stream, be at `roc`; 0: at what it is guessed.
+    fn expect(&mut self, ssrc: u32, roc: u32) -> Result<(), SrtpError> {
         // SAFETY: the session is live and borrowed mutably.
         Error::check(unsafe { sys::srtp_set_stream_roc(self.inner.0, ssrc, roc) })
             .map_err(translate)
@@ -274,6 +390,18 @@ impl Session {
             self.used += 1;
         }
     }
+}
+
+/// The octets of a packet of our own: a header and something behind it.
+const OWN: usize = 16;
+
+/// Where the SSRC is, in RTP and in RTCP.
+const RTP_SSRC: usize = 8;
+const RTCP_SSRC: usize = 4;
+
+fn ssrc(packet: &[u8], at: usize) -> Option<u32> {
+    let octets = packet.get(at..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*octets))
 }
 
 /// Calls `action` with the policy of `key`, whose key material lives as long as the call.

@@ -194,14 +194,131 @@ fn the_rollover_counter_counts_on_and_can_be_carried_over() {
         let mut receiver = Inbound::new(&key).expect("key fits");
         assert_eq!(
             unprotect(&mut receiver, &sealed),
-            Err(SrtpError::Authentication)
-        );
-        receiver.set_roc(7, 1).expect("room");
-        assert_eq!(
-            unprotect(&mut receiver, &sealed),
             Ok(rtp(7, 2)),
             "{suite:?}"
         );
+    }
+}
+
+/// Protects packets of which nobody hears until the sequence number has turned so often.
+fn go_round(context: &mut Outbound, ssrc: u32, turns: u16) {
+    for step in 0..4 * turns {
+        protect(context, &rtp(ssrc, step.wrapping_mul(0x4000)));
+    }
+}
+
+/// A leg that comes from another call may have protected for longer than a turn already.
+#[test]
+fn a_stream_that_has_gone_on_elsewhere_is_found_in_its_turn() {
+    for suite in SrtpSuite::ALL {
+        for mki in [None, Some(&[9, 8, 7, 6][..])] {
+            for (turns, first) in [(1, 0), (1, 9), (2, 65_535), (3, 40_000), (7, 5), (8, 5)] {
+                let name = format!("{suite:?} {mki:?} {turns} {first}");
+                let key = key(suite, mki);
+                let mut theirs = Outbound::new(&key).expect("key fits");
+                go_round(&mut theirs, 7, turns);
+                for sequence in (0..first).step_by(0x4000) {
+                    protect(&mut theirs, &rtp(7, sequence));
+                }
+                let late = (first > 1).then(|| protect(&mut theirs, &rtp(7, first - 1)));
+                let sealed = protect(&mut theirs, &rtp(7, first));
+                let mut ours = Inbound::sharing(&key, None).expect("key fits");
+                // What came before the call had the key's first packet.
+                for _ in 0..3 {
+                    let mut forged = sealed.clone();
+                    *forged.last_mut().expect("a tag") ^= 1;
+                    if mki.is_none() {
+                        let refused = unprotect(&mut ours, &forged);
+                        assert_eq!(refused, Err(SrtpError::Authentication), "{name}");
+                    }
+                }
+                let taken = unprotect(&mut ours, &sealed);
+                if turns == 8 {
+                    assert_eq!(taken, Err(SrtpError::Authentication), "{name}");
+                    continue;
+                }
+                assert_eq!(taken, Ok(rtp(7, first)), "{name}");
+                let again = unprotect(&mut ours, &sealed);
+                assert_eq!(again, Err(SrtpError::Replay), "{name}");
+                if let Some(late) = late {
+                    assert_eq!(unprotect(&mut ours, &late), Ok(rtp(7, first - 1)), "{name}");
+                    let again = unprotect(&mut ours, &late);
+                    assert_eq!(again, Err(SrtpError::Replay), "{name}");
+                }
+                // Over the next turns.
+                let mut recorded = Vec::new();
+                for step in 1..12_u16 {
+                    let sequence = first.wrapping_add(step.wrapping_mul(0x3000));
+                    let sealed = protect(&mut theirs, &rtp(7, sequence));
+                    assert_eq!(
+                        unprotect(&mut ours, &sealed),
+                        Ok(rtp(7, sequence)),
+                        "{name}"
+                    );
+                    recorded.push(sealed);
+                }
+                for sealed in recorded {
+                    assert!(unprotect(&mut ours, &sealed).is_err(), "{name}");
+                }
+                // A later SSRC begins its own turns.
+                go_round(&mut theirs, 8, 1);
+                let other = protect(&mut theirs, &rtp(8, 0));
+                let refused = unprotect(&mut ours, &other);
+                assert_eq!(refused, Err(SrtpError::Authentication), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rtcp_that_comes_first_is_no_packet_of_the_stream_and_is_not_replayed() {
+    for suite in SrtpSuite::ALL {
+        let key = key(suite, None);
+        let mut theirs = Outbound::new(&key).expect("key fits");
+        go_round(&mut theirs, 7, 2);
+        let plain = rtcp(7);
+        let mut report = plain.clone();
+        report.resize(plain.len() + TRAILER, 0);
+        let length = theirs.protect_rtcp(&mut report, plain.len());
+        report.truncate(length.expect("protected"));
+        let mut ours = Inbound::sharing(&key, None).expect("key fits");
+        assert!(
+            ours.unprotect_rtcp(&mut report.clone()).is_ok(),
+            "{suite:?}"
+        );
+
+        let sealed = protect(&mut theirs, &rtp(7, 3));
+        let forged = protect(&mut theirs, &rtp(7, 4));
+        let forged = [&forged[..12], &[1; 160], &forged[172..]].concat();
+        let refused = unprotect(&mut ours, &forged);
+        assert_eq!(refused, Err(SrtpError::Authentication), "{suite:?}");
+        assert_eq!(unprotect(&mut ours, &sealed), Ok(rtp(7, 3)), "{suite:?}");
+        let again = ours.unprotect_rtcp(&mut report);
+        assert_eq!(again, Err(SrtpError::Replay), "{suite:?}");
+    }
+}
+
+/// Whoever forges packets before the first good one can make it come a little later, not never.
+#[test]
+fn a_flood_does_not_keep_a_stream_from_being_found() {
+    for suite in SrtpSuite::ALL {
+        let key = key(suite, None);
+        let mut theirs = Outbound::new(&key).expect("key fits");
+        go_round(&mut theirs, 7, 3);
+        let mut ours = Inbound::sharing(&key, None).expect("key fits");
+        for ssrc in 0..2000 {
+            let forged = [rtp(ssrc, 3), vec![1; 16]].concat();
+            assert_eq!(
+                unprotect(&mut ours, &forged),
+                Err(SrtpError::Authentication)
+            );
+        }
+        // A third of a second of a telephone's packets.
+        let found = (0..16).any(|step| {
+            let sealed = protect(&mut theirs, &rtp(7, step));
+            unprotect(&mut ours, &sealed).is_ok()
+        });
+        assert!(found, "{suite:?}");
     }
 }
 

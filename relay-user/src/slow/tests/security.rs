@@ -32,6 +32,32 @@ fn srtp_is_protected_and_unprotected_between_the_legs() {
     }
 }
 
+/// A leg that a transfer brings has sent elsewhere for hours.
+#[test]
+fn a_leg_that_joins_late_is_heard_whatever_its_suite() {
+    for suite in SrtpSuite::ALL {
+        let mut lab = Lab::new(secured(suite));
+        let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+        for step in 0..15_u16 {
+            seal(&mut callee, step.wrapping_mul(0x4000), 0);
+        }
+        for step in 15..30_u16 {
+            let sequence = step.wrapping_mul(0x4000);
+            let sealed = seal(&mut callee, sequence, 0);
+            let heard = lab.send(CALLEE, OURS_CALLEE, &sealed).expect("relayed");
+            assert_eq!(heard.payload[12..], rtp(0, sequence, 0, 8)[12..]);
+        }
+    }
+}
+
+fn seal(context: &mut Outbound, sequence: u16, payload_type: u8) -> Vec<u8> {
+    let mut sealed = rtp(payload_type, sequence, 0, 8);
+    sealed.resize(172 + TRAILER, 0);
+    let length = context.protect(&mut sealed, 172).expect("protected");
+    sealed.truncate(length);
+    sealed
+}
+
 #[test]
 fn forged_and_replayed_srtp_is_counted_and_pins_nobody() {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
@@ -262,7 +288,6 @@ fn with_a_shared_key_a_source_that_begins_anew_is_heard_though_the_kernel_had_th
     let last = 40_000u16.wrapping_add(65_000);
     let index = out.state().expect("a state").index(false);
     assert!(index.take(0x1_0000 | u64::from(last)).is_ok());
-    theirs.set_roc(20_000, 1).expect("room");
     lab.kernel = Some(Arc::new(Sent(FlowCounters {
         last_seen: lab.now + 1,
         reception: Reception {
