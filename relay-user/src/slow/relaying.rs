@@ -193,6 +193,10 @@ impl Served {
                     return Err(Discard::SsrcRate);
                 }
             }
+            Err(Reason::PayloadType) => {
+                self.take_index(&header, buffer, payload);
+                return Err(Discard::PayloadType);
+            }
             Err(reason) => return Err(reason.into()),
         }
         if received.hop.limit <= 1 && checked != Err(Reason::Held) {
@@ -255,6 +259,19 @@ impl Served {
         self.last_seen = received.now;
         self.shared.relayed(octets, received.now, &self.reception);
         Ok(departure)
+    }
+
+    /// Counts a packet of the source that has a payload type which was not negotiated. After half a
+    /// turn of the sequence number that nobody has counted, nothing would be authentic any more.
+    fn take_index(&mut self, header: &RtpHeader, buffer: &mut [u8], payload: Range<usize>) {
+        let known = FlowEntry::PINNED | FlowEntry::SSRC_KNOWN;
+        if !self.entry.has(known) || header.ssrc != self.entry.ssrc_in {
+            return;
+        }
+        if let (Some(context), Some(content)) = (&mut self.unprotect, buffer.get_mut(payload)) {
+            // What is refused counts nothing, and is dropped for its payload type all the same.
+            let _ = context.unprotect(content);
+        }
     }
 
     /// Where RTP goes: to the other leg's learned peer, or to where its SDP says.

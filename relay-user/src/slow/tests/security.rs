@@ -50,6 +50,35 @@ fn a_leg_that_joins_late_is_heard_whatever_its_suite() {
     }
 }
 
+/// What was not negotiated is not relayed, but it counts its sequence numbers as any: a peer's
+/// libsrtp does not know of payload types.
+#[test]
+fn payload_types_that_were_not_negotiated_take_part_in_the_turns() {
+    for suite in SrtpSuite::ALL {
+        let mut lab = Lab::new(secured(suite));
+        let mut callee = Outbound::new(&key(suite, 2)).expect("key fits");
+        let mut forger = Outbound::new(&key(suite, 3)).expect("key fits");
+        let mut send = |lab: &mut Lab, sequence: u16, payload_type: u8| {
+            let sealed = seal(&mut callee, sequence, payload_type);
+            lab.send(CALLEE, OURS_CALLEE, &sealed)
+        };
+        assert!(send(&mut lab, 10, 0).is_ok());
+        // Eleven minutes and more of another codec, here by leaps.
+        for step in 1..10_u16 {
+            let sequence = step.wrapping_mul(0x4000);
+            let refused = send(&mut lab, sequence, 99);
+            assert_eq!(refused, Err(Discard::PayloadType), "{suite:?}");
+            // Nothing that is not authentic moves them.
+            let forged = seal(&mut forger, sequence.wrapping_add(0x3000), 99);
+            let refused = lab.send(CALLEE, OURS_CALLEE, &forged);
+            assert_eq!(refused, Err(Discard::PayloadType), "{suite:?}");
+        }
+        assert!(send(&mut lab, 0x4001, 0).is_ok(), "{suite:?}");
+        assert_eq!(send(&mut lab, 0x4002, 99), Err(Discard::PayloadType));
+        assert_eq!(lab.shared[1].read().srtp_failures, 0);
+    }
+}
+
 fn seal(context: &mut Outbound, sequence: u16, payload_type: u8) -> Vec<u8> {
     let mut sealed = rtp(payload_type, sequence, 0, 8);
     sealed.resize(172 + TRAILER, 0);
