@@ -156,6 +156,9 @@ impl<M: MediaPlane> Core<M> {
 
     /// The ACK bears the answer to the offer of the other side's 2xx.
     fn on_answer(&mut self, now: Instant, call: &mut Call, side: Side, request: &Request) {
+        if self.on_answer_of_replaced(call, side, request) {
+            return;
+        }
         let other = side.other();
         self.end_exchange(call);
         // None when the other side was offered, not asked: its answer has had its ACK.

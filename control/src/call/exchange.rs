@@ -171,7 +171,7 @@ impl<M: MediaPlane> Core<M> {
         clippy::too_many_arguments,
         reason = "a request and the parts of its answer"
     )]
-    fn tell_agreement(
+    pub(super) fn tell_agreement(
         &mut self,
         now: Instant,
         call: &mut Call,

@@ -5,7 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 use relay_user::media::{Family, MediaError, MediaPlane, MediaPort, SourcePolicy};
 
 use super::{Core, Side, model::Call, trunk::Trunk};
-use crate::{config::Ice, sdp::LegPolicy, sip::Headers};
+use crate::{
+    config::Ice,
+    sdp::{LegPolicy, NegotiatedMedia},
+    sip::Headers,
+};
 
 /// Whether a Teams user is inside of our network: `internal`, or `external`. Case-sensitive.
 const LOCATION: &str = "X-MS-UserLocation";
@@ -109,7 +113,16 @@ impl<M: MediaPlane> Core<M> {
 
     /// Makes the media plane do what offers and answers say now.
     pub(super) fn connect_media(&mut self, call: &Call) -> Result<(), MediaError> {
-        let Some(media) = call.negotiation.media() else {
+        self.connect(call, call.negotiation.media())
+    }
+
+    /// Makes the media plane do what `media` says.
+    pub(super) fn connect(
+        &mut self,
+        call: &Call,
+        media: Option<NegotiatedMedia>,
+    ) -> Result<(), MediaError> {
+        let Some(media) = media else {
             return Ok(());
         };
         let [a, b] = &call.legs;

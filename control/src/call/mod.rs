@@ -26,6 +26,7 @@ mod media;
 mod model;
 mod numbers;
 mod progress;
+mod refreshing;
 mod registration;
 mod reinvite;
 mod reliable;

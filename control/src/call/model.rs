@@ -246,6 +246,13 @@ impl Call {
     }
 }
 
+impl Exchange {
+    /// Whether the peer of a side waits for its outcome, and not one that wants its place.
+    pub(super) fn is_asked_by(&self, side: Side) -> bool {
+        self.by == side && self.server.is_some() && self.replacement.is_none()
+    }
+}
+
 impl Leg {
     pub(super) const fn new(
         trunk: Arc<Trunk>,

@@ -3,7 +3,7 @@
 //! One at a time is carried from a side to the other. Until it has succeeded the call is as it
 //! was. When the other side answers 491, its own re-INVITE crossed with ours: we ask again after
 //! the pause of §14.1, which depends on who made the Call-ID, so that the two do not meet again; who
-//! comes back in that pause has its turn.
+//! comes back in that pause has its turn. What only refreshes a session waits for nothing.
 
 use std::{
     sync::Arc,
@@ -62,15 +62,19 @@ impl<M: MediaPlane> Core<M> {
             return Err(Refusal::new(481, "the call is ending"));
         }
         if let Some(exchange) = &call.exchange
-            && exchange.by == side
-            && exchange.server.is_some()
+            && exchange.is_asked_by(side)
         {
             // RFC 3261 §14.2: a second one before the answer to the first.
             let pause = self.random.random_range(1..=10);
             return Err(Refusal::new(500, "another re-INVITE waits").retry_after(pause));
         }
         self.give_way(now, call, side);
-        self.is_quiet(call)?;
+        if let Err(busy) = self.is_quiet(call) {
+            return match self.refresh_alone(now, call, side, server, request)? {
+                true => Ok(()),
+                false => Err(busy),
+            };
+        }
         let trunk = Arc::clone(&call.leg(side).trunk);
         // What holds of them is said in the 2xx, and not before.
         terms(&trunk, request)?;

@@ -206,7 +206,7 @@ impl<M: MediaPlane> Core<M> {
         let is_refreshing = call
             .exchange
             .as_ref()
-            .is_some_and(|exchange| exchange.by == side && exchange.server.is_some());
+            .is_some_and(|exchange| exchange.is_asked_by(side));
         let Some(session) = &mut call.leg_mut(side).session else {
             return;
         };

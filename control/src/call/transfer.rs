@@ -418,6 +418,10 @@ impl<M: MediaPlane> Core<M> {
                 .clone()
                 .ok_or_else(|| Refusal::new(488, "the new peer's 200 bears no SDP"))?,
         };
+        self.answer_owed(call, by.other());
+        let Some(transfer) = &mut call.transfer else {
+            return Err(unusable());
+        };
         transfer.negotiation.adopt(by.other(), &call.negotiation);
         transfer.negotiation.take_answer(by, &body)?;
         transfer.negotiation.commit()?;
@@ -438,6 +442,10 @@ impl<M: MediaPlane> Core<M> {
             // What was abandoned may have been about to give it another one.
             negotiation.relocate(stays, port);
         }
+        if let Some(accepted) = &mut call.leg_mut(stays).accepted {
+            // Whatever it answers to what it was offered: it is asked anew.
+            accepted.wants_answer = false;
+        }
         leg.remote = flow.remote;
         leg.dialog = Some(dialog);
         let mut old = std::mem::replace(call.leg_mut(by), leg);
@@ -452,6 +460,20 @@ impl<M: MediaPlane> Core<M> {
         self.event(call, Change::Transferred { by });
         self.offer_newly(now, call, by, connected, (by.other(), None));
         Ok(())
+    }
+
+    /// The side that stays has made an offer to the one that leaves, whose answer will not come any
+    /// more: it gets what was agreed.
+    fn answer_owed(&mut self, call: &mut Call, stays: Side) {
+        if let Some(sequence) = call.leg_mut(stays).owes_ack.take() {
+            let answer = call.negotiation.answer_again(stays.other());
+            let answer = answer
+                .inspect_err(
+                    |error| tracing::warn!(call = call.id.0, %error, "an ACK without answer"),
+                )
+                .ok();
+            self.acknowledge(call, stays, sequence, answer.map(Bytes::from));
+        }
     }
 
     /// A leg is another peer's: side `to` is asked to send to it, and `then` the other one.

@@ -34,6 +34,7 @@ impl Negotiation {
         let description = Description::parse(body)?;
         let other = &self.leg(from.other()).policy;
         let taken = take_offer(&description, &self.leg(from).policy, other)?;
+        let origin = description.origin;
         let titles = description.lines.into_iter().map(|line| line.title);
         let layout = Layout::new(titles, taken.place);
         let before = &exchange.audio;
@@ -91,6 +92,7 @@ impl Negotiation {
         let leg = self.leg_mut(from);
         leg.received = leg.received.wrapping_add(1);
         let local = self.read_audio(from.other(), audio)?;
+        self.note_origin(from, origin);
         Ok(self.leg_mut(from).write(&local))
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct LegState {
     version: u32,
     /// Descriptions received from the leg.
     pub(super) received: u32,
+    /// A digest of the `o=` line of the last description of the leg's that holds; 0 before it.
+    pub(super) origin: u64,
     /// What each payload type of our descriptions stands for: never changed within a session
     /// (RFC 3264, section 8.3.2).
     pub(super) bound: Box<[Format]>,
@@ -40,6 +42,7 @@ impl LegState {
             bound: Box::default(),
             keys: Vec::new(),
             received: 0,
+            origin: 0,
         }
     }
 

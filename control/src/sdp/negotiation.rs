@@ -60,6 +60,8 @@ pub(super) struct Exchange {
     /// Set when the offer was made in the offerer's name: its numbers of payload types, with ours
     /// towards it where they differ.
     pub(super) said: Option<Vec<(u8, u8)>>,
+    /// Digests of the `o=` lines of what leg A and leg B have said in it.
+    pub(super) versions: [Option<u64>; 2],
     pub(super) answer: Option<Answer>,
 }
 
@@ -109,9 +111,11 @@ impl Negotiation {
             &self.leg(from).policy,
             &self.leg(from.other()).policy,
         )?;
+        let origin = description.origin;
         let titles = description.lines.into_iter().map(|line| line.title);
         let layout = Layout::new(titles, taken.place);
         let body = self.make_offer(from, taken, layout, random)?;
+        self.note_origin(from, origin);
         let leg = self.leg_mut(from);
         leg.received = leg.received.wrapping_add(1);
         Ok(body)
@@ -205,6 +209,7 @@ impl Negotiation {
             offered,
             origins,
             said: None,
+            versions: [None; 2],
             answer: None,
         }));
         Ok(body)
@@ -233,8 +238,17 @@ impl Negotiation {
             .as_ref()
             .filter(|exchange| exchange.offerer == from.other())
             .ok_or(SdpError::NotPending)?;
-        let audio = exchange.answered_audio(body)?;
-        self.read_audio(from, audio)
+        let (origin, audio) = exchange.answered_audio(body)?;
+        let answer = self.read_audio(from, audio)?;
+        self.note_origin(from, origin);
+        Ok(answer)
+    }
+
+    /// Notes the `o=` line of what a leg has said in the exchange on its way.
+    pub(super) fn note_origin(&mut self, side: Side, origin: u64) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.versions = by_side(side, Some(origin), *of(&exchange.versions, side.other()));
+        }
     }
 
     /// As [`Negotiation::read_answer`], of the answer's audio line.
@@ -288,6 +302,11 @@ impl Negotiation {
             .ok_or(SdpError::NotPending)?;
         if exchange.said.is_none() || self.fresh != Some(exchange.offerer) {
             self.fresh = None;
+        }
+        for side in [Side::A, Side::B] {
+            if let Some(origin) = of(&exchange.versions, side) {
+                self.leg_mut(side).origin = *origin;
+            }
         }
         self.agreed = exchange.answer.map(|answer| answer.agreement);
         Ok(())
@@ -393,12 +412,13 @@ impl Exchange {
             .map_or(theirs, |(_, ours)| *ours)
     }
 
-    /// The audio stream of an answer: it stands where the offer's does (RFC 3264, section 6).
-    fn answered_audio(&self, body: &[u8]) -> Result<Audio, SdpError> {
+    /// The digest of the `o=` line of an answer, and its audio stream: it stands where the offer's does (RFC 3264, section 6).
+    fn answered_audio(&self, body: &[u8]) -> Result<(u64, Audio), SdpError> {
         let place = self.offered.layout.audio();
-        let line = Description::parse(body)?.lines.into_iter().nth(place);
+        let description = Description::parse(body)?;
+        let line = description.lines.into_iter().nth(place);
         match line.and_then(|line| line.audio) {
-            Some(Ok(audio)) => Ok(audio),
+            Some(Ok(audio)) => Ok((description.origin, audio)),
             Some(Err(SdpError::NoAudio)) => Err(SdpError::StreamRefused),
             Some(Err(error)) => Err(error),
             None => Err(SdpError::Malformed(

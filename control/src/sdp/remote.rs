@@ -1,9 +1,12 @@
 //! What a peer's SDP says, in the engine's own types.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use relay_user::media::{Family, RemoteMedia};
-use sdp_types::{Attribute, Connection, Media, Session};
+use sdp_types::{Attribute, Connection, Media, Origin, Session};
 use zeroize::Zeroize;
 
 use super::{
@@ -23,6 +26,8 @@ pub(super) const MAXIMUM_FORMATS: usize = 128;
 /// A parsed description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Description {
+    /// A digest of the `o=` line: it stays as long as nothing else changes (RFC 3264, section 8).
+    pub(super) origin: u64,
     pub(super) lines: Vec<Line>,
 }
 
@@ -130,8 +135,23 @@ impl Description {
             })
             .collect::<Result<_, _>>();
         wipe(&mut session);
-        Ok(Self { lines: lines? })
+        Ok(Self {
+            origin: digest(&session.origin),
+            lines: lines?,
+        })
     }
+}
+
+fn digest(origin: &Origin) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (
+        &origin.username,
+        &origin.sess_id,
+        origin.sess_version,
+        &origin.unicast_address,
+    )
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Overwrites the keys in what the parser made.

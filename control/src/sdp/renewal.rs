@@ -91,6 +91,93 @@ impl Negotiation {
         Ok(body)
     }
 
+    /// The answer to an offer of a leg's that changes nothing, as one that refreshes a session does:
+    /// the other side is not asked, and what was agreed stays. Also while another offer is on its
+    /// way.
+    ///
+    /// # Errors
+    /// [`SdpError::Unchangeable`] when the offer would change something, or says that it does by its
+    /// `o=` line (RFC 3264, section 8); [`SdpError::NotPending`] when there is nothing agreed with the
+    /// leg yet; and whatever makes an offer unusable.
+    pub fn answer_unchanged<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        let changed = SdpError::Unchangeable("what was agreed");
+        if self.fresh.is_some() {
+            return Err(SdpError::NotPending);
+        }
+        if Description::parse(body)?.origin != self.leg(from).origin {
+            return Err(changed);
+        }
+        let mut copy = Self {
+            legs: self.legs.clone(),
+            exchange: None,
+            agreed: self.agreed.clone(),
+            fresh: None,
+        };
+        let before = copy.media().ok_or(SdpError::NotPending)?;
+        copy.offer(from, body, random)?;
+        let audio = copy.said_again(from.other())?;
+        let answer = copy.read_audio(from.other(), audio)?;
+        let mut after = copy.media().ok_or(SdpError::NotPending)?;
+        for (after, before) in after.legs.iter_mut().zip(&before.legs) {
+            after.negotiation = before.negotiation;
+        }
+        if after != before {
+            return Err(changed);
+        }
+        let body = copy.leg_mut(from).write(&answer);
+        let mut leg = copy.leg(from).clone();
+        leg.received = self.leg(from).received;
+        *self.leg_mut(from) = leg;
+        Ok(body)
+    }
+
+    /// Answers the offer on its way for a leg with what it has agreed to before, without asking it.
+    ///
+    /// # Errors
+    /// As [`Negotiation::answer`].
+    pub fn answer_again(&mut self, from: Side) -> Result<String, SdpError> {
+        let audio = self.said_again(from)?;
+        let answer = self.read_audio(from, audio)?;
+        Ok(self.leg_mut(from.other()).write(&answer))
+    }
+
+    /// What a leg has agreed to, as its answer to the offer on its way.
+    fn said_again(&self, side: Side) -> Result<Audio, SdpError> {
+        let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
+        let leg = of(&agreed.legs, side);
+        // What it has said of its codecs is what the other leg was told.
+        let told = &self.leg(side.other()).bound;
+        let formats = agreed.formats.iter().map(|format| Format {
+            payload_type: *of(&format.theirs, side),
+            codec: format.codec.clone(),
+            parameters: told
+                .iter()
+                .find(|told| told.codec == format.codec)
+                .map(|told| told.parameters.clone())
+                .unwrap_or_default(),
+        });
+        let keys = leg.srtp();
+        Ok(Audio {
+            transport: leg.transport,
+            remote: leg.remote,
+            formats: formats.collect(),
+            direction: leg.direction,
+            rtcp_mux: leg.rtcp_mux,
+            crypto: keys
+                .map(|keys| Crypto::new(1, keys.unprotect.clone()))
+                .into_iter()
+                .collect(),
+            ice: leg.ice().map(|ice| Box::new(ice.theirs.clone())),
+            ptime: None,
+            maxptime: None,
+        })
+    }
+
     /// Makes the first offer of a call to `to` before the other side has said anything: of the
     /// codecs that both trunks name, or of G.711, with telephone events. The other side is offered
     /// the answer with [`Negotiation::offer_again`].
@@ -276,10 +363,20 @@ impl Negotiation {
     }
 
     /// Takes how a leg's own descriptions stand in another negotiation: its session's version and
-    /// what its payload types mean.
+    /// what its payload types mean; and, where the offer on its way was made in its name, where it is
+    /// and with which keys.
     pub fn adopt(&mut self, side: Side, other: &Self) {
-        let state = other.leg(side).clone();
-        *self.leg_mut(side) = state;
+        *self.leg_mut(side) = other.leg(side).clone();
+        let offered = self.exchange.as_mut();
+        let offered = offered.filter(|one| one.offerer == side && one.said.is_some());
+        if let (Some(exchange), Some(agreed)) = (offered, &other.agreed) {
+            let leg = of(&agreed.legs, side);
+            exchange.audio.remote = leg.remote;
+            exchange.audio.ice = leg.ice().map(|ice| Box::new(ice.theirs.clone()));
+            if let (Some((_, theirs)), Some(keys)) = (&mut exchange.crypto, leg.srtp()) {
+                theirs.key = keys.unprotect.clone();
+            }
+        }
     }
 
     /// As [`Negotiation::answer`], where the other side is not told: the offer was made in its

@@ -18,6 +18,7 @@ mod media_scenarios;
 mod numbers;
 mod offers;
 mod random;
+mod refreshing;
 mod registration;
 mod reinvite;
 mod replacing;

@@ -151,3 +151,52 @@ fn an_offer_made_unasked_holds_what_both_trunks_name() {
         Err(SdpError::NoSharedCodec)
     );
 }
+
+#[test]
+fn an_offer_that_changes_nothing_is_answered_without_asking_anybody() {
+    let mut negotiation = negotiation(SrtpPolicy::Require, SrtpPolicy::Off);
+    let random = &mut random();
+    let offer = |version: u32, port: u16, key: &str| {
+        let line = format!("crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}");
+        sdp("RTP/SAVP", "0 8", &[&line])
+            .replace("o=- 1 1 ", &format!("o=- 1 {version} "))
+            .replace("audio 4000", &format!("audio {port}"))
+    };
+    let first = offer(1, 4000, fixtures::KEY_30);
+    let refresh = |negotiation: &mut Negotiation, body: &str, random: &mut _| {
+        negotiation.answer_unchanged(Side::A, body.as_bytes(), random)
+    };
+    assert!(refresh(&mut negotiation, &first, random).is_err());
+    negotiation
+        .offer(Side::A, first.as_bytes(), random)
+        .unwrap();
+    let told = negotiation
+        .answer(Side::B, plain_sdp("0", &[]).as_bytes())
+        .unwrap();
+    negotiation.commit().unwrap();
+    let media = negotiation.media();
+    let answer = refresh(&mut negotiation, &first, random).unwrap();
+    assert_eq!(answer, told);
+    for changed in [
+        offer(2, 4000, fixtures::KEY_30),
+        offer(1, 4002, fixtures::KEY_30),
+        offer(1, 4000, fixtures::OTHER_KEY_30),
+        format!("{first}a=inactive\r\n"),
+    ] {
+        assert_eq!(
+            refresh(&mut negotiation, &changed, random),
+            Err(SdpError::Unchangeable("what was agreed")),
+            "{changed}"
+        );
+    }
+    assert_eq!(negotiation.media(), media);
+    // The other leg was told nothing, and what it is told next is numbered as if nothing had been.
+    let again = negotiation.offer_again(Side::B, None, random).unwrap();
+    assert!(again.contains(" 2 IN IP4"), "{again}");
+    // An offer that is on its way is not disturbed.
+    assert_eq!(refresh(&mut negotiation, &first, random), Ok(told));
+    negotiation
+        .take_answer(Side::B, plain_sdp("0", &[]).as_bytes())
+        .unwrap();
+    negotiation.commit().unwrap();
+}
