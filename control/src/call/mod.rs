@@ -11,6 +11,7 @@ mod cause;
 mod core;
 mod departing;
 mod dialog;
+mod early;
 mod ending;
 mod event;
 mod exchange;

@@ -137,6 +137,10 @@ pub(super) struct Fork {
     pub(super) local_tag: Text,
     /// Its last SDP.
     pub(super) sdp: Option<Bytes>,
+    /// It has come in a reliable response: our offer is answered.
+    pub(super) is_answered: bool,
+    /// Then it has made an offer of its own, which we have answered: that holds.
+    pub(super) is_renewed: bool,
     /// RSeq of its last reliable response; 0 before the first.
     pub(super) reliable: u32,
     /// CSeq of our last request in it; 0 before the first.
@@ -203,10 +207,10 @@ pub(super) struct Transfer {
     pub(super) tag: Text,
     /// Our INVITE.
     pub(super) attempt: Attempt,
-    /// The SDP of the last provisional response.
-    pub(super) early: Option<Bytes>,
     /// Its early dialogs.
     pub(super) forks: Vec<Fork>,
+    /// The early dialog in which it has made an offer of its own, which we have answered.
+    pub(super) renewed: Option<Text>,
     /// The side that asked has hung up in the meantime.
     pub(super) asker_is_gone: bool,
     /// The new peer's, until nobody wants its answer any more.

@@ -106,7 +106,11 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         let mut body = None;
-        let wanted = call.setup.as_ref().is_some_and(|setup| !setup.offerless);
+        let is_reliable = reliable(&call.leg(Side::B).trunk, response).is_some();
+        let wanted = call.setup.as_ref().is_some_and(|setup| {
+            // After another offer of a branch's, that holds.
+            !setup.offerless && !setup.forks.iter().any(|fork| fork.is_renewed)
+        });
         if wanted && is_sdp(&response.headers, &response.body) == Some(true) {
             match call.negotiation.answer(Side::B, &response.body) {
                 Ok(answer) => {
@@ -117,6 +121,7 @@ impl<M: MediaPlane> Core<M> {
                     let setup = call.setup.as_mut();
                     if let Some(fork) = setup.and_then(|setup| fork_mut(&mut setup.forks, &tag)) {
                         fork.sdp = Some(response.body.clone());
+                        fork.is_answered |= is_reliable;
                     }
                 }
                 Err(error) => {
@@ -194,7 +199,7 @@ impl<M: MediaPlane> Core<M> {
         true
     }
 
-    /// As [`Core::acknowledge_provisional`], of the new peer of a transfer.
+    /// As [`Core::acknowledge_provisional`], of the new peer of a transfer, whose SDP is kept.
     pub(super) fn acknowledge_new_peer(
         &mut self,
         now: Instant,
@@ -203,13 +208,24 @@ impl<M: MediaPlane> Core<M> {
         flow: &Flow,
     ) -> bool {
         let trunk = Arc::clone(&transfer.leg.trunk);
-        let Some((tag, number)) = reliable(&trunk, response) else {
-            return true;
-        };
+        let tag = response.headers.to().ok().and_then(|to| to.tag());
+        let tag = tag.unwrap_or_default();
         let forks = &mut transfer.forks;
         if fork_mut(forks, &tag).is_none() && forks.len() < EARLY_DIALOGS {
             forks.push(Fork::new(tag.clone(), transfer.tag.clone()));
         }
+        let wanted = reliable(&trunk, response);
+        let is_renewed = transfer.renewed.as_ref() == Some(&tag);
+        if let Some(fork) = fork_mut(forks, &tag)
+            && is_sdp(&response.headers, &response.body) == Some(true)
+            && !is_renewed
+        {
+            fork.sdp = Some(response.body.clone());
+            fork.is_answered |= wanted.is_some();
+        }
+        let Some((tag, number)) = wanted else {
+            return true;
+        };
         let prack = fork_mut(forks, &tag).and_then(|fork| {
             fork.acknowledge(transfer.attempt.outgoing.as_ref()?, response, flow, number)
         });
@@ -332,6 +348,12 @@ impl<M: MediaPlane> Core<M> {
             return Err(Refusal::new(500, "no INVITE waits for an answer"));
         };
         let fork = fork_mut(&mut setup.forks, tag);
+        if fork.as_ref().is_some_and(|fork| fork.is_renewed) {
+            let answer = call.negotiation.repeat_answer()?;
+            self.connect_media(call)?;
+            call.negotiation.commit()?;
+            return Ok(answer.into());
+        }
         let body = match is_sdp(&response.headers, &response.body) {
             Some(true) => response.body.clone(),
             // An answer in a provisional response holds for the 2xx that has none.
@@ -445,6 +467,8 @@ impl Fork {
             remote_tag,
             local_tag,
             sdp: None,
+            is_answered: false,
+            is_renewed: false,
             reliable: 0,
             sequence: 0,
         }

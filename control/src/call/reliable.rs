@@ -36,6 +36,8 @@ pub(super) struct Reliable {
     number: u32,
     sent: Option<Sent>,
     queue: VecDeque<Response>,
+    /// One that bears an answer has been sent.
+    pub(super) has_answered: bool,
     /// The callee's 2xx, while one that bears an answer is not acknowledged.
     pub(super) answer: Option<(Response, Flow)>,
 }
@@ -75,6 +77,7 @@ impl Reliable {
                 number: random.random_range(1..FIRST_NUMBERS),
                 sent: None,
                 queue: VecDeque::new(),
+                has_answered: false,
                 answer: None,
             })
         })
@@ -122,6 +125,7 @@ impl<M: MediaPlane> Core<M> {
         let retransmission = SuccessRetransmission::new(now, settings, target, response.to_bytes());
         let at = retransmission.next_timeout();
         let to = response.headers.to().ok().and_then(|to| to.tag());
+        reliable.has_answered |= !response.body.is_empty();
         reliable.sent = Some(Sent {
             tag: to.and_then(|tag| parse_tag(&tag)),
             retransmission,
@@ -278,7 +282,7 @@ impl<M: MediaPlane> Core<M> {
 
 impl<M: MediaPlane> Core<M> {
     /// The answer to an offer of the caller's, before the callee's last answer.
-    fn answer_early(&mut self, call: &mut Call, offer: &[u8]) -> Result<Bytes, Refusal> {
+    pub(super) fn answer_early(&mut self, call: &mut Call, offer: &[u8]) -> Result<Bytes, Refusal> {
         let answer = call
             .negotiation
             .offer_early(Side::A, offer, &mut self.random)?;

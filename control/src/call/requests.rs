@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use rand::Rng;
 use relay_user::media::MediaPlane;
 
 use super::{
@@ -158,7 +159,7 @@ impl<M: MediaPlane> Core<M> {
             return self.inside_early(now, call, side, server, request);
         };
         if !dialog.is_of(&request.headers) {
-            return Err(Refusal::new(481, "no such dialog"));
+            return self.inside_invited(now, call, side, server, request);
         }
         let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
         if !dialog.in_order(number) {
@@ -202,67 +203,6 @@ impl<M: MediaPlane> Core<M> {
         Ok(())
     }
 
-    /// Inside a dialog that is not confirmed yet.
-    fn inside_early(
-        &mut self,
-        now: Instant,
-        call: &mut Call,
-        side: Side,
-        server: TransactionId,
-        request: &Request,
-    ) -> Result<(), Refusal> {
-        let from = request.headers.from().ok().and_then(|from| from.tag());
-        let from = from.unwrap_or_default();
-        let Some(setup) = call.setup.as_ref().filter(|setup| {
-            let known = match side {
-                Side::A => setup
-                    .request
-                    .headers
-                    .from()
-                    .is_ok_and(|caller| caller.tag().unwrap_or_default() == from),
-                Side::B => setup.forks.iter().any(|fork| fork.remote_tag == from),
-            };
-            known && request.headers.call_id().as_ref() == Ok(&call.leg(side).call_id)
-        }) else {
-            return Err(Refusal::new(481, "no such dialog"));
-        };
-        let cancelled = setup.attempt.cancelled;
-        let trunk = Arc::clone(&call.leg(side).trunk);
-        match (&request.method, side) {
-            // A caller may end an early dialog so (RFC 3261 §15).
-            (Method::Bye, Side::A) if !cancelled => {
-                let response = Response::to_request(request, 200, None);
-                self.answer(now, &trunk, server, &response);
-                let reason = request.headers.text(HeaderName::Reason);
-                self.cancel_setup(now, call, reason);
-            }
-            (Method::Options, _) => {
-                let response =
-                    Response::to_request(request, 200, None).with(HeaderName::Allow, &trunk.allow);
-                self.answer(now, &trunk, server, &response);
-            }
-            (Method::Bye, _) => return Err(Refusal::new(481, "the dialog is not confirmed")),
-            (Method::Invite, Side::A) => {
-                return Err(Refusal::new(500, "the first INVITE waits").retry_after(5));
-            }
-            (Method::Invite, Side::B) => return Err(Refusal::new(491, "the INVITE waits")),
-            (Method::Prack, Side::A) if trunk.sip.uses_prack() => {
-                return self.on_prack(now, call, server, request);
-            }
-            (Method::Update, _) if trunk.sip.uses_update() => {
-                if is_sdp(&request.headers, &request.body).is_some() {
-                    return Err(Refusal::new(500, "the call is not answered").retry_after(5));
-                }
-                let mut response = Response::to_request(request, 200, None);
-                identify_response(&mut response, &trunk);
-                self.answer(now, &trunk, server, &response);
-            }
-            (Method::Info, _) => return Err(Refusal::new(480, "the call is not answered")),
-            _ => return Err(not_served(&request.method)),
-        }
-        Ok(())
-    }
-
     /// An UPDATE (RFC 3311): with an offer a re-INVITE to the other side, without one a refresh.
     fn on_update(
         &mut self,
@@ -272,6 +212,15 @@ impl<M: MediaPlane> Core<M> {
         server: TransactionId,
         request: &Request,
     ) -> Result<(), Refusal> {
+        let waits = call.exchange.as_ref().is_some_and(|exchange| {
+            let before = exchange.request.as_ref().map(|request| &request.method);
+            exchange.is_asked_by(side) && before == Some(&Method::Update)
+        });
+        if waits {
+            // RFC 3311 §5.2: a second one before the answer to the first.
+            let pause = self.random.random_range(0..=10);
+            return Err(Refusal::new(500, "another UPDATE waits").retry_after(pause));
+        }
         if is_sdp(&request.headers, &request.body).is_some() {
             self.on_reinvite(now, call, side, server, request.clone());
             return Ok(());
@@ -372,7 +321,7 @@ impl<M: MediaPlane> Core<M> {
 }
 
 /// 405 is for methods that we know, 501 for others (RFC 3261 §21.4.6 and §21.5.2).
-fn not_served(method: &Method) -> Refusal {
+pub(super) fn not_served(method: &Method) -> Refusal {
     match method {
         Method::Other(_) => Refusal::new(501, "the method is not known"),
         _ => Refusal::new(405, "the method is not served"),

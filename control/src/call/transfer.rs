@@ -188,8 +188,8 @@ impl<M: MediaPlane> Core<M> {
             referred_by,
             tag,
             attempt: Attempt::new(places, fallback),
-            early: None,
             forks: Vec::new(),
+            renewed: None,
             asker_is_gone: false,
             is_verbatim,
             place,
@@ -263,9 +263,6 @@ impl<M: MediaPlane> Core<M> {
                 transfer.attempt.progressed = true;
                 if !self.acknowledge_new_peer(now, transfer, response, flow) {
                     return false;
-                }
-                if is_sdp(&response.headers, &response.body) == Some(true) {
-                    transfer.early = Some(response.body.clone());
                 }
                 self.notify(now, call.leg_mut(by), response.status, false);
             }
@@ -408,22 +405,29 @@ impl<M: MediaPlane> Core<M> {
         let outgoing = transfer.attempt.outgoing.as_ref().ok_or_else(unusable)?;
         let mut dialog = Dialog::requested(outgoing, response, flow).map_err(|_| unusable())?;
         let sequence = dialog.local_sequence;
-        if let Some(fork) = fork_mut(&mut transfer.forks, &dialog.remote_tag().into()) {
+        let tag = Text::from(dialog.remote_tag());
+        let fork = fork_mut(&mut transfer.forks, &tag);
+        if let Some(fork) = &fork {
             dialog.local_sequence = sequence.max(fork.sequence);
         }
         let body = match is_sdp(&response.headers, &response.body) {
-            Some(true) => response.body.clone(),
-            _ => transfer
-                .early
-                .clone()
-                .ok_or_else(|| Refusal::new(488, "the new peer's 200 bears no SDP"))?,
+            _ if transfer.renewed == Some(tag) => None,
+            Some(true) => Some(response.body.clone()),
+            // What another of its branches has said is no answer of this one's.
+            _ => Some(
+                fork.and_then(|fork| fork.sdp.clone())
+                    .ok_or_else(|| Refusal::new(488, "the new peer's 200 bears no SDP"))?,
+            ),
         };
         self.answer_owed(call, by.other());
         let Some(transfer) = &mut call.transfer else {
             return Err(unusable());
         };
         transfer.negotiation.adopt(by.other(), &call.negotiation);
-        transfer.negotiation.take_answer(by, &body)?;
+        match body {
+            Some(body) => transfer.negotiation.take_answer(by, &body)?,
+            None => drop(transfer.negotiation.repeat_answer()?),
+        }
         transfer.negotiation.commit()?;
         let Some(transfer) = call.transfer.take() else {
             return Err(unusable());

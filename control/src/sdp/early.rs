@@ -1,14 +1,17 @@
-//! A caller's second offer before its call is answered, in PRACK (RFC 3262, section 5): preconditions
-//! narrow the codecs so, or the caller has moved.
+//! Second offers before a call is answered, in PRACK (RFC 3262, section 5) and in UPDATE (RFC 3311):
+//! preconditions narrow the codecs so, or a side has moved.
 
 use rand::CryptoRng;
+use relay_user::media::IceCredentials;
 
 use super::{
     Negotiation, SdpError, Side,
+    codec::Format,
     crypto::Crypto,
     exchange::{match_answer, take_offer},
-    local::Layout,
-    remote::Description,
+    ice::LocalIce,
+    local::{Layout, LocalDescription},
+    remote::{Audio, Description},
 };
 
 impl Negotiation {
@@ -44,16 +47,12 @@ impl Negotiation {
         if taken.audio.direction != before.direction {
             return Err(SdpError::Unchangeable("its direction"));
         }
-        let credentials = |audio: &super::remote::Audio| {
-            let ice = audio.ice.as_deref();
-            ice.map(|ice| ice.credentials.clone())
-        };
         if credentials(&taken.audio) != credentials(before) {
             return Err(SdpError::Unchangeable("its ICE credentials"));
         }
         let mut kept = Vec::new();
         for (origin, offered) in exchange.origins.iter().zip(&exchange.offered.formats) {
-            let is_same = |format: &&super::codec::Format| format.codec == origin.codec;
+            let is_same = |format: &&Format| format.codec == origin.codec;
             let mut formats = taken.formats.iter().filter(is_same);
             let by_number = formats
                 .clone()
@@ -95,4 +94,114 @@ impl Negotiation {
         self.note_origin(from, origin);
         Ok(self.leg_mut(from).write(&local))
     }
+
+    /// The offer in `body` came from `from`, whose answer to the one on its way is not committed: gives
+    /// the answer to it. The side that offered first is not asked, so what it was told must hold: the
+    /// stream, its direction and the codecs. Nothing has to hold where it was told nothing, as the
+    /// offer was made in its name. The answer to that offer is then this one, for
+    /// [`Negotiation::repeat_answer`].
+    ///
+    /// # Errors
+    /// As [`Negotiation::offer_early`].
+    pub fn offer_back<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        let exchange = self
+            .exchange
+            .as_ref()
+            .filter(|exchange| exchange.offerer == from.other())
+            .ok_or(SdpError::NotPending)?;
+        let before = &exchange
+            .answer
+            .as_ref()
+            .ok_or(SdpError::OfferPending)?
+            .audio;
+        let offerer = &self.leg(exchange.offerer).policy;
+        let policy = &self.leg(from).policy;
+        let description = Description::parse(body)?;
+        let taken = take_offer(&description, policy, offerer)?;
+        let origin = description.origin;
+        let titles = description.lines.into_iter().map(|line| line.title);
+        let layout = Layout::new(titles, taken.place);
+        if !layout.is_like(&exchange.offered.layout) {
+            return Err(SdpError::Unchangeable("which streams there are"));
+        }
+        if credentials(&taken.audio) != credentials(before) {
+            return Err(SdpError::Unchangeable("its ICE credentials"));
+        }
+        let offered = &exchange.offered.formats;
+        let matched = match_answer(offered, &taken.formats)?;
+        let mut formats = Vec::new();
+        for (place, format) in &matched {
+            let ours = offered.get(*place);
+            let is_same = |ours: &&Format| ours.payload_type == format.payload_type;
+            let ours = ours.filter(is_same);
+            formats.push(
+                ours.ok_or(SdpError::Unchangeable("its payload types"))?
+                    .clone(),
+            );
+        }
+        let crypto = taken.crypto;
+        let audio = Audio {
+            formats: taken.formats,
+            crypto: crypto.iter().cloned().collect(),
+            ptime: before.ptime,
+            maxptime: before.maxptime,
+            ..taken.audio
+        };
+        let is_told = exchange.said.is_none();
+        let told = match_answer(offered, &before.formats)?;
+        let told = exchange.answer_for(offerer, before, &told);
+        if is_told && exchange.answer_for(offerer, &audio, &matched) != told {
+            return Err(SdpError::Unchangeable("what the other side was told"));
+        }
+        let rtcp_mux = audio.rtcp_mux && policy.rtcp_mux;
+        let mut answer = LocalDescription {
+            port: policy.local,
+            transport: audio.transport,
+            formats,
+            direction: exchange.offered.direction.within(audio.direction),
+            crypto: Vec::new(),
+            ice: exchange.ice[1].as_ref().map(|ice| LocalIce {
+                credentials: ice.own.clone(),
+                rtcp: !rtcp_mux,
+            }),
+            rtcp_mux,
+            rtcp_shared: rtcp_mux,
+            ptime: exchange.audio.ptime,
+            maxptime: exchange.audio.maxptime,
+            layout,
+        };
+        self.read_audio(from, audio)?;
+        self.note_origin(from, origin);
+        let leg = self.leg_mut(from);
+        answer.crypto = crypto
+            .map(|theirs| Crypto {
+                tag: theirs.tag,
+                suite_name: theirs.suite_name,
+                key: leg.key(theirs.key.suite, random),
+            })
+            .into_iter()
+            .collect();
+        Ok(leg.write(&answer))
+    }
+
+    /// The answer that stands, for the side that offered, once more.
+    ///
+    /// # Errors
+    /// [`SdpError::NotPending`] when there is none.
+    pub fn repeat_answer(&mut self) -> Result<String, SdpError> {
+        let exchange = self.exchange.as_ref().ok_or(SdpError::NotPending)?;
+        let answer = exchange.answer.as_ref().ok_or(SdpError::NotPending)?;
+        let (offerer, audio) = (exchange.offerer, answer.audio.clone());
+        let local = self.read_audio(offerer.other(), audio)?;
+        Ok(self.leg_mut(offerer).write(&local))
+    }
+}
+
+fn credentials(audio: &Audio) -> Option<IceCredentials> {
+    audio.ice.as_deref().map(|ice| ice.credentials.clone())
 }

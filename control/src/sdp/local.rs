@@ -52,6 +52,11 @@ impl Layout {
         self.audio
     }
 
+    /// Whether as many lines stand in both, with the audio stream's at the same place.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.refused.len(), self.audio) == (other.refused.len(), other.audio)
+    }
+
     /// The refused lines before the audio stream's, and those after it.
     fn refused(&self) -> (&[LineTitle], &[LineTitle]) {
         self.refused

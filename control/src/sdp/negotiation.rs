@@ -52,7 +52,7 @@ pub(super) struct Exchange {
     /// Our `a=crypto` of the answer, and the peer's key that it belongs to.
     pub(super) crypto: Option<(Crypto, Crypto)>,
     /// Our ICE of the answer, and of the offer.
-    ice: [Option<OwnIce>; 2],
+    pub(super) ice: [Option<OwnIce>; 2],
     /// What we offered the other side.
     pub(super) offered: LocalDescription,
     /// The offerer's own form of each format of `offered`.
@@ -428,7 +428,7 @@ impl Exchange {
     }
 
     /// Our answer to the offerer.
-    fn answer_for(
+    pub(super) fn answer_for(
         &self,
         policy: &LegPolicy,
         audio: &Audio,

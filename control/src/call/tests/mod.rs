@@ -6,6 +6,7 @@ mod bench;
 mod bypass;
 mod conformance;
 mod damaged;
+mod early;
 mod ending;
 mod failover;
 mod forking;

@@ -76,3 +76,44 @@ fn a_caller_may_change_its_key_and_keeps_ours() {
     assert_eq!(crypto(&second), crypto(&first));
     assert_ne!(keys(&negotiation), before);
 }
+
+#[test]
+fn a_callee_may_move_with_another_key_and_keeps_ours() {
+    let mut negotiation = negotiation(SrtpPolicy::Off, SrtpPolicy::Require);
+    let random = &mut random();
+    let description = |port: u16, tag: u8, key: &str| {
+        let line = format!("crypto:{tag} AES_CM_128_HMAC_SHA1_80 inline:{key}");
+        sdp("RTP/SAVP", "0", &[&line]).replace("audio 4000", &format!("audio {port}"))
+    };
+    let offer = negotiation
+        .offer(Side::A, plain_sdp("0", &[]).as_bytes(), random)
+        .unwrap();
+    let moved = description(5002, 7, fixtures::OTHER_KEY_30);
+    assert_eq!(
+        negotiation.offer_back(Side::B, moved.as_bytes(), random),
+        Err(SdpError::OfferPending)
+    );
+    let answer = description(5000, 1, fixtures::KEY_30);
+    let told = negotiation.answer(Side::B, answer.as_bytes()).unwrap();
+    let ours = negotiation.media().unwrap().legs[1].srtp.clone().unwrap();
+
+    let said = negotiation
+        .offer_back(Side::B, moved.as_bytes(), random)
+        .unwrap();
+    let key = |body: &str| {
+        let line = body.lines().find(|line| line.starts_with("a=crypto"));
+        line.unwrap().split("inline:").nth(1).unwrap().to_owned()
+    };
+    assert!(
+        said.contains("a=crypto:7 AES_CM_128_HMAC_SHA1_80"),
+        "{said}"
+    );
+    assert_eq!(key(&said), key(&offer), "our key stays");
+    assert_eq!(negotiation.repeat_answer().unwrap(), told);
+    negotiation.commit().unwrap();
+    let leg = negotiation.media().unwrap().legs[1].clone();
+    assert_eq!(leg.remote.unwrap().rtp.port(), 5002);
+    let keys = leg.srtp.unwrap();
+    assert_eq!(keys.protect, ours.protect);
+    assert_ne!(keys.unprotect, ours.unprotect);
+}
