@@ -150,6 +150,7 @@ mod rooted {
             .status();
         assert!(status.expect("ip").success());
 
+        let patience = Duration::from_secs(30);
         let workers = Workers::start(
             WorkersConfig {
                 workers: 1,
@@ -157,6 +158,8 @@ mod rooted {
                 flows: 10,
                 last_output: None,
                 busy_poll: false,
+                // However long the machine keeps the worker from it.
+                stale: patience,
             },
             None,
             Vec::new(),
@@ -174,8 +177,7 @@ mod rooted {
 
         let here = UdpSocket::bind("127.0.0.2:3000").expect("a port");
         let heard = UdpSocket::bind(there).expect("a port");
-        let patience = Some(Duration::from_secs(20));
-        heard.set_read_timeout(patience).expect("set");
+        heard.set_read_timeout(Some(patience)).expect("set");
         let answering = "127.0.0.1:20008";
         let mut with_ice = flow(second, there, false, false);
         with_ice.ice = Some(ice());
@@ -187,7 +189,7 @@ mod rooted {
             let (length, _) = here.recv_from(&mut answer).expect("an answer comes");
             assert_eq!((length, &answer[..2]), (64, &[1, 1][..]));
         };
-        here.set_read_timeout(patience).expect("set");
+        here.set_read_timeout(Some(patience)).expect("set");
         answers();
         let mut packet = [0u8; 172];
         packet[0] = 0x80;

@@ -64,7 +64,7 @@ discards! {
     BadChecksum = "bad-checksum";
     /// The other leg has not said where it receives.
     NoDestination = "no-destination";
-    /// It waited longer than 200 ms to be read.
+    /// It waited longer than [`STALE`](super::STALE) to be read and sent.
     Stale = "stale";
     /// No send slot was free.
     NoSendSlot = "no-send-slot";

@@ -36,4 +36,4 @@ pub use error::SlowError;
 pub use event::{SlowEvent, SlowEvents};
 pub use flow::{LastOutput, RtcpRoute, SlowFlow, Sources, endpoint, flow_key, socket_address};
 pub use shared::SlowCounters;
-pub use workers::{Workers, WorkersConfig, WorkersSnapshot};
+pub use workers::{STALE, Workers, WorkersConfig, WorkersSnapshot};

@@ -38,8 +38,6 @@ const SUBMISSIONS: u32 = 512;
 /// More completions than there can be: every buffer received into, every one sent from, and the
 /// rest.
 const COMPLETIONS: u32 = 4096;
-/// A packet that waited longer is of no use to who hears it, in nanoseconds.
-const STALE: u64 = 200_000_000;
 
 /// What a completion is of: the high half of its user data.
 const RECEIVE: u64 = 1 << 32;
@@ -63,6 +61,8 @@ pub(super) struct Start {
     pub ring: Option<WorkerRing>,
     /// Where to ask for next hops; without them every packet leaves through a raw socket.
     pub questions: Option<SyncSender<Question>>,
+    /// A packet that waited longer is not sent on, in nanoseconds.
+    pub stale: u64,
 }
 
 impl Start {
@@ -420,7 +420,7 @@ impl State {
         let waited = datagram
             .arrived
             .map_or(0, |arrived| clock.wall.saturating_sub(arrived));
-        if waited > STALE {
+        if waited > self.start.stale {
             return Err((Discard::Stale, octets));
         }
         let received = Received {
@@ -509,7 +509,7 @@ impl State {
                 continue;
             };
             let octets = sending.octets as usize;
-            let discard = if now.saturating_sub(sending.arrived) > STALE {
+            let discard = if now.saturating_sub(sending.arrived) > self.start.stale {
                 Some(Discard::Stale)
             } else {
                 let packet = self.buffers.get(id).get(sending.start..);

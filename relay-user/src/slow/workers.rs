@@ -44,7 +44,12 @@ pub struct WorkersConfig {
     /// saves interrupts on a device that defers them (`napi_defer_hard_irqs`,
     /// `gro_flush_timeout`).
     pub busy_poll: bool,
+    /// A packet that waited longer to be read and sent is dropped as [`Discard::Stale`].
+    pub stale: Duration,
 }
+
+/// How long a packet may wait and still be of use to who hears it.
+pub const STALE: Duration = Duration::from_millis(200);
 
 impl fmt::Debug for WorkersConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,6 +207,7 @@ impl Workers {
                 senders: senders(&config.addresses)?,
                 ring: rings.next(),
                 questions: questions.clone(),
+                stale: u64::try_from(config.stale.as_nanos()).unwrap_or(u64::MAX),
             };
             let (tell, told) = mpsc::sync_channel(1);
             let thread = thread::Builder::new()

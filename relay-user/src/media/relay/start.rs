@@ -7,6 +7,7 @@ use std::{
     ops::RangeInclusive,
     sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use crate::{
     media::{MediaInterface, SrtpOffload, SrtpState, ports::Ports},
     next_hop::{NextHopError, Watcher, lower_devices},
     offload::{Datapath, InterfaceState, Offload, OffloadConfig, XdpMode},
-    slow::{LastOutput, SlowError, SlowEvents, Workers, WorkersConfig},
+    slow::{LastOutput, STALE, SlowError, SlowEvents, Workers, WorkersConfig},
     srtp::Rows,
 };
 
@@ -133,6 +134,11 @@ impl Relay {
     /// # Errors
     /// See [`StartError`].
     pub fn start(config: &RelayConfig) -> Result<Self, StartError> {
+        Self::start_with(config, STALE)
+    }
+
+    /// As [`Relay::start`], with packets that wait longer than `stale` dropped.
+    pub(super) fn start_with(config: &RelayConfig, stale: Duration) -> Result<Self, StartError> {
         let ports = Ports::new(&config.interfaces, &config.ports);
         if ports.total() == 0 {
             return Err(StartError::NoPorts);
@@ -170,6 +176,7 @@ impl Relay {
                 flows: config.flows as usize,
                 last_output,
                 busy_poll: config.busy_poll,
+                stale,
             },
             steering.as_mut(),
             offload.take_rings(),

@@ -2,7 +2,7 @@ use std::{
     io,
     net::UdpSocket,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use relay_abi::{U16, flow::FlowEntry, verdict::Reason};
@@ -11,17 +11,31 @@ use crate::{
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
-        Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Workers, WorkersConfig,
+        Discard, LastOutput, STALE, SlowCounters, SlowEvents, SlowFlow, Workers, WorkersConfig,
         WorkersSnapshot,
         tests::{CALLEE, CALLEE_RTCP, CALLER, CALLER_RTCP, address, at},
     },
 };
 
 /// So many that the two flows of a call are not of one worker.
-const WORKERS: u16 = 3;
+pub(super) const WORKERS: u16 = 3;
 
-/// How long a test waits for a packet before it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for what comes at once before it fails: however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whether something becomes true.
+pub(super) fn in_time(mut is: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if is() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
 
 /// Three hosts in a row: a caller, ours, a callee.
 pub(super) struct Lab {
@@ -50,24 +64,26 @@ impl Kernel {
 }
 
 impl Lab {
+    /// Its workers drop nothing for its age: what is said has to be heard, however long the machine
+    /// keeps one of them waiting.
     pub(super) fn new(steered: bool) -> Self {
-        Self::with(steered, None)
+        Self::with(steered, config(WORKERS))
     }
 
-    pub(super) fn with(steered: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
+    pub(super) fn with(steered: bool, config: WorkersConfig) -> Self {
         Self::of(hosts(), |events| {
-            let (workers, steering) = start(WORKERS, steered, last_output, events);
+            let (workers, steering) = start(&config, steered, events);
             (workers, steering, None)
         })
     }
 
     /// As it is with XDP: what the program punts of known flows comes by rings, unless the kernel
     /// has `refused` its program for them.
-    pub(super) fn with_xdp(refused: bool, last_output: Option<Arc<dyn LastOutput>>) -> Self {
+    pub(super) fn with_xdp(refused: bool, config: WorkersConfig) -> Self {
         let hosts = hosts();
         whole_checksums(&[&hosts[0], &hosts[2]]);
         Self::of(hosts, |events| {
-            let (workers, steering, kernel) = start_with_xdp(WORKERS, refused, last_output, events);
+            let (workers, steering, kernel) = start_with_xdp(&config, refused, events);
             (workers, Some(steering), Some(kernel))
         })
     }
@@ -124,10 +140,7 @@ impl Lab {
     /// Waits until the workers' counts are as `wanted`: a packet may be heard before its send has
     /// been counted.
     pub(super) fn until(&self, wanted: impl Fn(&WorkersSnapshot) -> bool) {
-        let reached = (0..1_000_000).any(|_| {
-            std::thread::yield_now();
-            wanted(&self.snapshot())
-        });
+        let reached = in_time(|| wanted(&self.snapshot()));
         assert!(reached, "{:?}", self.snapshot());
     }
 
@@ -180,27 +193,25 @@ pub(super) fn whole_checksums(peers: &[&Namespace]) {
 
 /// Workers in the calling thread's namespace, and what steers to them.
 pub(super) fn start(
-    workers: u16,
+    config: &WorkersConfig,
     steered: bool,
-    last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
 ) -> (Workers, Option<Steering>) {
     let mut steering = steered.then(|| {
-        let mut offload = Offload::load(&offload(workers, XdpMode::Off));
+        let mut offload = Offload::load(&offload(config.workers, XdpMode::Off));
         offload.take_steering().expect("sk_lookup")
     });
-    let config = config(workers, last_output);
-    let workers = Workers::start(config, steering.as_mut(), Vec::new(), events).expect("workers");
-    (workers, steering)
+    let workers = Workers::start(config.clone(), steering.as_mut(), Vec::new(), events);
+    (workers.expect("workers"), steering)
 }
 
 /// [`start`], with the XDP program.
 pub(super) fn start_with_xdp(
-    workers: u16,
+    config: &WorkersConfig,
     refused: bool,
-    last_output: Option<Arc<dyn LastOutput>>,
     events: SlowEvents,
 ) -> (Workers, Steering, Kernel) {
+    let workers = config.workers;
     let wanted = offload(workers, XdpMode::Native);
     let mut offload = match refused {
         true => Offload::load_without_rings(&wanted),
@@ -211,13 +222,12 @@ pub(super) fn start_with_xdp(
     assert_eq!(rings.len(), usize::from(expected), "{:?}", offload.steps());
     let mut steering = offload.take_steering().expect("sk_lookup");
     let datapath = offload.take_datapath().expect("XDP");
-    let config = config(workers, last_output);
-    let workers = Workers::start(config, Some(&mut steering), rings, events).expect("workers");
+    let workers = Workers::start(config.clone(), Some(&mut steering), rings, events);
     let kernel = Kernel {
         _offload: offload,
         datapath,
     };
-    (workers, steering, kernel)
+    (workers.expect("workers"), steering, kernel)
 }
 
 fn offload(workers: u16, mode: XdpMode) -> OffloadConfig {
@@ -236,7 +246,8 @@ fn offload(workers: u16, mode: XdpMode) -> OffloadConfig {
     }
 }
 
-fn config(workers: u16, last_output: Option<Arc<dyn LastOutput>>) -> WorkersConfig {
+/// So many workers, which drop nothing for its age.
+pub(super) fn config(workers: u16) -> WorkersConfig {
     WorkersConfig {
         workers,
         addresses: [
@@ -248,8 +259,18 @@ fn config(workers: u16, last_output: Option<Arc<dyn LastOutput>>) -> WorkersConf
         .map(|address| address.parse().expect("an address"))
         .to_vec(),
         flows: 100,
-        last_output,
+        last_output: None,
         busy_poll: false,
+        stale: 2 * PATIENCE,
+    }
+}
+
+/// Workers that ask for what the kernel sent last, and drop what is too old.
+pub(super) fn asking(last_output: impl LastOutput + 'static) -> WorkersConfig {
+    WorkersConfig {
+        last_output: Some(Arc::new(last_output)),
+        stale: STALE,
+        ..config(WORKERS)
     }
 }
 

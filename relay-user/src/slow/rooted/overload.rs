@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex,
+        Mutex,
         mpsc::{self, Receiver},
     },
     time::Duration,
@@ -8,7 +8,7 @@ use std::{
 
 use relay_abi::counters::FlowCounters;
 
-use super::lab::{Lab, Peer};
+use super::lab::{Lab, Peer, asking, in_time};
 use crate::{
     media::SrtpSuite,
     slow::{
@@ -71,7 +71,12 @@ fn a_worker_recovers_from_any_flood_and_accounts_for_all_of_it() {
         // The last probes may still be under way; what is sent after them comes after them.
         let last = (send(1) - 1) as u16;
         while heard(&callee) != last {}
-        assert!(settled(), "{:?} of {:?}", lab.snapshot(), datagrams(&lab));
+        assert!(
+            in_time(settled),
+            "{:?} of {:?}",
+            lab.snapshot(),
+            datagrams(&lab)
+        );
         let before = lab.snapshot();
         for _ in 0..2_000 {
             let number = send(1) - 1;
@@ -98,7 +103,7 @@ impl LastOutput for Gate {
 #[test]
 fn what_waited_too_long_is_not_sent_on() {
     let (release, gate) = mpsc::channel();
-    let lab = Lab::with(true, Some(Arc::new(Gate(Mutex::new(gate)))));
+    let lab = Lab::with(true, asking(Gate(Mutex::new(gate))));
     lab.install(OURS_CALLER, caller_to_callee());
     let (caller, callee) = (lab.caller(), lab.callee());
     // The kernel begins to stamp packets a moment after the first socket asked for it.

@@ -1,4 +1,4 @@
-use crate::slow::{SlowError, SlowEvents, Workers, WorkersConfig};
+use crate::slow::{STALE, SlowError, SlowEvents, Workers, WorkersConfig};
 
 /// A seccomp filter on the calling thread and those that it starts: io_uring_setup fails with
 /// EPERM, as under the default profile of a container.
@@ -53,6 +53,7 @@ fn a_kernel_that_refuses_io_uring_is_named_with_its_remedy() {
                 flows: 10,
                 last_output: None,
                 busy_poll: false,
+                stale: STALE,
             },
             None,
             Vec::new(),

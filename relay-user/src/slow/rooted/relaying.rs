@@ -1,5 +1,5 @@
 use super::{
-    lab::{Lab, Peer},
+    lab::{Lab, Peer, in_time},
     overload::discarded,
 };
 use crate::{
@@ -98,9 +98,9 @@ fn without_steering_every_port_has_a_socket_until_its_flow_is_removed() {
             assert_eq!(lab.workers().read(&at(local)), None);
         }
         // The kernel lets go of a port when the last receive on it has been cleared away.
-        let free = lab.ours.enter(|| {
-            (0..100_000).any(|_| std::net::UdpSocket::bind(address(OURS_CALLER)).is_ok())
-        });
+        let free = lab
+            .ours
+            .enter(|| in_time(|| std::net::UdpSocket::bind(address(OURS_CALLER)).is_ok()));
         assert!(free);
     }
     assert!(!lab.snapshot().steered);

@@ -3,7 +3,7 @@
 
 use io_uring::Submitter;
 
-use super::{Clock, Queues, STALE, State};
+use super::{Clock, Queues, State};
 use crate::slow::{
     Discard,
     buffers::FILLED,
@@ -66,7 +66,7 @@ impl State {
         } = punted::parse(record).map_err(|discard| (discard, record.len()))?;
         let octets = payload.len();
         let refused = |discard| (discard, octets);
-        if clock.monotonic.saturating_sub(arrived) > STALE {
+        if clock.monotonic.saturating_sub(arrived) > self.start.stale {
             return Err(refused(Discard::Stale));
         }
         self.buffers

@@ -38,7 +38,7 @@ impl Telephone {
         let length = builder.finish().unwrap();
         self.socket.send_to(&buffer[..length], to).unwrap();
         let mut answer = [0; 256];
-        let received = self.receive(&mut answer, Duration::from_secs(5));
+        let received = self.receive(&mut answer, PATIENCE);
         let (length, source) = received.expect("no answer at all");
         assert_eq!(source, to);
         let answer = Message::parse(&answer[..length]).unwrap();

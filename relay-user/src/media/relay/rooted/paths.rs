@@ -17,7 +17,7 @@ fn without_the_right_to_load_bpf_ports_get_sockets_of_their_own() {
     let (ours, carrier, centre) = Bench::network();
     let relay = ours.enter(|| {
         drop_bpf_rights();
-        Relay::start(&Bench::config(XdpMode::Native)).unwrap()
+        start(&Bench::config(XdpMode::Native))
     });
     for state in relay.snapshot().interfaces {
         assert_eq!(state.mode, XdpMode::Off);
@@ -168,7 +168,7 @@ fn rtcp_goes_from_port_to_port_with_the_ssrcs_that_each_leg_knows() {
     report.extend([0; 20]);
     control.socket.send_to(&report, near.rtcp()).unwrap();
     let mut packet = [0; 2048];
-    let (length, source) = other.receive(&mut packet, Duration::from_secs(5)).unwrap();
+    let (length, source) = other.receive(&mut packet, PATIENCE).unwrap();
     assert!(length >= 28);
     assert_eq!(source, far.rtcp());
     assert_eq!(packet[1], 200);
@@ -194,7 +194,7 @@ fn srtp_that_the_kernel_does_not_serve_is_the_workers() {
     for _ in 0..10 {
         let number = first.say(media.legs[0].port.rtp);
         let mut packet = [0; 2048];
-        let (length, _) = second.receive(&mut packet, Duration::from_secs(5)).unwrap();
+        let (length, _) = second.receive(&mut packet, PATIENCE).unwrap();
         assert_eq!(length, 172 + 10, "an authentication tag of ten octets");
         assert!(!packet[14..172].iter().all(|octet| *octet == 0xd5));
         assert_eq!(u16::from_be_bytes([packet[2], packet[3]]), number);

@@ -71,7 +71,7 @@ impl Phone {
     }
 
     fn hear(&mut self) -> Option<Heard> {
-        self.hear_for(Duration::from_secs(5))
+        self.hear_for(PATIENCE)
     }
 
     fn hear_for(&mut self, time: Duration) -> Option<Heard> {
@@ -415,7 +415,7 @@ fn without_the_offload_libsrtp_serves_the_same_call() {
         srtp_offload: false,
         ..Bench::config(XdpMode::Native)
     };
-    let relay = network.0.enter(|| Relay::start(&config).unwrap());
+    let relay = network.0.enter(|| start(&config));
     let (ours, carrier, centre) = network;
     let mut bench = Bench {
         ours,
