@@ -1,9 +1,12 @@
 //! Packets that leave as frames, while next hops change under them.
 
-use super::lab::{Lab, Peer};
+use super::{
+    lab::{Lab, Peer, in_time},
+    overload::{discarded, heard},
+};
 use crate::slow::{
     Discard,
-    tests::{OURS_CALLEE, OURS_CALLER, caller_to_callee, rtp},
+    tests::{OURS_CALLER, caller_to_callee, rtp},
 };
 
 /// A call whose packets go from caller to callee.
@@ -11,7 +14,8 @@ struct Call {
     lab: Lab,
     caller: Peer,
     callee: Peer,
-    next: u16,
+    /// Packets sent, however large.
+    sent: u64,
 }
 
 impl Call {
@@ -23,34 +27,39 @@ impl Call {
             lab,
             caller,
             callee,
-            next: 0,
+            sent: 0,
         }
     }
 
+    /// Says a packet, and waits until the worker has sent it or thrown it away; its number.
     fn say(&mut self) -> u16 {
-        self.caller.send(OURS_CALLER, &rtp(0, self.next, 0, 7));
-        self.next = self.next.wrapping_add(1);
-        self.next.wrapping_sub(1)
+        let number = self.sent as u16;
+        self.send(&rtp(0, number, 0, 7));
+        number
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        self.caller.send(OURS_CALLER, packet);
+        self.sent += 1;
+        self.lab
+            .until(|snapshot| snapshot.rtp.packets + discarded(snapshot) == self.sent);
     }
 
     /// Talks until the callee hears it, by frames.
     fn until_heard_by_frames(&mut self) {
         self.callee.0.set_nonblocking(true).expect("set");
         let mut buffer = [0; 2048];
-        let reached = (0..200_000).any(|_| {
+        let reached = in_time(|| {
             let before = self.lab.snapshot().frames;
             self.say();
-            std::thread::yield_now();
             let heard = self.callee.0.recv_from(&mut buffer).is_ok();
             heard && self.lab.snapshot().frames > before
         });
         assert!(reached, "{:?}", self.lab.snapshot());
-        self.lab.until(|snapshot| {
-            let discarded = snapshot.discarded.iter().map(|(_, sum)| sum.packets);
-            snapshot.rtp.packets + discarded.sum::<u64>() >= u64::from(self.next)
-        });
-        while self.callee.0.recv_from(&mut buffer).is_ok() {}
         self.callee.0.set_nonblocking(false).expect("set");
+        // What was sent may be on its way still; what is sent now comes behind it.
+        let last = self.say();
+        while heard(&self.callee) != last {}
     }
 
     /// Everything that is said is heard, in its order, and leaves as a frame.
@@ -58,12 +67,11 @@ impl Call {
         let before = self.lab.snapshot();
         for _ in 0..500 {
             let said = self.say();
-            let heard = self.callee.receive(OURS_CALLEE);
-            let heard = u16::from_be_bytes([heard[2], heard[3]]);
-            assert_eq!(heard.wrapping_sub(65_000), said);
+            assert_eq!(heard(&self.callee), said);
         }
-        self.lab.until(|after| after.frames == before.frames + 500);
-        assert_eq!(self.lab.snapshot().discarded, before.discarded);
+        let after = self.lab.snapshot();
+        assert_eq!(after.frames, before.frames + 500);
+        assert_eq!(after.discarded, before.discarded);
     }
 }
 
@@ -104,11 +112,10 @@ fn a_packet_larger_than_the_next_hop_takes_is_counted() {
     call.until_heard_by_frames();
     call.lab.ours.ip("link set east mtu 700");
     let before = call.lab.discarded(Discard::TooLarge);
-    let mut large = rtp(0, call.next, 0, 7);
+    let mut large = rtp(0, call.sent as u16, 0, 7);
     large.resize(12 + 900, 0x55);
-    let counted = (0..200_000).any(|_| {
-        call.caller.send(OURS_CALLER, &large);
-        std::thread::yield_now();
+    let counted = in_time(|| {
+        call.send(&large);
         call.lab.discarded(Discard::TooLarge) > before
     });
     assert!(counted, "{:?}", call.lab.snapshot());
