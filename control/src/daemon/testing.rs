@@ -6,7 +6,7 @@ use relay_user::media::{CallId, FlowSnapshot, MediaSnapshot, MemoryMedia, Stream
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{Command, Daemon, Handle, MediaObserver, Phase};
-use crate::config;
+use crate::{config, transport::free_port};
 
 /// A media plane with nothing to see.
 pub(crate) struct Nothing;
@@ -40,11 +40,7 @@ impl Running {
 
 /// A daemon that is ready, with a trunk `a` and no listener but a port of its own.
 pub(crate) async fn daemon() -> Running {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port("127.0.0.1").port();
     let text = format!(
         "[media]\nports = \"60000-60009\"\n[[interface]]\nname = \"lo\"\naddresses = [\"127.0.0.1\"]\n\
          [[trunk]]\nname = \"a\"\ninterface = \"lo\"\ntransport = \"udp\"\nlisten = \"127.0.0.1:{port}\"\n\

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::config;
+use crate::{config, transport::free_port};
 
 /// What the server knows: by name, the TTL and the data of its records.
 type Zone = HashMap<String, Vec<(u32, RData)>>;
@@ -45,8 +45,9 @@ const DATAGRAM: usize = 512;
 
 impl Server {
     async fn start(records: &[(&str, RData)]) -> Self {
-        let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = datagrams.local_addr().unwrap();
+        // One port for both; of what the kernel gives out, a connection may have the other one.
+        let address = free_port("127.0.0.1");
+        let datagrams = UdpSocket::bind(address).await.unwrap();
         let streams = TcpListener::bind(address).await.unwrap();
         let server = Self {
             state: Arc::default(),
@@ -138,7 +139,8 @@ impl Dns {
         let config = ResolverConfig::from_name_servers(vec![known]);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        builder.options_mut().timeout = Duration::from_millis(300);
+        // Every question is answered: a failure, not a measure.
+        builder.options_mut().timeout = Duration::from_secs(30);
         builder.options_mut().attempts = 1;
         // A round of lookups has a resolver of its own, and with it a cache of its own.
         builder.options_mut().cache_size = 0;
