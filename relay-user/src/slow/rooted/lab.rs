@@ -11,7 +11,7 @@ use crate::{
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
-        Discard, LastOutput, STALE, SlowCounters, SlowEvents, SlowFlow, Workers, WorkersConfig,
+        Discard, LastOutput, SlowCounters, SlowEvents, SlowFlow, Workers, WorkersConfig,
         WorkersSnapshot,
         tests::{CALLEE, CALLEE_RTCP, CALLER, CALLER_RTCP, address, at},
     },
@@ -265,11 +265,14 @@ pub(super) fn config(workers: u16) -> WorkersConfig {
     }
 }
 
+/// Older than a busy machine makes a packet.
+pub(super) const AGE: Duration = Duration::from_secs(2);
+
 /// Workers that ask for what the kernel sent last, and drop what is too old.
 pub(super) fn asking(last_output: impl LastOutput + 'static) -> WorkersConfig {
     WorkersConfig {
         last_output: Some(Arc::new(last_output)),
-        stale: STALE,
+        stale: AGE,
         ..config(WORKERS)
     }
 }

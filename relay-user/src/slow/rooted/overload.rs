@@ -8,7 +8,7 @@ use std::{
 
 use relay_abi::counters::FlowCounters;
 
-use super::lab::{Lab, Peer, asking, in_time};
+use super::lab::{AGE, Lab, Peer, asking, in_time};
 use crate::{
     media::SrtpSuite,
     slow::{
@@ -117,7 +117,7 @@ fn what_waited_too_long_is_not_sent_on() {
         caller.send(OURS_CALLER, &rtp(0, sequence, 0, 8));
     }
     // Time itself is what makes a packet too old.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(AGE + Duration::from_millis(100));
     release.send(()).expect("the worker waits");
     lab.until(|snapshot| discarded(snapshot) == 101);
     assert_eq!(lab.discarded(Discard::Stale), 101);

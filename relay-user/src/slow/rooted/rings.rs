@@ -9,7 +9,7 @@ use etherparse::PacketBuilder;
 use relay_abi::verdict::Reason;
 
 use super::{
-    lab::{Lab, Peer, WORKERS, asking, config, in_time},
+    lab::{AGE, Lab, Peer, WORKERS, asking, config, in_time},
     overload::{Gate, datagrams, heard},
     relaying::{audio_goes_both_ways, rtcp_goes_both_ways},
 };
@@ -106,7 +106,7 @@ fn what_a_ring_has_no_room_for_is_counted() {
     assert!(settled);
     let held = lab.counted(Reason::Userspace) - 1;
     // Time itself is what makes a packet too old.
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(AGE + Duration::from_millis(100));
     release.send(()).expect("the worker waits");
     lab.until(|snapshot| snapshot.handed_over == held + 1);
     lab.until(|_| lab.discarded(Discard::Stale) == held);
