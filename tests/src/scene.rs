@@ -251,6 +251,61 @@ impl Scene {
         assert!(seen, "no call is left; the calls are {last:?}");
     }
 
+    /// Nothing of a call is lost but what the workers dropped for its age, and counted: that is the
+    /// machine's doing, which kept them from it for 200 ms.
+    ///
+    /// # Panics
+    /// When more is lost, or the metrics cannot be read.
+    pub fn assert_nothing_lost(&self, call: &CallView) {
+        let stale = self.stale();
+        let lost: u64 = call.streams.iter().map(|stream| stream.lost).sum();
+        assert!(lost <= stale, "{stale} were too old: {call:?}");
+    }
+
+    /// How many packets the workers have dropped for their age.
+    ///
+    /// # Panics
+    /// When the metrics cannot be read.
+    #[must_use]
+    pub fn stale(&self) -> u64 {
+        let labels = [("path", "userspace"), ("reason", "stale")];
+        let name = "trunkline_packets_total";
+        let stale = self.daemon.metric(&self.lab, name, &labels);
+        stale.expect("metrics") as u64
+    }
+
+    /// Waits until the kernel has relayed the streams of these directions for two seconds, whatever
+    /// the workers had to learn before, and gives the call when `is` holds of it. Nothing in between
+    /// may be the workers'.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    #[must_use]
+    pub fn wait_call_by_kernel(
+        &self,
+        what: &str,
+        directions: &[usize],
+        is: impl Fn(&CallView) -> bool,
+    ) -> CallView {
+        const ENOUGH: u64 = 100;
+        let taken_over = |call: &CallView| {
+            let mut streams = directions.iter().map(|place| call.streams.get(*place));
+            streams.all(|it| it.is_some_and(|it| it.packets_xdp >= ENOUGH))
+        };
+        let before = self.wait_call("the kernel has the call", taken_over);
+        let after = self.wait_call(what, is);
+        for place in directions {
+            let (before, after) = (&before.streams[*place], &after.streams[*place]);
+            assert_eq!((after.path.as_str(), &after.reason), ("xdp", &None));
+            assert_eq!(
+                after.packets_userspace, before.packets_userspace,
+                "{after:?}"
+            );
+        }
+        self.assert_nothing_lost(&after);
+        after
+    }
+
     /// What arrived for a party of SIPp's: at the address in its last SDP.
     ///
     /// # Panics

@@ -10,6 +10,13 @@ use crate::{
 /// Where something was discarded (`edge`, `core`, `xdp`, `userspace`, `socket`), and why.
 pub type Place = (String, String);
 
+/// Where the workers count what was too old when they came to it: of an attack or of a call, when a
+/// machine kept them from it for 200 ms.
+#[must_use]
+pub fn stale_place() -> Place {
+    ("userspace".to_owned(), "stale".to_owned())
+}
+
 /// Everything that `/metrics` shows as discarded or dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts(BTreeMap<Place, u64>);

@@ -8,7 +8,7 @@ mod operators;
 mod signalling;
 
 pub use bench::{Attack, Bench};
-pub use counts::{Counts, Place};
+pub use counts::{Counts, Place, stale_place};
 pub use media::MEDIA;
 pub use operators::OPERATORS;
 pub use signalling::{HalfOpen, SIGNALLING};

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long a script waits for what should come at once.
-pub const SOON: Duration = Duration::from_secs(4);
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// How long whoever refuses with 503 wants to be left alone, in seconds.
 pub const RETRY_AFTER: &str = "5";

@@ -1,6 +1,7 @@
 //! Calls that are up, as scripts go on with them.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -271,7 +272,8 @@ impl Call {
         })
     }
 
-    /// Requests of a method inside the dialog that came behind a mark.
+    /// Requests of a method inside the dialog that came behind a mark, each once however often it
+    /// was sent again.
     #[must_use]
     pub fn requests(&self, mark: usize, method: &str) -> Vec<Arrival> {
         let call_id = self.call_id();
@@ -282,6 +284,8 @@ impl Call {
                 && arrival.message.call_id() == call_id
                 && arrival.message.to_tag().is_some()
         });
+        let mut known = HashSet::new();
+        arrivals.retain(|arrival| known.insert(arrival.message.branch().to_owned()));
         arrivals
     }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::lab::{Door, LabError, Result};
 
 /// How long a connection and its handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(20);
 
 /// Where a message came from and an answer goes to.
 #[derive(Clone, Debug)]

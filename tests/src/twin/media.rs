@@ -13,7 +13,10 @@ use std::{
 
 use rand::Rng;
 
-use super::secret::{Inbound, Key, Outbound};
+use super::{
+    agent::SOON,
+    secret::{Inbound, Key, Outbound},
+};
 use crate::{
     lab::{Door, LabError, Result, wait_until},
     sound::{Melody, SAMPLE_RATE},
@@ -341,6 +344,26 @@ impl Media {
         });
     }
 
+    /// How many packets of the melody have been sent.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.state().position
+    }
+
+    /// How many packets of another party's sound have come since then whose places are among those
+    /// from `first` to before `end`, as [`Media::position`] counts them.
+    #[must_use]
+    pub fn heard_between(&self, other: &Self, since: Instant, first: usize, end: usize) -> usize {
+        let all = other.frames.octets.len();
+        let state = self.state();
+        let heard = state.received.iter().filter(|packet| {
+            let place = other.frames.known.get(&packet.payload);
+            packet.at >= since
+                && place.is_some_and(|place| (place + all - first % all) % all < end - first)
+        });
+        heard.count()
+    }
+
     /// How many packets of another party's sound have come since then.
     #[must_use]
     pub fn heard(&self, other: &Self, since: Instant) -> usize {
@@ -402,14 +425,22 @@ impl Media {
     /// Waits until half a second of another party's sound has come, from now on.
     ///
     /// # Errors
-    /// When it does not within three seconds.
+    /// When it does not come.
     pub fn hears(&self, other: &Self, who: &str) -> Result<()> {
+        self.hears_within(SOON, other, who)
+    }
+
+    /// As [`Media::hears`], in so much time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hears_within(&self, time: Duration, other: &Self, who: &str) -> Result<()> {
         let since = Instant::now();
-        if wait_until(Duration::from_secs(3), || self.heard(other, since) >= 20) {
+        if wait_until(time, || self.heard(other, since) >= 20) {
             return Ok(());
         }
         Err(LabError::new(format!(
-            "{who}: {} packets in 3 s, {} of them of the other party's sound; {} were not authentic",
+            "{who}: {} packets in {time:?}, {} of them of the other party's sound; {} were not authentic",
             self.received(since).len(),
             self.heard(other, since),
             self.refused()

@@ -398,10 +398,10 @@ impl Stage {
     /// Waits until a plain party's next call reaches Teams: after a start, or once all is back.
     ///
     /// # Errors
-    /// When none does for ten seconds.
+    /// When none does for half a minute.
     pub fn wait_ready(&self) -> Result<()> {
         let mut last = None;
-        let ready = wait_until(Duration::from_secs(10), || {
+        let ready = wait_until(Duration::from_secs(30), || {
             match self.carrier_to_teams() {
                 Ok((caller, callee)) => {
                     let _ = caller.bye();

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tests::{
-    daemon::CallView,
+    daemon::{CallView, StreamView},
     lab::wait_until,
     twin::report::{Stage, StageSettings, connect_with, heard},
 };
 
-/// What is waited for that comes at once.
-pub(super) const SOON: Duration = Duration::from_secs(4);
+/// For what comes at once; a failure, not a measure.
+pub(super) const SOON: Duration = Duration::from_secs(20);
 /// The shortest session timer that RFC 4028 lets one ask for, refreshed by the peer that says so.
 const SESSION: &str = "90;refresher=uac";
 /// A sequence number that wraps within a second.
@@ -23,9 +23,20 @@ fn call(stage: &Stage) -> CallView {
     calls.remove(0)
 }
 
-/// Waits until the kernel has relayed another second of both directions, and shows that the workers
-/// have not taken over.
+/// Waits until the kernel relays both directions, whatever the workers had to learn before, and shows
+/// that it relays another second of them alone.
 pub(super) fn on_its_path(stage: &Stage, moment: &str) {
+    by_kernel(stage, moment);
+    let (before, after) = by_kernel(stage, moment);
+    for (after, before) in after.iter().zip(&before) {
+        assert_eq!((after.path.as_str(), &after.reason), ("xdp", &None));
+        let workers = after.packets_userspace - before.packets_userspace;
+        assert_eq!(workers, 0, "{moment}: packets by the workers");
+    }
+}
+
+/// Waits until the kernel has relayed a second of both directions; the streams before and after.
+fn by_kernel(stage: &Stage, moment: &str) -> (Vec<StreamView>, Vec<StreamView>) {
     let before = call(stage).streams;
     let carried = wait_until(SOON, || {
         let now = call(stage).streams;
@@ -37,11 +48,7 @@ pub(super) fn on_its_path(stage: &Stage, moment: &str) {
     });
     let after = call(stage).streams;
     assert!(carried, "{moment}: {before:?}, then {after:?}");
-    for (after, before) in after.iter().zip(&before) {
-        assert_eq!((after.path.as_str(), &after.reason), ("xdp", &None));
-        let workers = after.packets_userspace - before.packets_userspace;
-        assert!(workers <= 5, "{moment}: {workers} packets by the workers");
-    }
+    (before, after)
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Lite {
     }
 
     /// Sends a check from a party's port until something has come that `read` takes for its
-    /// response; that, if it comes within four seconds.
+    /// response; that, if it comes.
     fn respond<T>(
         &self,
         media: &Media,

@@ -109,7 +109,7 @@ fn refusals() -> Vec<Row> {
                 let closed = wait_until(SOON, || {
                     refused.link.connection().is_some_and(|it| it.is_closed())
                 });
-                demand(closed, || "it is still open after 4 s".to_owned())
+                demand(closed, || "it stays open".to_owned())
             },
         ),
         row("failover-in/603", "603 is final", |stage| {

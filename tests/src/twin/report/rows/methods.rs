@@ -1,6 +1,6 @@
 //! Session timers, what Teams does not know, and error codes.
 
-use std::{thread, time::Duration};
+use std::thread;
 
 use super::{
     Group, Row, demand, group,
@@ -309,13 +309,9 @@ fn errors() -> Vec<Row> {
                     }
                 }
                 stage.twin.agent.respond(&callee.opening.clone(), &copy)?;
-                stage
-                    .twin
-                    .agent
-                    .wait(mark, Duration::from_secs(3), "ACK again", |arrival| {
-                        arrival.message.method() == "ACK"
-                            && arrival.message.to_tag() == Some(&local)
-                    })?;
+                stage.twin.agent.wait(mark, SOON, "ACK again", |arrival| {
+                    arrival.message.method() == "ACK" && arrival.message.to_tag() == Some(&local)
+                })?;
                 heard(&caller, &callee)
             },
         ),

@@ -1,6 +1,6 @@
 //! Ringing, early media, forks, and calls that were answered elsewhere.
 
-use std::{thread, time::Duration};
+use std::thread;
 
 use super::{
     Group, Row, demand, group,
@@ -226,16 +226,14 @@ fn second_answer(stage: &Stage, outgoing: Outgoing, incoming: Incoming) -> Resul
     stage.twin.agent.respond(&arrival, &second)?;
     let tag = second.to_tag().unwrap_or_default().to_owned();
     for method in ["ACK", "BYE"] {
-        stage.twin.agent.wait(
-            mark,
-            Duration::from_secs(6),
-            &format!("{method} of the second"),
-            |it| {
+        stage
+            .twin
+            .agent
+            .wait(mark, SOON, &format!("{method} of the second"), |it| {
                 it.message.is_request()
                     && it.message.method() == method
                     && it.message.to_tag() == Some(&tag)
-            },
-        )?;
+            })?;
     }
     heard(&caller, &callee)
 }
