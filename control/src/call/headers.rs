@@ -237,6 +237,17 @@ pub(super) fn identify(request: &mut Request, trunk: &Trunk) {
     }
 }
 
+/// Takes 100rel out of what an INVITE of ours says that we know: a reliable provisional response to it
+/// could not be acknowledged as it must be (RFC 3262 §5), as it would bear the offer, or nobody waits
+/// for any.
+pub(super) fn no_reliable(request: &mut Request) {
+    let known = request.headers.text(HeaderName::Supported);
+    let known = known.unwrap_or_default().split(", ");
+    let others: Vec<&str> = known.filter(|option| *option != "100rel").collect();
+    let others = others.join(", ");
+    request.headers.set(HeaderName::Supported, others);
+}
+
 /// Puts Contact, Allow and Server into a response that makes a dialog.
 pub(super) fn identify_response(response: &mut Response, trunk: &Trunk) {
     let user = response

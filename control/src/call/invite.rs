@@ -11,7 +11,7 @@ use relay_user::media::{MediaError, MediaPlane, MediaPort};
 use super::{
     CallState, Change, Core, Side,
     attempt::Attempt,
-    headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, to_address},
+    headers::{MAX_FORWARDS, SDP, carry_invite, identify, is_sdp, no_reliable, to_address},
     identity::{carry_forwarding, identity},
     limits::RETRY_FULL,
     location::{elin, fold, unfold},
@@ -477,7 +477,9 @@ impl<M: MediaPlane> Core<M> {
         ask(&trunk, setup.attempt.least_session, &mut request.headers);
         carry_invite(theirs, &mut request.headers, &trunk);
         write_all(&mut request, &whose, &trunk);
-        if !setup.offer.is_empty() {
+        if setup.offer.is_empty() {
+            no_reliable(&mut request);
+        } else {
             request = request.with_body(SDP, setup.offer.clone());
         }
         request = fold(request, &setup.locations);

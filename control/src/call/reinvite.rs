@@ -17,7 +17,7 @@ use relay_user::media::MediaPlane;
 use super::{
     CallState, Core, Side,
     authentication::own_tag,
-    headers::{SDP, identify, is_sdp},
+    headers::{SDP, identify, is_sdp, no_reliable},
     invite::Refusal,
     model::{Bye, Call, Exchange, Replacement},
     routing::inside_dialog,
@@ -231,6 +231,7 @@ impl<M: MediaPlane> Core<M> {
         let target = inside_dialog(&trunk, &dialog.first_hop(), &dialog.flow);
         let sequence = dialog.local_sequence;
         identify(&mut request, &trunk);
+        no_reliable(&mut request);
         Self::repeat_session(call, to, &mut request.headers);
         if !offer.is_empty() {
             request = request.with_body(SDP, offer);

@@ -263,6 +263,27 @@ fn a_prack_that_never_comes_after_the_cancel_is_waited_for_no_longer_than_its_re
     assert!(bench.core.unacknowledged.is_empty());
 }
 
+/// Its first one would bear the callee's offer, which nobody has answered when it is acknowledged.
+#[test]
+fn reliable_responses_are_asked_for_only_where_they_are_acknowledged_as_they_should_be() {
+    let knows = |invite: &crate::sip::Request| {
+        assert!(invite.headers.has_token(HeaderName::Supported, "timer"));
+        invite.headers.has_token(HeaderName::Supported, "100rel")
+    };
+    for (body, is_known) in [(sdp(CARRIER, 4000, ""), true), (NONE, false)] {
+        let mut bench = Bench::keyed("", "sip.reliable_provisional = true");
+        let mut caller = Phone::caller(CARRIER, "+15551234");
+        let invite = bench.carry(CARRIER, caller.invite(&body), CENTRE);
+        assert_eq!(knows(&invite), is_known);
+    }
+    let mut bench = Bench::keyed("", "sip.reliable_provisional = true");
+    let (mut caller, callee) = bring_up(&mut bench);
+    let invite = caller.invite(&sdp(CARRIER, 4000, ""));
+    let answer = sdp(CENTRE, 5000, "");
+    let (onward, _) = bench.reinvite(&mut caller, invite, &callee, &answer);
+    assert!(!knows(&onward), "nobody waits for its ringing");
+}
+
 /// RFC 3261 §13.2.1 would have the first reliable one bear an offer.
 #[test]
 fn ringing_is_told_unreliably_or_not_at_all_where_the_invite_bears_no_offer() {
