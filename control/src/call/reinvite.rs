@@ -123,6 +123,15 @@ impl<M: MediaPlane> Core<M> {
 
     /// Whether nothing is on its way that another offer would cross.
     pub(super) fn is_quiet(&self, call: &Call) -> Result<(), Refusal> {
+        self.may_ask(call)?;
+        if call.transfer.is_some() {
+            return Err(Refusal::new(491, "a transfer waits"));
+        }
+        Ok(())
+    }
+
+    /// As [`Core::is_quiet`], for an offer of ours, which says nothing that a transfer changes.
+    fn may_ask(&self, call: &Call) -> Result<(), Refusal> {
         if call.exchange.is_some() {
             return Err(Refusal::new(491, "the other side's re-INVITE waits"));
         }
@@ -134,9 +143,6 @@ impl<M: MediaPlane> Core<M> {
             || call.negotiation.pending().is_some()
         {
             return Err(Refusal::new(491, "an INVITE is not acknowledged yet"));
-        }
-        if call.transfer.is_some() {
-            return Err(Refusal::new(491, "a transfer waits"));
         }
         Ok(())
     }
@@ -188,7 +194,8 @@ impl<M: MediaPlane> Core<M> {
         if call.state != CallState::Established {
             return;
         }
-        if self.is_quiet(call).is_err() {
+        // A refresh does not wait for a transfer: that may ring for longer than the session lasts.
+        if self.may_ask(call).is_err() {
             let due = Due::Reoffer(to, direction, then);
             self.timers.set(now + BUSY, call.id, due);
             return;

@@ -112,6 +112,66 @@ fn a_call_outlives_its_sessions_while_a_transfer_rings() {
 }
 
 #[test]
+fn we_refresh_a_session_while_a_transfer_rings() {
+    for answers in [true, false] {
+        let mut bench = Bench::keyed("", "sip.session_expires = 90");
+        let (mut caller, callee, invite) = bench.begin_call();
+        let ok = callee
+            .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
+            .with(HeaderName::SessionExpires, "90;refresher=uac");
+        bench.give(CENTRE, ok);
+        bench.request(CENTRE, Method::Ack);
+        caller.learn(&bench.response(CARRIER, 200));
+        bench.give(CARRIER, caller.ack());
+        ask(&mut bench, &mut caller, TARGET);
+        let invite = bench.request(CENTRE, Method::Invite);
+        let new = Phone::callee(CENTRE, &invite, "n1");
+        bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+        notified(&mut bench, &caller, "180", false);
+        bench.pass(Duration::from_secs(45));
+        let asked = bench.request(CENTRE, Method::Invite);
+        assert_eq!(asked.headers.call_id().unwrap(), callee.call_id);
+        if answers {
+            let ok = callee
+                .answer(&asked, 200, &sdp(CENTRE, 5000, ""))
+                .with(HeaderName::SessionExpires, "90;refresher=uac");
+            bench.give(CENTRE, ok);
+            bench.request(CENTRE, Method::Ack);
+            bench.pass(Duration::from_millis(14_900));
+            bench.silent();
+            assert_eq!(bench.core.calls()[0].state, CallState::Established);
+        } else {
+            // The new peer answers before the side that stays does.
+            bench.give(CENTRE, callee.answer(&asked, 100, &NONE));
+        }
+        if answers {
+            join(&mut bench, &mut caller, &callee, &invite);
+            continue;
+        }
+        let mut new = Phone::callee(CENTRE, &invite, "n1");
+        bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+        bench.request(CENTRE, Method::Ack);
+        notified(&mut bench, &caller, "200", true);
+        let again = bench.request(CENTRE, Method::Invite);
+        bench.give(
+            CENTRE,
+            callee
+                .answer(&again, 500, &NONE)
+                .with(HeaderName::RetryAfter, 1),
+        );
+        bench.request(CENTRE, Method::Ack);
+        bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5000, "")));
+        bench.request(CENTRE, Method::Ack);
+        bench.pass(Duration::from_secs(1));
+        renegotiate(&mut bench, &callee, 5000);
+        bench.give(CARRIER, caller.request(Method::Bye));
+        bench.response(CARRIER, 200);
+        let media = ["192.0.2.2:5100", "192.0.2.2:5000"];
+        end_joined(&mut bench, media, &mut new, &callee);
+    }
+}
+
+#[test]
 fn a_refresh_says_what_was_said_before() {
     let (mut bench, _, mut callee, _) = ringing();
     let mut answers = Vec::new();
