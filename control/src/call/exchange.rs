@@ -43,7 +43,7 @@ impl<M: MediaPlane> Core<M> {
         let waits = call.exchange.as_ref().and_then(|exchange| exchange.client) == Some(client);
         if !waits {
             if response.is_success() && !self.repeats_owed(call, to, response) {
-                self.acknowledge_late(call, to, response);
+                self.acknowledge_late(now, call, to, response);
             }
             return;
         }
@@ -92,20 +92,25 @@ impl<M: MediaPlane> Core<M> {
         number.is_some() && call.leg(side).owes_ack == number
     }
 
-    /// A 2xx that came again, or too late to be carried: it wants its ACK.
-    fn acknowledge_late(&mut self, call: &mut Call, side: Side, response: &Response) {
+    /// A 2xx that came again, or too late to be carried: it wants its ACK. To what the side has agreed
+    /// too late nobody else has: it is asked again, unless it will be anyhow.
+    fn acknowledge_late(&mut self, now: Instant, call: &mut Call, side: Side, response: &Response) {
         let Ok(number) = response.headers.cseq().map(|cseq| cseq.number) else {
             return;
         };
-        let known = call
-            .leg(side)
-            .acknowledged
-            .as_ref()
-            .is_some_and(|ack| ack.sequence == number);
-        if known {
+        let last = call.leg(side).acknowledged.as_ref();
+        let last = last.map(|ack| ack.sequence);
+        if last == Some(number) {
             self.repeat_ack(call, side, response);
-        } else {
-            self.acknowledge(call, side, number, None);
+            return;
+        }
+        self.acknowledge(call, side, number, None);
+        let is_asked = call
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.by != side);
+        if last.is_none_or(|last| last < number) && !is_asked {
+            self.reoffer(now, call, side, None, None);
         }
     }
 

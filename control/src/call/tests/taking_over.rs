@@ -140,6 +140,48 @@ fn a_peer_that_has_left_and_never_answers_a_reinvite_does_not_end_the_call() {
     bench.finished();
 }
 
+#[test]
+fn a_side_that_agrees_late_to_what_the_side_that_left_has_asked_is_asked_again() {
+    let (mut bench, mut caller, callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
+    bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    bench.request(CENTRE, Method::Ack);
+    notified(&mut bench, &caller, "200", true);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    // As long as its user has not decided it is not to be asked anything else.
+    for _ in 0..4 {
+        while bench.sent.is_empty() {
+            bench.pass(Duration::from_millis(100));
+        }
+        let asked = bench.request(CENTRE, Method::Invite);
+        bench.give(CENTRE, callee.answer(&asked, 491, &NONE));
+        bench.request(CENTRE, Method::Ack);
+    }
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
+    bench.give(CENTRE, ok.clone());
+    let ack = bench.request(CENTRE, Method::Ack);
+    let asked = bench.request(CENTRE, Method::Invite);
+    assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
+    // A copy of it leads to nothing more.
+    bench.give(CENTRE, ok);
+    assert_eq!(bench.request(CENTRE, Method::Ack), ack);
+    bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5000, "")));
+    bench.request(CENTRE, Method::Ack);
+    bench.silent();
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
+}
+
 /// A call of the carrier's and its callee's 200.
 fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
     let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("consultation");
