@@ -241,7 +241,7 @@ impl<M: MediaPlane> Core<M> {
         let trunk = Arc::clone(&call.leg(side).trunk);
         let response = Response::to_request(request, 200, None);
         self.answer(now, &trunk, server, &response);
-        if !self.asker_hangs_up(call, side) {
+        if !self.asker_hangs_up(now, call, side) {
             self.end(now, call, EndReason::Bye(side), Some(&request.headers));
         }
     }

@@ -238,6 +238,13 @@ impl Call {
         }
     }
 
+    /// Whether the peer of a side has asked for a transfer and hung up, so that the call goes on
+    /// without it.
+    pub(super) fn is_being_replaced(&self, side: Side) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|transfer| transfer.by == side && transfer.asker_is_gone)
+    }
+
     /// Whether nothing more is to come of it.
     pub(super) fn is_over(&self) -> bool {
         self.state == CallState::Ending

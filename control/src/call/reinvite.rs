@@ -136,10 +136,11 @@ impl<M: MediaPlane> Core<M> {
             return Err(Refusal::new(491, "the other side's re-INVITE waits"));
         }
         if call.setup.is_some()
-            || call
-                .legs
-                .iter()
-                .any(|leg| leg.accepted.is_some() || leg.owes_ack.is_some() || leg.bye != Bye::None)
+            || [Side::A, Side::B].into_iter().any(|side| {
+                let leg = call.leg(side);
+                let is_gone = leg.bye != Bye::None && !call.is_being_replaced(side);
+                leg.accepted.is_some() || leg.owes_ack.is_some() || is_gone
+            })
             || call.negotiation.pending().is_some()
         {
             return Err(Refusal::new(491, "an INVITE is not acknowledged yet"));
@@ -191,7 +192,7 @@ impl<M: MediaPlane> Core<M> {
         direction: Option<Direction>,
         then: Option<Side>,
     ) {
-        if call.state != CallState::Established {
+        if call.state != CallState::Established || call.leg(to).bye != Bye::None {
             return;
         }
         // A refresh does not wait for a transfer: that may ring for longer than the session lasts.

@@ -374,7 +374,7 @@ impl<M: MediaPlane> Core<M> {
 
     /// The side that asked has hung up before its transfer was done: it goes on without that side
     /// (RFC 5589 §6.1). False when there is nothing to go on with.
-    pub(super) fn asker_hangs_up(&mut self, call: &mut Call, side: Side) -> bool {
+    pub(super) fn asker_hangs_up(&mut self, now: Instant, call: &mut Call, side: Side) -> bool {
         let Some(transfer) = call
             .transfer
             .as_mut()
@@ -386,6 +386,18 @@ impl<M: MediaPlane> Core<M> {
         call.leg_mut(side).bye = Bye::Done;
         self.clear_accepted(call, side);
         self.clear_session(call, side);
+        self.answer_owed(call, side.other());
+        // What one of the two has asked of the other comes to nothing; what we have asked of the side
+        // that stays goes on.
+        let status = match call.exchange.as_deref() {
+            Some(exchange) if exchange.by != side => Some(491),
+            Some(exchange) if exchange.request.is_some() => Some(487),
+            _ => None,
+        };
+        if let Some(status) = status {
+            let refusal = Refusal::new(status, "the side that asked for a transfer has hung up");
+            self.refuse_reinvite(now, call, refusal);
+        }
         true
     }
 
@@ -472,6 +484,7 @@ impl<M: MediaPlane> Core<M> {
         if let Some(sequence) = call.leg_mut(stays).owes_ack.take() {
             let answer = call.negotiation.answer_again(stays.other());
             let answer = answer
+                .and_then(|answer| call.negotiation.commit().map(|()| answer))
                 .inspect_err(
                     |error| tracing::warn!(call = call.id.0, %error, "an ACK without answer"),
                 )

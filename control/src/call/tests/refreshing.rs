@@ -172,6 +172,29 @@ fn we_refresh_a_session_while_a_transfer_rings() {
 }
 
 #[test]
+fn we_refresh_the_session_of_the_side_that_stays_when_the_asker_has_hung_up() {
+    let mut bench = Bench::keyed("", "sip.session_expires = 90");
+    let (mut caller, callee, invite) = bench.begin_call();
+    let ok = callee
+        .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
+        .with(HeaderName::SessionExpires, "90;refresher=uac");
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    caller.learn(&bench.response(CARRIER, 200));
+    bench.give(CARRIER, caller.ack());
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(&mut bench, &caller, "180", false);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    bench.pass(Duration::from_secs(45));
+    let asked = bench.request(CENTRE, Method::Invite);
+    assert_eq!(asked.headers.call_id().unwrap(), callee.call_id);
+}
+
+#[test]
 fn a_refresh_says_what_was_said_before() {
     let (mut bench, _, mut callee, _) = ringing();
     let mut answers = Vec::new();

@@ -140,6 +140,82 @@ fn a_peer_that_has_left_and_never_answers_a_reinvite_does_not_end_the_call() {
     bench.finished();
 }
 
+/// The caller has asked for a transfer, which rings, and has hung up: the new peer and its INVITE.
+#[track_caller]
+fn hang_up_early(bench: &mut Bench, caller: &mut Phone) -> (Phone, Request) {
+    ask(bench, caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(bench, caller, "180", false);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    (new, invite)
+}
+
+/// The new peer answers after a while, and the call is its and the callee's.
+#[track_caller]
+fn go_on(bench: &mut Bench, mut new: Phone, callee: &Phone, invite: &Request) {
+    bench.pass(Duration::from_secs(35));
+    bench
+        .sent
+        .retain(|(target, _)| target.remote != address(CARRIER));
+    bench.silent();
+    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(bench, callee, 5000);
+    bench.silent();
+    hang_up(bench, &mut new, callee);
+    bench.pass(Duration::from_secs(40));
+    bench.finished();
+}
+
+#[test]
+fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_transfer() {
+    let (mut bench, mut caller, callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
+    bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+    let (new, invite) = hang_up_early(&mut bench, &mut caller);
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(&mut bench, &callee, 5000);
+    go_on(&mut bench, new, &callee, &invite);
+}
+
+#[test]
+fn what_the_side_that_stays_has_asked_of_whoever_has_hung_up_does_not_end_the_transfer() {
+    for status in [0, 481] {
+        let (mut bench, mut caller, mut callee) = up();
+        let hold = callee.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
+        let held = bench.carry(CENTRE, hold.clone(), CARRIER);
+        let (new, invite) = hang_up_early(&mut bench, &mut caller);
+        let refused = bench.response(CENTRE, 491);
+        bench.give(CENTRE, refusal_ack(&hold, &refused));
+        if status != 0 {
+            bench.give(CARRIER, caller.answer(&held, status, &NONE));
+            bench.request(CARRIER, Method::Ack);
+        }
+        go_on(&mut bench, new, &callee, &invite);
+    }
+}
+
+#[test]
+fn an_offer_that_whoever_has_hung_up_has_not_answered_is_answered_for_it() {
+    let (mut bench, mut caller, callee) = up();
+    let onward = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
+    bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
+    bench.response(CARRIER, 200);
+    let (new, invite) = hang_up_early(&mut bench, &mut caller);
+    let ack = bench.request(CENTRE, Method::Ack);
+    assert_eq!(ack.headers.call_id().unwrap(), callee.call_id);
+    assert!(!ack.body.is_empty(), "the answer");
+    go_on(&mut bench, new, &callee, &invite);
+}
+
 #[test]
 fn a_side_that_agrees_late_to_what_the_side_that_left_has_asked_is_asked_again() {
     let (mut bench, mut caller, callee) = up();
