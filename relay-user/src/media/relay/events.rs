@@ -10,7 +10,7 @@ use std::{
 
 use relay_abi::verdict::Reason;
 
-use super::{Shared, alarm};
+use super::{Shared, alarm, strays};
 use crate::slow::{SlowEvent, socket_address};
 
 /// How long to wait for an event before looking after the rest.
@@ -26,6 +26,7 @@ pub(super) fn run(shared: &Arc<Shared>, stop: &AtomicBool) {
         if looked.elapsed() >= alarm::INTERVAL {
             looked = Instant::now();
             alarm::look(shared);
+            strays::look(shared);
         }
         let mut wait = PAUSE;
         for _ in 0..AT_ONCE {

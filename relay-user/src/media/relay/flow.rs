@@ -7,7 +7,7 @@ use relay_abi::{
     flow::{Endpoint, FlowEntry, FlowKey, PAYLOAD_TYPES, PayloadTypePair},
 };
 
-use super::{alarm::Watch, rows::FlowRows};
+use super::{alarm::Watch, rows::FlowRows, strays::Strays};
 use crate::{
     media::{CallMedia, Latching, LegMedia, Path},
     slow::{RtcpRoute, SlowFlow, Sources, endpoint, flow_key},
@@ -38,6 +38,7 @@ pub(super) struct Flow {
     /// SRTP packets that the kernel refused while the source had other keys than now.
     pub(super) refused_before: u64,
     pub(super) watch: Watch,
+    pub(super) strays: Strays,
 }
 
 /// What was lost, over all sources that a stream has had.
@@ -95,6 +96,7 @@ impl Flow {
             loss: Loss::default(),
             refused_before: 0,
             watch: Watch::default(),
+            strays: Strays::default(),
         }
     }
 
@@ -195,9 +197,11 @@ impl Flow {
         // An index that no table has: nothing was ever counted there.
         entry.counters = U32::new(self.counters.unwrap_or(u32::MAX));
         // Without a destination there is nothing that the program could do; and it unprotects
-        // nothing of a held source, whose rollover counter would be lost.
-        let held = entry.has(FlowEntry::HELD | FlowEntry::UNPROTECT);
-        if self.path != Path::Xdp || self.destination().is_none() || held {
+        // nothing of a held source, nor of one that sends what was not negotiated, whose rollover
+        // counter would be lost.
+        let uncounted = entry.has(FlowEntry::UNPROTECT)
+            && (entry.has(FlowEntry::HELD) || self.strays.are_there());
+        if self.path != Path::Xdp || self.destination().is_none() || uncounted {
             entry.flags = U16::new(entry.flags.get() | FlowEntry::USERSPACE);
         }
         entry

@@ -17,6 +17,7 @@ mod slow_path;
 mod snapshot;
 mod start;
 mod statistics;
+mod strays;
 #[cfg(test)]
 mod tests;
 

@@ -464,7 +464,7 @@ impl Plane {
     }
 }
 
-const _: () = assert!(size_of::<Call>() <= 1152);
+const _: () = assert!(size_of::<Call>() <= 1200);
 
 impl Call {
     pub(super) fn paths(&self) -> [Path; 2] {

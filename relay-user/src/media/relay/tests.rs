@@ -25,6 +25,7 @@ use super::{
     plane::{Parts, Plane},
     rows::SrtpRows,
     slow_path::SlowPath,
+    strays,
 };
 use crate::{
     media::{

@@ -1,5 +1,7 @@
 //! SRTP through the kernel: telephones that know their keys by libsrtp, and those who do not.
 
+mod strays;
+
 use std::os::fd::AsRawFd as _;
 
 use super::*;

@@ -136,6 +136,74 @@ fn a_held_source_of_srtp_is_the_workers_and_comes_back_to_be_asked_for() {
     assert_eq!(to, endpoint("192.0.2.2:7000".parse().unwrap()));
 }
 
+/// Over half a turn of the sequence number in which the kernel has counted nothing its rollover
+/// counter would be lost.
+#[test]
+fn a_source_that_sends_only_what_was_not_negotiated_is_the_workers_until_it_speaks() {
+    let mut bench = Bench::new(16);
+    let (_, [first, second]) = secured(&mut bench);
+    let count = |bench: &Bench, packets: u64, dropped: u64| {
+        let index = bench.entry(second).unwrap().counters.get();
+        let counters = FlowCounters {
+            packets,
+            dropped,
+            ..FlowCounters::default()
+        };
+        bench
+            .datapath
+            .counted
+            .lock()
+            .unwrap()
+            .insert(index, counters);
+    };
+    let is_workers = |bench: &mut Bench| {
+        let call = bench.plane.calls.get_mut(&CALL).unwrap();
+        strays::look_at(&bench.tables, &bench.slow, call);
+        let [other, entry] = [first, second].map(|port| bench.entry(port).unwrap());
+        assert!(!other.has(FlowEntry::USERSPACE));
+        entry.has(FlowEntry::USERSPACE)
+    };
+    let row = bench.told(second).unprotect_row.unwrap();
+    let index = row.state().unwrap().index(false);
+    // Packets that are taken among some that are not.
+    for step in 1..5 {
+        index.take(step).unwrap();
+        count(&bench, step, 100 * step);
+        assert!(!is_workers(&mut bench));
+    }
+    // Silence.
+    for _ in 0..3 {
+        assert!(!is_workers(&mut bench));
+    }
+    // A flood.
+    count(&bench, 4, 1_000_000);
+    assert!(!is_workers(&mut bench));
+    count(&bench, 4, 1_000_250);
+    assert!(is_workers(&mut bench));
+    assert!(!row.does_kernel_work());
+    // The worker counts on.
+    let mut worker = SlowCounters::default();
+    for step in 1..4 {
+        index.take(step << 14).unwrap();
+        worker.flow.dropped += 250;
+        let key = flow_key(second.rtp);
+        bench.slow.counters.lock().unwrap().insert(key, worker);
+        assert!(is_workers(&mut bench));
+        assert!(!row.does_kernel_work());
+    }
+    worker.flow.packets += 1;
+    let key = flow_key(second.rtp);
+    bench.slow.counters.lock().unwrap().insert(key, worker);
+    // News of another source are under way.
+    announce(&bench, second, 2);
+    assert!(is_workers(&mut bench));
+    bench.learn(second, "192.0.2.2:7000", 2);
+    worker.flow.packets += 1;
+    bench.slow.counters.lock().unwrap().insert(key, worker);
+    assert!(!is_workers(&mut bench));
+    assert!(row.does_kernel_work());
+}
+
 #[test]
 fn a_key_that_found_no_row_stays_with_libsrtp_and_the_next_one_gets_one() {
     let mut bench = Bench::new(2);
