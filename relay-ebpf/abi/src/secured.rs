@@ -299,6 +299,9 @@ pub fn unprotect<T: SecuredTables>(
         .unprotect_by::<T::Machine, _>(key, index, length)
     {
         Ok(length) => length,
+        // With half of a key, or another stream's indices, there is nothing that a packet could be
+        // accused of.
+        Err(_) if !stream.is_still(row) => return Err(Reason::KeyChanged),
         Err(error) => {
             stream.refuse();
             return Err(incoming(error));

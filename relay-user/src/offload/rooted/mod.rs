@@ -3,6 +3,7 @@
 mod changing;
 mod differential;
 mod fixtures;
+mod killed;
 mod lab;
 mod loading;
 mod namespaces;

@@ -153,6 +153,11 @@ fn in_change(way: Way) {
         .map(|(reason, counters)| (reason, counters.packets))
         .collect();
     println!("{left} left, {not} did not: {seen:?}");
+    // It is no wrong key.
+    let refused = seen
+        .iter()
+        .any(|(reason, _)| *reason == Reason::Authentication);
+    assert!(!refused, "{seen:?}");
     assert!(left >= 50 && not > 0, "{left} {not}");
 }
 
