@@ -12,7 +12,7 @@ use relay_abi::{
 
 use crate::{
     maps::{RINGS, Ring, SETTINGS},
-    opaque::opaque,
+    opaque::{one_less, opaque},
 };
 
 /// What came of it.
@@ -34,15 +34,13 @@ pub fn hand(context: &XdpContext, port: u16, clock: &mut Clock) -> Handed {
     let Some(ring) = RINGS.get(worker) else {
         return Handed::Refused;
     };
-    let length = opaque(context.data_end() - context.data());
-    if length == 0 {
-        Handed::Refused
-    } else if length <= SHORT {
-        put::<SHORT>(context, ring, length, clock)
-    } else if length <= MIDDLE {
-        put::<MIDDLE>(context, ring, length, clock)
-    } else if length <= LONG {
-        put::<LONG>(context, ring, length, clock)
+    let last = one_less(opaque(context.data_end() - context.data()));
+    if last < SHORT {
+        put::<SHORT>(context, ring, last + 1, clock)
+    } else if last < MIDDLE {
+        put::<MIDDLE>(context, ring, last + 1, clock)
+    } else if last < LONG {
+        put::<LONG>(context, ring, last + 1, clock)
     } else {
         Handed::Refused
     }

@@ -29,7 +29,7 @@ use relay_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::opaque::opaque;
+use self::opaque::{one_less, opaque};
 
 /// The load to make.
 #[map]
@@ -167,17 +167,17 @@ fn prepared(context: &XdpContext) -> Option<()> {
     udp.destination = port;
     udp.checksum = change.apply_udp(packet.checksum);
     *front = DatagramV4 { ethernet, ip, udp };
-    let length = opaque(usize::from(packet.length)) & (PREPARED_OCTETS - 1);
-    if length == 0 {
+    let last = one_less(usize::from(packet.length));
+    if last >= PREPARED_OCTETS {
         return None;
     }
-    // SAFETY: `length` is less than the octets there are.
+    // SAFETY: `last` is that of an octet there is.
     let stored = unsafe {
         bpf_xdp_store_bytes(
             context.as_ptr().cast(),
             size_of::<DatagramV4>() as u32,
             packet.octets.as_ptr().cast_mut().cast(),
-            length as u32,
+            last as u32 + 1,
         )
     };
     (stored == 0).then_some(())
@@ -311,22 +311,21 @@ fn time(context: &XdpContext, payload: usize) {
 
 #[inline(always)]
 fn sample(context: &XdpContext) -> Option<()> {
-    let length = context.data_end() - context.data();
+    let last = one_less(opaque(context.data_end() - context.data()));
     let mut entry = SAMPLES.reserve::<Sample>(0)?;
     let sample = entry.as_mut_ptr();
-    let taken = opaque(length) & SAMPLE_OCTETS;
-    if taken == 0 || length > SAMPLE_OCTETS {
+    if last >= SAMPLE_OCTETS {
         entry.discard(0);
         return None;
     }
-    // SAFETY: the entry is ours until it is submitted; `taken` is at most the octets' length.
+    // SAFETY: the entry is ours until it is submitted; `last` is that of an octet there is.
     let loaded = unsafe {
-        (*sample).length = length as u32;
+        (*sample).length = last as u32 + 1;
         bpf_xdp_load_bytes(
             context.as_ptr().cast(),
             0,
             (&raw mut (*sample).octets).cast(),
-            taken as u32,
+            last as u32 + 1,
         )
     };
     if loaded == 0 {

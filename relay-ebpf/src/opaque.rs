@@ -11,3 +11,10 @@ pub fn opaque(mut value: usize) -> usize {
     unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags)) };
     value
 }
+
+/// A length's last offset. Compared with a limit and made a length again, it tells every verifier that
+/// the length is not zero; before Linux 6.8 a comparison with zero does not.
+#[inline(always)]
+pub fn one_less(length: usize) -> usize {
+    opaque(length.wrapping_sub(1))
+}

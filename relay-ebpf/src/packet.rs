@@ -16,7 +16,7 @@ use relay_abi::{
     srtp::packet::{LONGEST_PROTECTED, Work},
 };
 
-use crate::opaque::opaque;
+use crate::opaque::{one_less, opaque};
 
 /// Offsets that the packet decides are kept below this: the verifier wants a bound, and no packet
 /// of one buffer is longer.
@@ -101,11 +101,8 @@ impl Frame for Packet<'_> {
 /// A number of octets in the form that the verifier follows, `None` for what never is copied.
 #[inline(always)]
 fn copied(length: usize) -> Option<u32> {
-    let octets = opaque(length) & 0x3ff;
-    if length >= 0x400 || octets == 0 || octets > LONGEST_PROTECTED {
-        return None;
-    }
-    Some(octets as u32)
+    let last = one_less(length);
+    (last < LONGEST_PROTECTED).then_some(last as u32 + 1)
 }
 
 impl SecuredFrame for Packet<'_> {

@@ -302,7 +302,9 @@ impl Work {
     #[inline(always)]
     fn append(&mut self, key: &PreparedKey, length: usize) -> Option<usize> {
         let octets: &mut [u8; OCTETS] = transmute_mut!(&mut self.packet);
-        let mut at = length;
+        // Where the compiler knows how long the packet is, it leaves the masks out, which verifiers
+        // before Linux 6.18's need.
+        let mut at = self.length as usize;
         let mki_length = key.mki_length as usize;
         let mut index = 0;
         while index < key.mki.len() && index < mki_length {

@@ -67,8 +67,12 @@ fn off_attaches_nothing_but_the_steering() {
 
 /// The kernel tells what a map takes in `/proc/self/fdinfo`. What it takes for each possible CPU
 /// and for alignment may differ by a little from what we compute, and never above it by more.
+/// Before Linux 6.4 it tells something else.
 #[test]
 fn the_computed_memory_is_what_the_kernel_says() {
+    if kernel() < (6, 4) {
+        return;
+    }
     let config = OffloadConfig {
         flows: 20_000,
         next_hops: 4096,
@@ -115,6 +119,14 @@ fn the_computed_memory_is_what_the_kernel_says() {
         total.abs_diff(computed) * 20 < computed,
         "the kernel says {total}, we say {computed}"
     );
+}
+
+/// The running kernel's version, its first two numbers.
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel");
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    let mut next = || numbers.next().expect("a number").expect("a number");
+    (next(), next())
 }
 
 #[test]
