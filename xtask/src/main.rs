@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod kernel;
 mod setup;
 mod shell;
 mod teams;
@@ -29,6 +30,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Look for inputs that break a parser or the relay.
     Fuzz(fuzz::Arguments),
+    /// Test the media plane on another kernel, in an emulated machine.
+    Kernel(kernel::Arguments),
     /// Check Trunkline by what Microsoft Teams asks, row by row.
     TeamsReport(teams::Arguments),
     /// Run every test; without root, those that do without it.
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
         Task::Fuzz(arguments) => setup::setup()
             .and_then(|()| setup::fuzzer())
             .and_then(|()| fuzz::fuzz(&arguments)),
+        Task::Kernel(arguments) => setup::setup()
+            .and_then(|()| setup::emulator())
+            .and_then(|()| kernel::kernel(&arguments)),
         Task::TeamsReport(arguments) => {
             setup::setup().and_then(|()| teams::teams_report(&arguments))
         }

@@ -34,6 +34,13 @@ const PEER: [(&str, &str); 1] = [("rtpengine-daemon", "what the benchmarks measu
 /// What fuzzing alone wants.
 const FUZZER: [(&str, &str); 1] = [("g++", "compiles libFuzzer")];
 
+/// What tests on another kernel want.
+const EMULATOR: [(&str, &str); 3] = [
+    ("qemu-system-x86", "runs another kernel"),
+    ("kmod", "its modules"),
+    ("cpio", "packs what it has in memory"),
+];
+
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// The version that goes with the pinned compiler.
@@ -51,6 +58,11 @@ pub(crate) fn setup() -> Result<(), String> {
 /// What the benchmarks need besides.
 pub(crate) fn peer() -> Result<(), String> {
     packages(&PEER)
+}
+
+/// What another kernel needs besides.
+pub(crate) fn emulator() -> Result<(), String> {
+    packages(&EMULATOR)
 }
 
 fn packages(wanted: &[(&str, &str)]) -> Result<(), String> {

@@ -11,11 +11,11 @@ use crate::shell;
 
 /// What `cargo test` has told.
 #[derive(Default)]
-struct Told {
-    passed: u64,
-    failed: u64,
+pub(crate) struct Told {
+    pub passed: u64,
+    pub failed: u64,
     ignored: u64,
-    failures: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 pub(crate) fn test() -> Result<(), String> {
@@ -98,7 +98,7 @@ fn stage(arguments: &[&str], binary: &Path) -> Result<(Told, bool), String> {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
-            read(&line, &mut told);
+            told.read(&line);
         }
     }
     let status = child
@@ -107,22 +107,25 @@ fn stage(arguments: &[&str], binary: &Path) -> Result<(Told, bool), String> {
     Ok((told, status.success()))
 }
 
-fn read(line: &str, told: &mut Told) {
-    if let Some(counts) = line.strip_prefix("test result: ") {
-        let count = |what: &str| {
-            counts
-                .split([';', '.'])
-                .find_map(|part| part.trim().strip_suffix(what)?.trim().parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        told.passed += count("passed");
-        told.failed += count("failed");
-        told.ignored += count("ignored");
-    } else if let Some(name) = line
-        .strip_prefix("test ")
-        .and_then(|rest| rest.strip_suffix(" ... FAILED"))
-    {
-        told.failures.push(name.to_owned());
+impl Told {
+    /// Takes a line in.
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(counts) = line.strip_prefix("test result: ") {
+            let count = |what: &str| {
+                counts
+                    .split([';', '.'])
+                    .find_map(|part| part.trim().strip_suffix(what)?.trim().parse::<u64>().ok())
+                    .unwrap_or(0)
+            };
+            self.passed += count("passed");
+            self.failed += count("failed");
+            self.ignored += count("ignored");
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.failures.push(name.to_owned());
+        }
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
             "test result: FAILED. 11 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 2.9s",
             "test result: ok. 5 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.0s",
         ] {
-            read(line, &mut told);
+            told.read(line);
         }
         assert_eq!((told.passed, told.failed, told.ignored), (16, 1, 2));
         assert_eq!(told.failures, ["a::c"]);
