@@ -15,3 +15,5 @@ pub mod stun;
 mod done;
 #[cfg(test)]
 mod namespace;
+#[cfg(test)]
+mod process;

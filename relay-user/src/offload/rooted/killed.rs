@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Command, Stdio},
-    thread,
+    env, fs, thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +15,7 @@ use crate::{
     media::{SrtpKey, SrtpSuite},
     namespace::Namespace,
     offload::{Datapath as _, Offload, XdpMode},
+    process::{Process, ready_until_let_go},
     srtp::StreamKey,
 };
 
@@ -44,10 +42,10 @@ fn nothing_of_a_killed_process_keeps_its_keys() {
         return hold();
     }
     let inside = Namespace::new();
-    let process = Process::start(&inside);
-    let maps = process.maps();
+    let process = Process::start(&inside, TEST, ROLE, "holds");
+    let before = maps(&process);
     assert_eq!(
-        keys(&maps),
+        keys(&before),
         [key().as_bytes().to_vec()],
         "the test sees them"
     );
@@ -59,7 +57,7 @@ fn nothing_of_a_killed_process_keeps_its_keys() {
         // The table of programs, which are gone, the kernel may keep: it holds nothing else.
         let left = loaded_maps()
             .flatten()
-            .filter(|map| maps.contains(&map.id()) && map.name_as_str() != Some("PROGRAMS"))
+            .filter(|map| before.contains(&map.id()) && map.name_as_str() != Some("PROGRAMS"))
             .count();
         let attached = inside.run("ip", "link show dev lo").contains("xdp");
         if left == 0 && !attached {
@@ -69,8 +67,8 @@ fn nothing_of_a_killed_process_keeps_its_keys() {
         thread::yield_now();
     }
 
-    let next = Process::start(&inside);
-    assert!(next.maps().is_disjoint(&maps));
+    let next = Process::start(&inside, TEST, ROLE, "holds");
+    assert!(maps(&next).is_disjoint(&before));
 }
 
 /// The process to be killed: has a key in the kernel's table until it ends.
@@ -79,8 +77,7 @@ fn hold() {
     let mut datapath = offload.take_datapath().expect("a datapath");
     let row = RowReference::new(ROW, 1).expect("a row");
     datapath.write_key(row, &key()).expect("written");
-    println!("\nready");
-    let _ = std::io::stdin().read(&mut [0]);
+    ready_until_let_go();
 }
 
 /// What is in the row, of each table of keys among the maps.
@@ -98,53 +95,17 @@ fn keys(maps: &BTreeSet<u32>) -> Vec<Vec<u8>> {
         .collect()
 }
 
-struct Process(Child);
-
-impl Process {
-    /// Starts it inside, and waits until it has its key there.
-    fn start(inside: &Namespace) -> Self {
-        let child = inside.enter(|| {
-            Command::new(env::current_exe().expect("this program"))
-                .args([TEST, "--exact", "--nocapture"])
-                .env(ROLE, "holds")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("started")
-        });
-        let mut process = Self(child);
-        let output = process.0.stdout.take().expect("a pipe");
-        let mut lines = BufReader::new(output).lines();
-        let ready = lines.any(|line| line.is_ok_and(|line| line.ends_with("ready")));
-        assert!(ready, "the process did not start");
-        process
-    }
-
-    /// The numbers of the maps that it has descriptors of.
-    fn maps(&self) -> BTreeSet<u32> {
-        let open = fs::read_dir(format!("/proc/{}/fdinfo", self.0.id())).expect("it lives");
-        let texts = open.flatten().map(|open| fs::read_to_string(open.path()));
-        texts
-            .flatten()
-            .flat_map(|text| {
-                let lines = text.lines();
-                let numbers =
-                    lines.filter_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
-                numbers.collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    /// By SIGKILL: nothing of it runs any more.
-    fn kill(mut self) {
-        self.0.kill().expect("it lives");
-        self.0.wait().expect("it has ended");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The numbers of the maps that a process has descriptors of.
+fn maps(process: &Process) -> BTreeSet<u32> {
+    let open = fs::read_dir(process.told("fdinfo")).expect("it lives");
+    let texts = open.flatten().map(|open| fs::read_to_string(open.path()));
+    texts
+        .flatten()
+        .flat_map(|text| {
+            let lines = text.lines();
+            let numbers =
+                lines.filter_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
+            numbers.collect::<Vec<_>>()
+        })
+        .collect()
 }

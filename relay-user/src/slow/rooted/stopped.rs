@@ -3,9 +3,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader, Read as _},
     os::fd::AsRawFd,
-    process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,7 +13,7 @@ use super::lab::{Peer, config, hosts, in_time, start, start_with_xdp, whole_chec
 use crate::{
     done::Done,
     media::SrtpSuite,
-    namespace::Namespace,
+    process::{Process, ready_until_let_go},
     slow::{
         SlowEvents, WorkersConfig,
         tests::{CALLEE, CALLER, OURS_CALLER, at, caller_to_callee, key, rtp},
@@ -73,15 +71,13 @@ fn serve(role: &str) {
         }
     };
     workers.install(at(OURS_CALLER), flow).expect("installed");
-    println!("ready");
-    let mut rest = Vec::new();
-    let _ = std::io::stdin().read_to_end(&mut rest);
+    ready_until_let_go();
 }
 
 fn stop_and_go_on(role: &str) {
     let [caller, ours, callee] = hosts();
     whole_checksums(&[&caller]);
-    let process = Process::start(&ours, role);
+    let process = Process::start(&ours, TEST, ROLE, role);
     let (caller, callee) = (Peer::new(&caller, CALLER), Peer::new(&callee, CALLEE));
     roomy(&callee);
     let done = AtomicBool::new(false);
@@ -94,7 +90,7 @@ fn stop_and_go_on(role: &str) {
             sent: Vec::new(),
         };
         talk.on_for(Duration::from_secs(1));
-        let before = process.resident();
+        let before = resident(&process);
 
         process.signal("STOP");
         talk.until(|_| process.stands_still());
@@ -125,7 +121,7 @@ fn stop_and_go_on(role: &str) {
         );
         let lost = fresh.filter(|number| !heard.contains(*number)).count();
         assert!(lost * 1000 < FRESH, "{role}: {lost} of {FRESH} were lost");
-        let after = process.resident();
+        let after = resident(&process);
         assert!(
             after * 100 <= before * 105,
             "{role}: {after} pages are resident, {before} were"
@@ -215,60 +211,11 @@ fn listen(callee: &Peer, heard: &Heard, done: &AtomicBool) {
     }
 }
 
-/// The process with the worker.
-struct Process(Child);
-
-impl Process {
-    /// Starts it inside, and waits until it serves.
-    fn start(inside: &Namespace, role: &str) -> Self {
-        let child = inside.enter(|| {
-            Command::new(env::current_exe().expect("this program"))
-                .args([TEST, "--exact", "--nocapture"])
-                .env(ROLE, role)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("started")
-        });
-        let mut process = Self(child);
-        let output = process.0.stdout.take().expect("a pipe");
-        let mut lines = BufReader::new(output).lines();
-        let ready = lines.any(|line| line.is_ok_and(|line| line.ends_with("ready")));
-        assert!(ready, "the worker did not start");
-        process
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.0.id().to_string()])
-            .status();
-        assert!(status.expect("kill").success());
-    }
-
-    /// Whether every thread is stopped.
-    fn stands_still(&self) -> bool {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it lives");
-        tasks.flatten().all(|task| {
-            let status = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            let state = status.rsplit_once(") ").map(|(_, rest)| rest);
-            state.is_some_and(|state| state.starts_with('T'))
-        })
-    }
-
-    /// Pages of memory.
-    fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/statm", self.0.id())).expect("it lives");
-        let pages = status.split_whitespace().nth(1).expect("a number");
-        pages.parse().expect("a number")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A stopped one ends by this too.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Pages of a process's memory.
+fn resident(process: &Process) -> u64 {
+    let status = fs::read_to_string(process.told("statm")).expect("it lives");
+    let pages = status.split_whitespace().nth(1).expect("a number");
+    pages.parse().expect("a number")
 }
 
 /// Gives the callee room for what comes while it does not run.
