@@ -263,18 +263,15 @@ pub fn srtp() -> Result<Vec<Cost>, Failure> {
     }
     let cost = srtp_cost()?;
     for (name, time) in [
-        ("xdp_protect_ns", cost.protect),
-        ("xdp_unprotect_ns", cost.unprotect),
+        ("xdp_protect_ns", cost.one.protect),
+        ("xdp_unprotect_ns", cost.one.unprotect),
         ("xdp_both_ns", cost.both),
-        ("libsrtp_protect_ns", cost.libsrtp_protect),
-        ("libsrtp_unprotect_ns", cost.libsrtp_unprotect),
-        ("xdp_protect_streams_ns", cost.streams.protect),
-        ("xdp_unprotect_streams_ns", cost.streams.unprotect),
-        ("libsrtp_protect_streams_ns", cost.streams.libsrtp_protect),
-        (
-            "libsrtp_unprotect_streams_ns",
-            cost.streams.libsrtp_unprotect,
-        ),
+        ("libsrtp_protect_ns", cost.one.libsrtp_protect),
+        ("libsrtp_unprotect_ns", cost.one.libsrtp_unprotect),
+        ("xdp_protect_streams_ns", cost.many.protect),
+        ("xdp_unprotect_streams_ns", cost.many.unprotect),
+        ("libsrtp_protect_streams_ns", cost.many.libsrtp_protect),
+        ("libsrtp_unprotect_streams_ns", cost.many.libsrtp_unprotect),
     ] {
         costs.push(nanoseconds(name, time as f64));
     }

@@ -29,26 +29,36 @@ use crate::{
 /// it, from finding the flow to the statistics; libsrtp's are of the packet alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SrtpCost {
+    /// Of one stream.
+    pub one: StreamCost,
+    /// Of one stream, SRTP to SRTP.
+    pub both: u64,
+    /// Of [`SrtpCost::STREAMS`] streams by turns, each with a row and a context of its own: what
+    /// they need is not at hand any more when their next packet comes.
+    pub many: StreamCost,
+}
+
+/// The part of [`SrtpCost`] that is measured beside libsrtp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamCost {
     /// RTP to SRTP.
     pub protect: u64,
     /// SRTP to RTP.
     pub unprotect: u64,
-    /// SRTP to SRTP.
-    pub both: u64,
     pub libsrtp_protect: u64,
     pub libsrtp_unprotect: u64,
-    /// Of [`SrtpCost::STREAMS`] streams by turns, each with a row and a context of its own: what they need is not
-    /// at hand any more when their next packet comes.
-    pub streams: StreamsCost,
 }
 
-/// The part of [`SrtpCost`] that is of many streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamsCost {
-    pub protect: u64,
-    pub unprotect: u64,
-    pub libsrtp_protect: u64,
-    pub libsrtp_unprotect: u64,
+impl StreamCost {
+    fn of([protect, unprotect]: [Vec<Duration>; 2], libsrtp: [Vec<Duration>; 2]) -> Self {
+        let [libsrtp_protect, libsrtp_unprotect] = libsrtp.map(median);
+        Self {
+            protect: median(protect),
+            unprotect: median(unprotect),
+            libsrtp_protect,
+            libsrtp_unprotect,
+        }
+    }
 }
 
 impl SrtpCost {
@@ -82,8 +92,9 @@ const WAYS: [u16; 3] = [
 /// What the kernel refused, or what of a packet was not as expected.
 pub fn srtp_cost() -> Result<SrtpCost, Failure> {
     on_one_cpu(|| {
-        let streams = streams::cost()?;
-        one_stream(streams)
+        let many = streams::cost()?;
+        let (one, both) = one_stream()?;
+        Ok(SrtpCost { one, both, many })
     })?
 }
 
@@ -127,8 +138,8 @@ fn random_key() -> SrtpKey {
     }
 }
 
-/// One stream's packets, and what [`streams`] told.
-fn one_stream(streams: StreamsCost) -> Result<SrtpCost, Failure> {
+/// One stream's packets; with them those from SRTP to SRTP.
+fn one_stream() -> Result<(StreamCost, u64), Failure> {
     let (offload, mut datapath) = programs(1, 2)?;
     let program = relay_program(&offload)?;
     let key = random_key();
@@ -165,16 +176,8 @@ fn one_stream(streams: StreamsCost) -> Result<SrtpCost, Failure> {
         libsrtp[0].push(protect);
         libsrtp[1].push(unprotect);
     }
-    let [protect, unprotect, both] = times.map(median);
-    let [libsrtp_protect, libsrtp_unprotect] = libsrtp.map(median);
-    Ok(SrtpCost {
-        protect,
-        unprotect,
-        both,
-        libsrtp_protect,
-        libsrtp_unprotect,
-        streams,
-    })
+    let [protect, unprotect, both] = times;
+    Ok((StreamCost::of([protect, unprotect], libsrtp), median(both)))
 }
 
 fn median(mut times: Vec<Duration>) -> u64 {
@@ -189,16 +192,17 @@ fn theirs(
     mut packets: Vec<Vec<u8>>,
 ) -> Result<[Duration; 2], Failure> {
     let count = u32::try_from(packets.len())?;
+    let turn = contexts.len().max(1);
     let mut length = 0;
     let begin = Instant::now();
-    for packets in packets.chunks_mut(contexts.len().max(1)) {
+    for packets in packets.chunks_mut(turn) {
         for ((out, _), packet) in contexts.iter_mut().zip(packets) {
             length = black_box(out.protect(packet, PLAIN))?;
         }
     }
     let protect = begin.elapsed();
     let begin = Instant::now();
-    for packets in packets.chunks_mut(contexts.len().max(1)) {
+    for packets in packets.chunks_mut(turn) {
         for ((_, back), packet) in contexts.iter_mut().zip(packets) {
             let packet = packet.get_mut(..length).unwrap_or_default();
             black_box(back.unprotect(packet))?;

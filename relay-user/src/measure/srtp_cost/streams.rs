@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use relay_abi::flow::FlowEntry;
 
 use super::{
-    LOCAL, MACS, PAYLOAD, PEER, ROUNDS, SrtpCost, StreamsCost, XDP_DROP, XDP_TX, entry, flow_key,
-    frame, median, programs, random_key, relay_program, rows, rtp, theirs,
+    LOCAL, MACS, PAYLOAD, PEER, ROUNDS, SrtpCost, StreamCost, XDP_DROP, XDP_TX, entry, flow_key,
+    frame, programs, random_key, relay_program, rows, rtp, theirs,
 };
 use crate::{
     measure::{Failure, LoadDescription, Measure, Source},
@@ -68,7 +68,7 @@ impl Streams {
 }
 
 /// Measures; the streams' keys are the same, so that one packet serves all.
-pub(super) fn cost() -> Result<StreamsCost, Failure> {
+pub(super) fn cost() -> Result<StreamCost, Failure> {
     let (offload, mut datapath) = programs(2 * u32::from(STREAMS), 4 * u32::from(STREAMS))?;
     let program = relay_program(&offload)?;
     let key = random_key();
@@ -120,12 +120,5 @@ pub(super) fn cost() -> Result<StreamsCost, Failure> {
     for (times, streams) in times.iter().zip(&ways) {
         streams.expect_relayed(&datapath, times.len())?;
     }
-    let [protect, unprotect] = times.map(median);
-    let [libsrtp_protect, libsrtp_unprotect] = libsrtp.map(median);
-    Ok(StreamsCost {
-        protect,
-        unprotect,
-        libsrtp_protect,
-        libsrtp_unprotect,
-    })
+    Ok(StreamCost::of(times, libsrtp))
 }
