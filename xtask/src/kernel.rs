@@ -130,10 +130,15 @@ fn only(directory: &Path, beginning: &str) -> Result<PathBuf, String> {
 /// The media plane's tests, as cargo builds them.
 fn tests() -> Result<PathBuf, String> {
     let mut build = shell::cargo();
-    build.args(["test", "-p", "relay-user", "--lib", "--no-run"]);
-    shell::run(&mut build)?;
-    build.args(["--message-format", "json"]);
-    let messages = shell::output(&mut build).ok_or("cargo does not tell what it built")?;
+    build
+        .args(["test", "-p", "relay-user", "--lib", "--no-run"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let built = build.output().map_err(|error| format!("cargo: {error}"))?;
+    if !built.status.success() {
+        return Err("the tests were not built".into());
+    }
+    let messages = String::from_utf8_lossy(&built.stdout);
     messages
         .lines()
         .rev()
