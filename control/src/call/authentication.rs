@@ -371,6 +371,9 @@ impl<M: MediaPlane> Core<M> {
                     exchange.client == Some(id) && exchange.cancelled.is_none()
                 })
             }),
+            Client::Update { .. } => call
+                .and_then(|call| call.setup.as_ref()?.carried.as_ref())
+                .is_some_and(|carried| carried.client == id),
             Client::Refresh { .. } | Client::Info { .. } => call.is_some(),
             // A challenge says as much as a 200: somebody is there.
             Client::Options { .. } => false,
@@ -400,16 +403,21 @@ impl<M: MediaPlane> Core<M> {
             dialog.local_sequence = dialog.local_sequence.max(next - 1) + 1;
             return Some(dialog.local_sequence);
         }
-        let to = request.headers.to().ok().and_then(|to| to.tag());
-        if let Some(setup) = &mut call.setup
-            && side == Side::B
-            && let Some(fork) = to.and_then(|to| {
-                let mut forks = setup.forks.iter_mut();
-                forks.find(|fork| fork.remote_tag == to)
-            })
-        {
-            fork.sequence = fork.sequence.max(next - 1) + 1;
-            return Some(fork.sequence);
+        let (from, to) = (request.headers.from(), request.headers.to());
+        let from = from.ok().and_then(|from| from.tag());
+        let to = to.ok().and_then(|to| to.tag());
+        let mut forks = call.setup.iter_mut().flat_map(|setup| &mut setup.forks);
+        let last = match side {
+            Side::A => forks
+                .find(|fork| Some(&fork.local_tag) == from.as_ref())
+                .map(|fork| &mut fork.caller_sequence),
+            Side::B => forks
+                .find(|fork| Some(&fork.remote_tag) == to.as_ref())
+                .map(|fork| &mut fork.sequence),
+        };
+        if let Some(last) = last {
+            *last = (*last).max(next - 1) + 1;
+            return Some(*last);
         }
         Some(next)
     }
@@ -426,6 +434,11 @@ fn sent_again(call: &mut Call, old: TransactionId, new: TransactionId, request: 
         && exchange.client == Some(old)
     {
         exchange.client = Some(new);
+    } else if let Some(setup) = &mut call.setup
+        && let Some(carried) = &mut setup.carried
+        && carried.client == old
+    {
+        carried.client = new;
     }
 }
 

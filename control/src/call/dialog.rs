@@ -180,12 +180,16 @@ impl Dialog {
     /// Takes the peer's new Contact (a target refresh, RFC 3261 §12.2) and the way it came.
     pub(super) fn refresh(&mut self, contact: Result<NameAddress, SipError>, flow: &Flow) {
         if let Ok(contact) = contact {
-            let target = contact.uri.to_string();
-            if target.as_bytes() != self.texts.get(Piece::RemoteTarget) {
-                self.texts.replace(Piece::RemoteTarget, target.as_bytes());
-            }
+            self.retarget(&contact);
         }
         self.flow = flow.into();
+    }
+
+    pub(super) fn retarget(&mut self, contact: &NameAddress) {
+        let target = contact.uri.to_string();
+        if target.as_bytes() != self.texts.get(Piece::RemoteTarget) {
+            self.texts.replace(Piece::RemoteTarget, target.as_bytes());
+        }
     }
 
     /// Whether a request of the peer belongs to it (RFC 3261 §12.2.2).

@@ -1,13 +1,12 @@
 //! Requests inside dialogs that are not confirmed yet: the caller's, those of the callee's branches,
 //! and those of the new peer of a transfer.
 //!
-//! An offer in UPDATE is carried nowhere then: it is answered here, where what the other side has
-//! said or been told still holds (RFC 3311 §5.2).
+//! An offer in UPDATE is answered here where what the other side has said or been told still holds
+//! (RFC 3311 §5.2). Else the other side is asked, if it can be.
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rand::Rng;
 use relay_user::media::MediaPlane;
 
 use super::{
@@ -65,16 +64,16 @@ impl<M: MediaPlane> Core<M> {
                 return self.on_prack(now, call, server, request);
             }
             (Method::Update, _) if trunk.sip.uses_update() => {
-                let answer = match is_sdp(&request.headers, &request.body) {
-                    None => None,
-                    Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
-                    Some(true) if cancelled => {
-                        return Err(Refusal::new(481, "the call is ending"));
+                let answer = if makes_offer(request, cancelled)? {
+                    match self.offered_early(now, call, (side, &from), server, request)? {
+                        None => return Ok(()),
+                        answer => answer,
                     }
-                    Some(true) => Some(match side {
-                        Side::A => self.answer_caller_early(call, request),
-                        Side::B => self.answer_branch_early(call, &from, request),
-                    }?),
+                } else {
+                    if setup.carries(side, &from) {
+                        return Err(self.wait("another UPDATE waits"));
+                    }
+                    None
                 };
                 self.accept_update(now, &trunk, server, request, answer);
             }
@@ -110,23 +109,19 @@ impl<M: MediaPlane> Core<M> {
         if request.method != Method::Update || !trunk.sip.uses_update() {
             return self.asks_early(now, &trunk, server, request);
         }
-        let answer = match is_sdp(&request.headers, &request.body) {
-            None => None,
-            Some(false) => return Err(Refusal::new(415, "the body is not SDP")),
-            Some(true) if cancelled => return Err(Refusal::new(481, "the transfer is ending")),
-            Some(true) => {
-                let said = fork.sdp.as_ref().filter(|_| fork.is_answered);
-                let said = said.ok_or_else(|| our_offer_waits(false))?;
-                let negotiation = &mut transfer.negotiation;
-                if transfer.renewed.as_ref() != Some(&from) {
-                    negotiation.take_answer(side, said)?;
-                }
-                let answer = negotiation.offer_back(side, &request.body, &mut self.random)?;
-                fork.sdp = Some(request.body.clone());
-                transfer.renewed = Some(from);
-                Some(answer.into())
+        let mut answer = None;
+        if makes_offer(request, cancelled)? {
+            let said = fork.sdp.as_ref().filter(|_| fork.is_answered);
+            let said = said.ok_or_else(our_offer_waits)?;
+            let negotiation = &mut transfer.negotiation;
+            if transfer.renewed.as_ref() != Some(&from) {
+                negotiation.take_answer(side, said)?;
             }
-        };
+            let ours = negotiation.offer_back(side, &request.body, &mut self.random)?;
+            fork.sdp = Some(request.body.clone());
+            transfer.renewed = Some(from);
+            answer = Some(ours.into());
+        }
         self.accept_update(now, &trunk, server, request, answer);
         Ok(())
     }
@@ -154,7 +149,7 @@ impl<M: MediaPlane> Core<M> {
         }
     }
 
-    fn accept_update(
+    pub(super) fn accept_update(
         &mut self,
         now: Instant,
         trunk: &Trunk,
@@ -170,64 +165,58 @@ impl<M: MediaPlane> Core<M> {
         self.answer(now, trunk, server, &response);
     }
 
-    /// The answer to an offer of the caller's, when it has had the one to its first.
-    fn answer_caller_early(
+    /// The answer to an offer of the caller's or of a branch of the callee's side. `None` when the
+    /// other side is asked.
+    fn offered_early(
         &mut self,
+        now: Instant,
         call: &mut Call,
+        (side, from): (Side, &Text),
+        server: TransactionId,
         request: &Request,
-    ) -> Result<Bytes, Refusal> {
-        let setup = call.setup.as_deref();
-        let has_answer = setup.is_some_and(|setup| {
-            let mut reliable = setup.reliable.iter();
-            reliable.any(|reliable| reliable.has_answered)
-        });
-        if !has_answer {
-            // RFC 3311 §5.2.
-            let pause = self.random.random_range(0..=10);
-            return Err(Refusal::new(500, "the INVITE is not answered").retry_after(pause));
-        }
-        setup.map_or(Ok(()), has_one_branch)?;
-        let answer = self.answer_early(call, &request.body)?;
-        if let Some(setup) = &mut call.setup
-            && let Some(contact) = request.headers.get(HeaderName::Contact)
-            && request.headers.contact().is_ok()
-        {
-            let contact = contact.value().clone();
-            setup.request.headers.set(HeaderName::Contact, contact);
-        }
-        Ok(answer)
-    }
-
-    /// The answer to an offer of a branch of the callee's side, when it has answered ours.
-    fn answer_branch_early(
-        &mut self,
-        call: &mut Call,
-        tag: &Text,
-        request: &Request,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Option<Bytes>, Refusal> {
+        self.crosses_carried(call, side)?;
         let Some(setup) = &mut call.setup else {
             return Err(Refusal::new(481, "no such dialog"));
         };
-        let owes = setup.offer.is_empty();
-        let has_answered = fork_mut(&mut setup.forks, tag).is_some_and(|fork| fork.is_answered);
-        if !has_answered && owes {
-            let pause = self.random.random_range(0..=10);
-            return Err(our_offer_waits(true).retry_after(pause));
+        let to = request.headers.to().ok().and_then(|to| to.tag());
+        let fork = setup.forks.iter().find(|fork| match side {
+            Side::A => Some(&fork.local_tag) == to.as_ref(),
+            Side::B => fork.remote_tag == *from,
+        });
+        let is_answered = fork.is_some_and(|fork| fork.is_answered);
+        let branch = fork.map(|fork| fork.remote_tag.clone());
+        let branch = branch.unwrap_or_default();
+        match side {
+            // RFC 3311 §5.2, of this and the next.
+            Side::A if !setup.reliable.as_ref().is_some_and(|it| it.has_answered) => {
+                return Err(self.wait("the INVITE is not answered"));
+            }
+            Side::B if !is_answered && setup.offer.is_empty() => {
+                return Err(self.wait("an offer is not answered yet"));
+            }
+            Side::B if !is_answered => return Err(our_offer_waits()),
+            _ => has_one_branch(setup)?,
         }
-        if !has_answered {
-            return Err(our_offer_waits(false));
-        }
-        has_one_branch(setup)?;
         let answer = call
             .negotiation
-            .offer_back(Side::B, &request.body, &mut self.random)?;
-        if let Some(setup) = &mut call.setup
-            && let Some(fork) = fork_mut(&mut setup.forks, tag)
+            .offer_further(side, &request.body, &mut self.random);
+        if let Err(SdpError::Unchangeable(_)) = answer
+            && self.carry_early(now, call, side, &branch, (server, request))?
         {
-            fork.is_renewed = true;
+            return Ok(None);
         }
+        let answer = answer?;
         self.connect_media(call)?;
-        Ok(answer.into())
+        if let Some(setup) = &mut call.setup {
+            setup.refresh(side, &branch, &request.headers);
+            if side == Side::B
+                && let Some(fork) = fork_mut(&mut setup.forks, &branch)
+            {
+                fork.is_renewed = true;
+            }
+        }
+        Ok(Some(answer.into()))
     }
 }
 
@@ -237,13 +226,18 @@ fn sender(request: &Request) -> Text {
     from.unwrap_or_default()
 }
 
-/// `owes`: it is the offer of the peer's that waits for our answer.
-fn our_offer_waits(owes: bool) -> Refusal {
-    if owes {
-        Refusal::new(500, "an offer is not answered yet")
-    } else {
-        Refusal::new(491, "our offer is not answered yet")
+/// Whether an UPDATE bears an offer, which must be one that can be taken.
+fn makes_offer(request: &Request, is_ending: bool) -> Result<bool, Refusal> {
+    match is_sdp(&request.headers, &request.body) {
+        None => Ok(false),
+        Some(false) => Err(Refusal::new(415, "the body is not SDP")),
+        Some(true) if is_ending => Err(Refusal::new(481, "the call is ending")),
+        Some(true) => Ok(true),
     }
+}
+
+fn our_offer_waits() -> Refusal {
+    Refusal::new(491, "our offer is not answered yet")
 }
 
 /// What one branch of the callee's side has agreed to does not hold for another.

@@ -74,6 +74,7 @@ impl<M: MediaPlane> Core<M> {
     fn stop_callee(&mut self, now: Instant, call: &mut Call, reason: Option<&str>) {
         self.moved(call, Some(CallState::Ending));
         self.release_media(call);
+        self.drop_carried(now, call);
         let Some(setup) = &mut call.setup else {
             return;
         };

@@ -257,6 +257,7 @@ impl<M: MediaPlane> Core<M> {
                 told_progress: false,
                 forks: Vec::new(),
                 no_answer: None,
+                carried: None,
             })),
             exchange: None,
             transfer: None,

@@ -7,6 +7,7 @@
 mod acknowledging;
 mod attempt;
 mod authentication;
+mod carrying;
 mod cause;
 mod core;
 mod departing;

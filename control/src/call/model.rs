@@ -128,6 +128,18 @@ pub(super) struct Setup {
     pub(super) told_progress: bool,
     pub(super) forks: Vec<Fork>,
     pub(super) no_answer: Option<TimerKey>,
+    pub(super) carried: Option<Box<Carried>>,
+}
+
+/// An UPDATE whose offer the other side has been asked about.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) by: Side,
+    pub(super) server: TransactionId,
+    pub(super) request: Request,
+    /// The tag of the branch that has sent it, or that it was sent to.
+    pub(super) branch: Text,
+    pub(super) client: TransactionId,
 }
 
 /// An early dialog with the callee, and the one with the caller that stands for it.
@@ -139,12 +151,17 @@ pub(super) struct Fork {
     pub(super) sdp: Option<Bytes>,
     /// It has come in a reliable response: our offer is answered.
     pub(super) is_answered: bool,
-    /// Then it has made an offer of its own, which we have answered: that holds.
+    /// Then another offer was made in it, and answered: that holds.
     pub(super) is_renewed: bool,
     /// RSeq of its last reliable response; 0 before the first.
     pub(super) reliable: u32,
     /// CSeq of our last request in it; 0 before the first.
     pub(super) sequence: u32,
+    /// The same, of our requests to the caller.
+    pub(super) caller_sequence: u32,
+    /// Where requests in it go, when it has sent a reliable response that says that it takes
+    /// UPDATE.
+    pub(super) updates: Option<Box<Dialog>>,
 }
 
 /// A re-INVITE that is carried from one side to the other, or one of our own.

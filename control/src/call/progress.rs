@@ -108,8 +108,10 @@ impl<M: MediaPlane> Core<M> {
         let mut body = None;
         let is_reliable = reliable(&call.leg(Side::B).trunk, response).is_some();
         let wanted = call.setup.as_ref().is_some_and(|setup| {
-            // After another offer of a branch's, that holds.
-            !setup.offerless && !setup.forks.iter().any(|fork| fork.is_renewed)
+            // After another offer, or while one is on its way, that is what counts.
+            !setup.offerless
+                && setup.carried.is_none()
+                && !setup.forks.iter().any(|fork| fork.is_renewed)
         });
         if wanted && is_sdp(&response.headers, &response.body) == Some(true) {
             match call.negotiation.answer(Side::B, &response.body) {
@@ -275,7 +277,7 @@ impl<M: MediaPlane> Core<M> {
             let theirs = Dialog::requested(outgoing, response, flow).ok()?;
             Some((ours, theirs))
         });
-        let Some((dialog_a, mut dialog_b)) = dialogs else {
+        let Some((mut dialog_a, mut dialog_b)) = dialogs else {
             let refusal = Refusal::new(500, "the callee's 200 makes no dialog");
             self.refuse_caller(now, call, refusal, None);
             return false;
@@ -296,6 +298,7 @@ impl<M: MediaPlane> Core<M> {
         let sequence = dialog_b.local_sequence;
         if let Some(fork) = setup.forks.iter().find(|fork| fork.remote_tag == tag) {
             dialog_b.local_sequence = sequence.max(fork.sequence);
+            dialog_a.local_sequence = fork.caller_sequence;
         }
         let made = setup.offerless && !setup.offer.is_empty();
         let server_sequence = dialog_a.remote_sequence.unwrap_or_default();
@@ -318,7 +321,9 @@ impl<M: MediaPlane> Core<M> {
         if let Some(terms) = setup.terms {
             terms.write(&mut onward.headers);
         }
-        let onward = onward.with_body(SDP, body);
+        if !body.is_empty() {
+            onward = onward.with_body(SDP, body);
+        }
         if let Some(server) = setup.server {
             self.servers.remove(&server);
             self.accept(
@@ -349,7 +354,12 @@ impl<M: MediaPlane> Core<M> {
         };
         let fork = fork_mut(&mut setup.forks, tag);
         if fork.as_ref().is_some_and(|fork| fork.is_renewed) {
-            let answer = call.negotiation.repeat_answer()?;
+            let answer = if call.negotiation.pending() == Some(Side::A) {
+                call.negotiation.repeat_answer()?
+            } else {
+                // The last offer was the callee's, and the caller has answered it.
+                String::new()
+            };
             self.connect_media(call)?;
             call.negotiation.commit()?;
             return Ok(answer.into());
@@ -372,6 +382,7 @@ impl<M: MediaPlane> Core<M> {
                 .offer_again(Side::A, direction, &mut self.random)?;
             return Ok(offer.into());
         }
+        call.negotiation.return_to_first();
         if setup.offerless {
             return Ok(call
                 .negotiation
@@ -471,6 +482,8 @@ impl Fork {
             is_renewed: false,
             reliable: 0,
             sequence: 0,
+            caller_sequence: 0,
+            updates: None,
         }
     }
 
@@ -492,6 +505,8 @@ impl Fork {
         dialog.local_sequence = first.max(self.sequence);
         let prack = dialog.request(Method::Prack);
         self.sequence = dialog.local_sequence;
+        let updates = response.headers.has_token(HeaderName::Allow, "UPDATE");
+        self.updates = updates.then(|| Box::new(dialog.clone()));
         let prack = prack.with(HeaderName::RAck, format!("{number} {first} INVITE"));
         Some((dialog, prack))
     }

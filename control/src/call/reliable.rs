@@ -5,7 +5,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use rand::Rng;
 use relay_user::media::MediaPlane;
 
@@ -81,6 +80,12 @@ impl Reliable {
                 answer: None,
             })
         })
+    }
+
+    /// Whether one that bears an answer waits to be sent or acknowledged.
+    pub(super) fn answer_is_on_its_way(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.bears_answer)
+            || self.queue.iter().any(|response| !response.body.is_empty())
     }
 
     pub(super) fn timer(&self) -> Option<TimerKey> {
@@ -196,13 +201,14 @@ impl<M: MediaPlane> Core<M> {
         Some(Response::to_request(request, status, None))
     }
 
-    /// Keeps the callee's 2xx until the answer that the caller has had is acknowledged. False
-    /// when nothing has to wait.
+    /// Keeps the callee's 2xx until the answer that the caller has had is acknowledged, and until an
+    /// UPDATE that is carried is answered. False when nothing has to wait.
     pub(super) fn answer_waits(call: &mut Call, response: &Response, flow: &Flow) -> bool {
+        let carried = call.setup.as_ref().is_some_and(|it| it.carried.is_some());
         let Some(reliable) = call.reliable_mut() else {
             return false;
         };
-        let waits = reliable.sent.as_ref().is_some_and(|sent| sent.bears_answer);
+        let waits = carried || reliable.sent.as_ref().is_some_and(|sent| sent.bears_answer);
         if waits {
             reliable.answer = Some((response.clone(), flow.clone()));
         }
@@ -244,10 +250,17 @@ impl<M: MediaPlane> Core<M> {
             .take_if(|_| named == Some((reliable.number, invite)))
             .ok_or_else(|| Refusal::new(481, "nothing waits for this PRACK"))?;
         self.timers.clear(Some(sent.timer));
-        let answer = reliable.answer.take();
         let next = reliable.queue.pop_front();
-        let (invited, client) = (setup.server, setup.attempt.client);
-        let response = match offer.map(|offer| self.answer_early(call, offer)) {
+        let invited = setup.server;
+        let offered = offer.map(|offer| {
+            self.crosses_carried(call, Side::A)?;
+            let answer = call
+                .negotiation
+                .offer_further(Side::A, offer, &mut self.random)?;
+            self.connect_media(call)?;
+            Ok::<_, Refusal>(answer)
+        });
+        let response = match offered {
             None => Response::to_request(request, 200, None),
             Some(Ok(answer)) => Response::to_request(request, 200, None).with_body(SDP, answer),
             // The response before has been acknowledged all the same.
@@ -261,33 +274,32 @@ impl<M: MediaPlane> Core<M> {
             }
         };
         self.answer(now, &trunk, server, &response);
-        match (answer, next) {
-            (Some((response, flow)), _) => {
-                if !self.answered(now, call, &response, &flow)
-                    && let Some(client) = client
-                {
-                    self.dismiss(now, client, &response, &flow, false);
-                }
-            }
-            (None, Some(next)) => {
-                if let Some(invited) = invited {
-                    self.tell_progress(now, call, invited, next);
-                }
-            }
-            (None, None) => {}
+        if !self.answered_meanwhile(now, call)
+            && let (Some(next), Some(invited)) = (next, invited)
+        {
+            self.tell_progress(now, call, invited, next);
         }
         Ok(())
     }
-}
 
-impl<M: MediaPlane> Core<M> {
-    /// The answer to an offer of the caller's, before the callee's last answer.
-    pub(super) fn answer_early(&mut self, call: &mut Call, offer: &[u8]) -> Result<Bytes, Refusal> {
-        let answer = call
-            .negotiation
-            .offer_early(Side::A, offer, &mut self.random)?;
-        self.connect_media(call)?;
-        Ok(answer.into())
+    /// Goes on with the callee's 2xx that has waited. False when there is none, or it still waits.
+    pub(super) fn answered_meanwhile(&mut self, now: Instant, call: &mut Call) -> bool {
+        let Some(setup) = call.setup.as_mut().filter(|it| it.carried.is_none()) else {
+            return false;
+        };
+        let client = setup.attempt.client;
+        let waits = |sent: &Sent| sent.bears_answer;
+        let reliable = setup.reliable.as_mut();
+        let reliable = reliable.filter(|reliable| !reliable.sent.as_ref().is_some_and(waits));
+        let Some((response, flow)) = reliable.and_then(|reliable| reliable.answer.take()) else {
+            return false;
+        };
+        if !self.answered(now, call, &response, &flow)
+            && let Some(client) = client
+        {
+            self.dismiss(now, client, &response, &flow, false);
+        }
+        true
     }
 }
 

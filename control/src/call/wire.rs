@@ -62,6 +62,8 @@ pub(super) enum Client {
     },
     /// An UPDATE to a side that refreshes its session.
     Refresh { tag: OwnTag, trunk: Arc<Trunk> },
+    /// An UPDATE of the other side, carried before the call is answered.
+    Update { call: CallId, trunk: Arc<Trunk> },
     /// An INFO of the other side, carried to a side.
     Info {
         call: CallId,
@@ -86,6 +88,7 @@ impl Client {
             | Self::Reinvite { trunk, .. }
             | Self::Bye { trunk, .. }
             | Self::Refresh { trunk, .. }
+            | Self::Update { trunk, .. }
             | Self::Info { trunk, .. }
             | Self::Options { trunk, .. }
             | Self::Register { trunk }
@@ -282,6 +285,11 @@ impl<M: MediaPlane> Core<M> {
                     core.on_refreshed(now, call, to, response.status, Some(response));
                 });
             }
+            Client::Update { call, .. } => {
+                self.with_call(now, call, |core, call| {
+                    core.on_carried(now, call, id, response.status, Some(response));
+                });
+            }
             Client::Info { .. } => {
                 if let Some(client) = self.clients.remove(&id) {
                     self.on_info_answer(now, client, response.status, Some(response));
@@ -328,6 +336,11 @@ impl<M: MediaPlane> Core<M> {
                     core.on_refreshed(now, call, to, failure.status(), None);
                 });
             }
+            Some(&Client::Update { call, .. }) => {
+                self.with_call(now, call, |core, call| {
+                    core.on_carried(now, call, id, failure.status(), None);
+                });
+            }
             Some(Client::Info { .. }) => {
                 if let Some(client) = self.clients.remove(&id) {
                     self.on_info_answer(now, client, failure.status(), None);
@@ -362,9 +375,10 @@ impl<M: MediaPlane> Core<M> {
     /// The call that a transaction of ours belongs to now.
     pub(super) fn call_of(&self, client: &Client) -> Option<CallId> {
         match *client {
-            Client::Setup { call, .. } | Client::Bye { call, .. } | Client::Info { call, .. } => {
-                Some(call)
-            }
+            Client::Setup { call, .. }
+            | Client::Bye { call, .. }
+            | Client::Update { call, .. }
+            | Client::Info { call, .. } => Some(call),
             Client::Reinvite { tag, .. } | Client::Refresh { tag, .. } => {
                 self.place_of(tag).map(|(call, _)| call)
             }

@@ -31,8 +31,8 @@ pub struct Signalling {
     /// Whether provisional responses are acknowledged (PRACK, RFC 3262) where the trunk knows
     /// that. Never with `teams`.
     pub reliable_provisional: bool,
-    /// Whether UPDATE (RFC 3311) is taken from the trunk, and sent to it to refresh sessions.
-    /// Never with `teams`.
+    /// Whether UPDATE (RFC 3311) is taken from the trunk, and sent to it to refresh sessions and to
+    /// carry offers before a call is answered. Never with `teams`.
     pub update: bool,
     /// Whom From names towards the trunk: `from` (whom the other side's names) or `asserted`
     /// (whom its P-Asserted-Identity names, if any; `teams`).

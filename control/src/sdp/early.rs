@@ -11,10 +11,73 @@ use super::{
     exchange::{match_answer, take_offer},
     ice::LocalIce,
     local::{Layout, LocalDescription},
+    negotiation::{Before, Exchange},
     remote::{Audio, Description},
 };
 
 impl Negotiation {
+    /// The answer to a further offer of either side's, when the first one has an answer that is not
+    /// committed and what the other side has said or been told stays.
+    ///
+    /// # Errors
+    /// As [`Negotiation::offer_early`].
+    pub fn offer_further<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        if self.pending() == Some(from) {
+            self.offer_early(from, body, random)
+        } else {
+            self.offer_back(from, body, random)
+        }
+    }
+
+    /// As [`Negotiation::offer`], when the offer before has an answer that is not committed. That
+    /// holds again after [`Negotiation::rollback`].
+    ///
+    /// # Errors
+    /// As [`Negotiation::offer`]; [`SdpError::NotPending`] when there is no such answer, or to an offer
+    /// that nobody has made.
+    pub fn offer_onward<R: CryptoRng + ?Sized>(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        random: &mut R,
+    ) -> Result<String, SdpError> {
+        let agreement = self.exchange.as_ref().and_then(|exchange| {
+            let answer = exchange.answer.as_ref();
+            answer.filter(|_| exchange.said.is_none())
+        });
+        let agreement = agreement.ok_or(SdpError::NotPending)?.agreement.clone();
+        let mut exchange = self.exchange.take().ok_or(SdpError::NotPending)?;
+        // Of those before, the first is what other branches have been offered.
+        while let Some(first) = exchange
+            .before
+            .as_mut()
+            .and_then(|before| before.exchange.before.take())
+        {
+            exchange.before = Some(first);
+        }
+        let agreed = self.agreed.replace(agreement);
+        let before = Before { exchange, agreed };
+        let offered = self.offer(from, body, random);
+        match (&offered, &mut self.exchange) {
+            (Ok(_), Some(exchange)) => exchange.before = Some(before),
+            _ => (self.exchange, self.agreed) = (Some(before.exchange), before.agreed),
+        }
+        offered
+    }
+
+    /// Another branch answers the first offer: those after it were made to another one.
+    pub fn return_to_first(&mut self) {
+        let has_before = |exchange: &Exchange| exchange.before.is_some();
+        while self.exchange.as_deref().is_some_and(has_before) {
+            self.rollback();
+        }
+    }
+
     /// The offer in `body` came from `from`, whose first one has an answer that is not committed:
     /// gives the answer to it. The other side is not asked, so what it has answered must hold: the
     /// stream, its direction and its voice codecs.

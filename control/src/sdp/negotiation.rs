@@ -63,12 +63,21 @@ pub(super) struct Exchange {
     /// Digests of the `o=` lines of what leg A and leg B have said in it.
     pub(super) versions: [Option<u64>; 2],
     pub(super) answer: Option<Answer>,
+    /// Before a call is answered: the exchange that holds unless this one has an answer.
+    pub(super) before: Option<Before>,
+}
+
+/// An exchange that has an answer which is not committed, and what was agreed before it.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) exchange: Box<Exchange>,
+    pub(super) agreed: Option<Agreement>,
 }
 
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) audio: Audio,
-    agreement: Agreement,
+    pub(super) agreement: Agreement,
 }
 
 impl Negotiation {
@@ -211,6 +220,7 @@ impl Negotiation {
             said: None,
             versions: [None; 2],
             answer: None,
+            before: None,
         }));
         Ok(body)
     }
@@ -314,7 +324,10 @@ impl Negotiation {
 
     /// The exchange has failed: what was agreed before holds again (RFC 3261, section 14.1).
     pub fn rollback(&mut self) {
-        self.exchange = None;
+        let before = self.exchange.take().and_then(|exchange| exchange.before);
+        if let Some(Before { exchange, agreed }) = before {
+            (self.exchange, self.agreed) = (Some(exchange), agreed);
+        }
     }
 
     /// What holds now: the pending exchange when it has an answer (early media), else the last

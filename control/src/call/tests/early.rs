@@ -11,15 +11,22 @@ use super::{
 use crate::sip::{HeaderName, Method, Request, Response};
 
 const KEYS: &str = "sip.update = true\nsip.reliable_provisional = true";
+const UPDATES: &str = "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE";
 const TARGET: &str = "sip:+15557777@198.51.100.1";
 
 /// A call that has reached the centre and rings, and its callee's INVITE.
 fn begun() -> (Bench, Phone, Phone, Request) {
-    let mut bench = Bench::keyed(KEYS, KEYS);
+    begun_with(KEYS, "INVITE, ACK, CANCEL, BYE, PRACK")
+}
+
+/// As [`begun`], with the keys of the centre's trunk and the methods that the caller takes.
+fn begun_with(keys: &str, allow: &str) -> (Bench, Phone, Phone, Request) {
+    let mut bench = Bench::keyed(KEYS, keys);
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let invite = caller
         .invite(&sdp(CARRIER, 4000, ""))
-        .with(HeaderName::Supported, "100rel");
+        .with(HeaderName::Supported, "100rel")
+        .with(HeaderName::Allow, allow);
     let invite = bench.carry(CARRIER, invite, CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
     (bench, caller, callee, invite)
@@ -31,7 +38,8 @@ fn reliably(bench: &mut Bench, phone: &Phone, invite: &Request, number: u32, bod
     let progress = phone
         .answer(invite, 183, body)
         .with(HeaderName::Require, "100rel")
-        .with(HeaderName::RSeq, number);
+        .with(HeaderName::RSeq, number)
+        .with(HeaderName::Allow, UPDATES);
     bench.give(phone.peer, progress);
     let prack = bench.request(phone.peer, Method::Prack);
     bench.give(phone.peer, phone.answer(&prack, 200, &NONE));
@@ -101,11 +109,12 @@ fn a_callers_offer_waits_for_the_answer_to_its_first() {
 
 #[test]
 fn a_caller_that_moves_after_a_reliable_answer_is_answered_here() {
-    let (mut bench, mut caller, callee, invite) = begun();
+    let keys = "sip.reliable_provisional = true";
+    let (mut bench, mut caller, callee, invite) = begun_with(keys, UPDATES);
     progress(&mut bench, &mut caller, &callee, &invite);
     update(&mut bench, &mut caller, &sdp(CARRIER, 4010, ""), 200);
     assert_eq!(ports(&bench), [4010, 5000]);
-    // What the callee would have to agree to has to wait.
+    // What the callee would have to agree to has to wait where it takes no UPDATE.
     let hold = sdp(CARRIER, 4010, "a=sendonly\r\n");
     let told = update(&mut bench, &mut caller, &hold, 488);
     assert!(told.headers.has(HeaderName::Warning));
@@ -208,6 +217,247 @@ fn a_branch_that_answers_after_another_has_moved_has_its_own_answer() {
     bench.request(CENTRE, Method::Ack);
     caller.learn(&bench.response(CARRIER, 200));
     assert_eq!(ports(&bench), [4000, 5200]);
+}
+
+/// A call in which both sides have had their answers, and take UPDATE.
+fn early() -> (Bench, Phone, Phone, Request) {
+    let (mut bench, mut caller, callee, invite) = begun_with(KEYS, UPDATES);
+    progress(&mut bench, &mut caller, &callee, &invite);
+    (bench, caller, callee, invite)
+}
+
+/// An UPDATE with an offer as it reaches the other side.
+#[track_caller]
+fn carried(bench: &mut Bench, by: &mut Phone, to: &Phone, offer: &Bytes) -> Request {
+    let update = by.request(Method::Update);
+    bench.give(by.peer, update.with_body("application/sdp", offer.clone()));
+    let onward = bench.request(to.peer, Method::Update);
+    bench.silent();
+    assert_eq!(onward.headers.call_id().unwrap(), to.call_id);
+    assert_eq!(onward.headers.to().unwrap().tag(), to.local.tag());
+    onward
+}
+
+fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}
+
+#[test]
+fn an_offer_that_the_other_side_has_to_hear_of_is_carried_to_it() {
+    for by_caller in [true, false] {
+        let (mut bench, mut caller, mut callee, invite) = early();
+        let (by, to, port, other) = if by_caller {
+            (&mut caller, &mut callee, 4010, 5000)
+        } else {
+            (&mut callee, &mut caller, 5010, 4000)
+        };
+        let hold = sdp(by.peer, port, "a=sendonly\r\n");
+        let onward = carried(&mut bench, by, to, &hold);
+        assert!(text(&onward.body).contains("a=sendonly"));
+        assert!(!text(&onward.body).contains(&port.to_string()));
+        let before = bench.media.calls().into_values().next().unwrap();
+        assert!(before.streams.iter().all(|stream| stream.active));
+
+        let held = sdp(to.peer, other, "a=recvonly\r\n");
+        bench.give(to.peer, to.answer(&onward, 200, &held));
+        let told = bench.response(by.peer, 200);
+        assert_eq!(told.headers.cseq().unwrap().method, Method::Update);
+        assert!(text(&told.body).contains("a=recvonly"));
+        bench.silent();
+        let expected = if by_caller {
+            [4010, 5000]
+        } else {
+            [4000, 5010]
+        };
+        assert_eq!(ports(&bench), expected);
+        let media = bench.media.calls().into_values().next().unwrap();
+        let active = media.streams.map(|stream| stream.active);
+        assert_eq!(active, [by_caller, !by_caller]);
+
+        // What moves only is still answered here.
+        let moved = sdp(by.peer, port + 2, "a=sendonly\r\n");
+        update(&mut bench, by, &moved, 200);
+        // The callee repeats its first answer, which does not hold any more.
+        bench.give(CENTRE, callee.answer(&invite, 200, &sdp(CENTRE, 5000, "")));
+        bench.request(CENTRE, Method::Ack);
+        let ok = bench.response(CARRIER, 200);
+        assert_eq!(text(&ok.body).contains("a=recvonly"), by_caller);
+        assert_eq!(
+            ok.body.is_empty(),
+            !by_caller,
+            "no second answer to an answer"
+        );
+        caller.learn(&ok);
+        bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+        let expected = if by_caller {
+            [4012, 5000]
+        } else {
+            [4000, 5012]
+        };
+        assert_eq!(ports(&bench), expected);
+
+        let resume = caller.invite(&sdp(CARRIER, 4012, ""));
+        let again = sdp(CENTRE, 5012, "");
+        let (asked, _) = bench.reinvite(&mut caller, resume, &callee, &again);
+        let number = |request: &Request| request.headers.cseq().unwrap().number;
+        assert!(!by_caller || number(&asked) > number(&onward));
+        let moved = callee.invite(&sdp(CENTRE, 5014, ""));
+        let again = sdp(CARRIER, 4012, "");
+        let (asked, _) = bench.reinvite(&mut callee, moved, &caller, &again);
+        assert!(by_caller || number(&asked) > number(&onward));
+        hang_up(&mut bench, &mut caller, &callee);
+        bench.finished();
+    }
+}
+
+#[test]
+fn a_refused_offer_leaves_an_early_call_as_it_was() {
+    for (status, told) in [(488, 488), (491, 491), (500, 500), (0, 408)] {
+        let (mut bench, mut caller, mut callee, invite) = early();
+        let hold = sdp(CARRIER, 4010, "a=sendonly\r\n");
+        let onward = carried(&mut bench, &mut caller, &callee, &hold);
+        if status == 0 {
+            bench.pass(Duration::from_secs(32));
+            bench
+                .sent
+                .retain(|(target, _)| target.remote == address(CARRIER));
+        } else {
+            let refused = callee.answer(&onward, status, &NONE);
+            bench.give(CENTRE, refused.with(HeaderName::RetryAfter, 7));
+        }
+        let refused = bench.response(CARRIER, told);
+        let later = refused.headers.number(HeaderName::RetryAfter).unwrap();
+        assert_eq!(later, Some(7).filter(|_| status == 500));
+        bench.silent();
+        assert_eq!(ports(&bench), [4000, 5000]);
+        update(&mut bench, &mut callee, &sdp(CENTRE, 5002, ""), 200);
+        let onward = carried(&mut bench, &mut caller, &callee, &hold);
+        let held = sdp(CENTRE, 5002, "a=recvonly\r\n");
+        bench.give(CENTRE, callee.answer(&onward, 200, &held));
+        bench.response(CARRIER, 200);
+        assert_eq!(ports(&bench), [4010, 5002]);
+        answer(&mut bench, &mut caller, &callee, &invite, &NONE);
+        hang_up(&mut bench, &mut caller, &callee);
+        bench.finished();
+    }
+}
+
+#[test]
+fn offers_cross_one_that_is_carried() {
+    let (mut bench, mut caller, mut callee, invite) = early();
+    let hold = sdp(CENTRE, 5000, "a=sendonly\r\n");
+    let onward = carried(&mut bench, &mut callee, &caller, &hold);
+    for body in [&NONE, &sdp(CENTRE, 5002, "")] {
+        let told = update(&mut bench, &mut callee, body, 500);
+        assert!(told.headers.has(HeaderName::RetryAfter));
+    }
+    update(&mut bench, &mut caller, &sdp(CARRIER, 4010, ""), 491);
+    update(&mut bench, &mut caller, &NONE, 200);
+    // An answer to the first offer is none to this.
+    bench.give(CENTRE, callee.answer(&invite, 183, &sdp(CENTRE, 5004, "")));
+    assert!(bench.response(CARRIER, 183).body.is_empty());
+    let held = sdp(CARRIER, 4000, "a=recvonly\r\n");
+    bench.give(CARRIER, caller.answer(&onward, 200, &held));
+    assert!(text(&bench.response(CENTRE, 200).body).contains("a=recvonly"));
+    assert_eq!(ports(&bench), [4000, 5000]);
+}
+
+#[test]
+fn an_answer_of_the_callees_waits_for_the_one_to_an_update() {
+    for status in [200, 488] {
+        let (mut bench, mut caller, mut callee, invite) = early();
+        let hold = sdp(CARRIER, 4000, "a=sendonly\r\n");
+        let onward = carried(&mut bench, &mut caller, &callee, &hold);
+        // It has been sent after the one to the UPDATE, but that is late.
+        for _ in 0..2 {
+            bench.give(CENTRE, callee.answer(&invite, 200, &NONE));
+            bench.silent();
+        }
+        let body = match status {
+            200 => sdp(CENTRE, 5000, "a=recvonly\r\n"),
+            _ => NONE,
+        };
+        bench.give(CENTRE, callee.answer(&onward, status, &body));
+        bench.response(CARRIER, status);
+        bench.request(CENTRE, Method::Ack);
+        let ok = bench.response(CARRIER, 200);
+        assert_eq!(ok.headers.cseq().unwrap().method, Method::Invite);
+        assert_eq!(text(&ok.body).contains("a=recvonly"), status == 200);
+        caller.learn(&ok);
+        bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+        hang_up(&mut bench, &mut callee, &caller);
+        bench.finished();
+    }
+}
+
+#[test]
+fn a_caller_that_gives_up_ends_what_is_carried_to_it() {
+    let (mut bench, mut caller, mut callee, invite) = early();
+    let hold = sdp(CENTRE, 5000, "a=sendonly\r\n");
+    let onward = carried(&mut bench, &mut callee, &caller, &hold);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    bench.response(CARRIER, 487);
+    bench.response(CENTRE, 487);
+    bench.request(CENTRE, Method::Cancel);
+    let late = sdp(CARRIER, 4000, "a=recvonly\r\n");
+    bench.give(CARRIER, caller.answer(&onward, 200, &late));
+    bench.silent();
+    bench.give(CENTRE, callee.answer(&invite, 487, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_secs(40));
+    bench.finished();
+}
+
+#[test]
+fn an_answer_that_cannot_be_used_ends_an_early_call() {
+    let (mut bench, mut caller, callee, _) = early();
+    let hold = sdp(CARRIER, 4000, "a=sendonly\r\n");
+    let onward = carried(&mut bench, &mut caller, &callee, &hold);
+    bench.give(CENTRE, callee.answer(&onward, 200, &NONE));
+    for method in [Method::Update, Method::Invite] {
+        let told = bench.response(CARRIER, 502);
+        assert_eq!(told.headers.cseq().unwrap().method, method);
+    }
+    bench.request(CENTRE, Method::Cancel);
+}
+
+#[test]
+fn a_branch_that_answers_after_an_offer_to_another_has_its_own_answer() {
+    let (mut bench, mut caller, callee, invite) = early();
+    for direction in ["sendonly", "inactive"] {
+        let hold = sdp(CARRIER, 4000, &format!("a={direction}\r\n"));
+        let onward = carried(&mut bench, &mut caller, &callee, &hold);
+        let held = sdp(CENTRE, 5000, "a=inactive\r\n");
+        bench.give(CENTRE, callee.answer(&onward, 200, &held));
+        bench.response(CARRIER, 200);
+    }
+    let other = Phone::callee(CENTRE, &invite, "b2");
+    bench.give(CENTRE, other.answer(&invite, 200, &sdp(CENTRE, 5200, "")));
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert!(text(&ok.body).contains("a=sendrecv"));
+    caller.learn(&ok);
+    bench.give(CARRIER, caller.numbered(Method::Ack, 1));
+    assert_eq!(ports(&bench), [4000, 5200]);
+}
+
+#[test]
+fn a_callees_offer_waits_until_the_caller_has_acknowledged_its_answer() {
+    let (mut bench, mut caller, mut callee, invite) = begun_with(KEYS, UPDATES);
+    reliably(&mut bench, &callee, &invite, 1, &sdp(CENTRE, 5000, ""));
+    let told = bench.response(CARRIER, 183);
+    let hold = sdp(CENTRE, 5000, "a=sendonly\r\n");
+    let later = update(&mut bench, &mut callee, &hold, 500);
+    assert!(later.headers.has(HeaderName::RetryAfter));
+    caller.learn(&told);
+    let number = told.headers.number(HeaderName::RSeq).unwrap().unwrap();
+    let prack = caller
+        .request(Method::Prack)
+        .with(HeaderName::RAck, format!("{number} 1 INVITE"));
+    bench.give(CARRIER, prack);
+    bench.response(CARRIER, 200);
+    carried(&mut bench, &mut callee, &caller, &hold);
 }
 
 /// A call whose caller has asked for a transfer: the new peer and its INVITE.
