@@ -434,6 +434,10 @@ fn sent_again(call: &mut Call, old: TransactionId, new: TransactionId, request: 
         && exchange.client == Some(old)
     {
         exchange.client = Some(new);
+        let to = exchange.by.other();
+        if let Some(asked) = &mut call.leg_mut(to).asked {
+            asked.client = new;
+        }
     } else if let Some(setup) = &mut call.setup
         && let Some(carried) = &mut setup.carried
         && carried.client == old

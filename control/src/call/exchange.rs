@@ -16,7 +16,7 @@ use super::{
     headers::{SDP, identify_response, is_sdp},
     invite::Refusal,
     media::is_held,
-    model::Call,
+    model::{Call, Question},
     session::terms,
     status::{ends_dialog, inside_dialog},
     timers::Due,
@@ -40,14 +40,17 @@ impl<M: MediaPlane> Core<M> {
         response: &Response,
         flow: &Flow,
     ) {
+        if response.is_provisional() {
+            return;
+        }
+        let next = call.leg_mut(to).is_answered(client);
         let waits = call.exchange.as_ref().and_then(|exchange| exchange.client) == Some(client);
         if !waits {
             if response.is_success() && !self.repeats_owed(call, to, response) {
-                self.acknowledge_late(now, call, to, response);
+                self.acknowledge_late(now, call, to, response, next);
+            } else {
+                self.ask_next(now, call, to, next);
             }
-            return;
-        }
-        if response.is_provisional() {
             return;
         }
         if let Some(exchange) = &mut call.exchange {
@@ -78,11 +81,20 @@ impl<M: MediaPlane> Core<M> {
         to: Side,
         failure: Failure,
     ) {
+        let next = call.leg_mut(to).is_answered(client);
         if let Some(exchange) = &mut call.exchange
             && exchange.client == Some(client)
         {
             exchange.client = None;
             self.reinvite_failed(now, call, to, failure.status(), None);
+        } else {
+            self.ask_next(now, call, to, next);
+        }
+    }
+
+    fn ask_next(&mut self, now: Instant, call: &mut Call, to: Side, next: Option<Question>) {
+        if let Some(Question { direction, then }) = next {
+            self.reoffer(now, call, to, direction, then);
         }
     }
 
@@ -94,7 +106,14 @@ impl<M: MediaPlane> Core<M> {
 
     /// A 2xx that came again, or too late to be carried: it wants its ACK. To what the side has agreed
     /// too late nobody else has: it is asked again, unless it will be anyhow.
-    fn acknowledge_late(&mut self, now: Instant, call: &mut Call, side: Side, response: &Response) {
+    fn acknowledge_late(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        side: Side,
+        response: &Response,
+        next: Option<Question>,
+    ) {
         let Ok(number) = response.headers.cseq().map(|cseq| cseq.number) else {
             return;
         };
@@ -109,9 +128,11 @@ impl<M: MediaPlane> Core<M> {
             .exchange
             .as_ref()
             .is_some_and(|exchange| exchange.by != side);
-        if last.is_none_or(|last| last < number) && !is_asked {
-            self.reoffer(now, call, side, None, None);
-        }
+        let next = next.or_else(|| {
+            let is_new = last.is_none_or(|last| last < number);
+            (is_new && !is_asked).then(Question::default)
+        });
+        self.ask_next(now, call, side, next);
     }
 
     fn reinvite_accepted(&mut self, now: Instant, call: &mut Call, to: Side, response: &Response) {

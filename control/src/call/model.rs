@@ -64,6 +64,8 @@ pub(super) struct Leg {
     pub(super) dialog: Option<Dialog>,
     /// Our 2xx that waits for its ACK.
     pub(super) accepted: Option<Box<Accepted>>,
+    /// Our re-INVITE that has no final response yet.
+    pub(super) asked: Option<Box<Asked>>,
     /// The number of our INVITE whose 2xx came and whose ACK waits for an answer of the other
     /// side.
     pub(super) owes_ack: Option<u32>,
@@ -71,6 +73,22 @@ pub(super) struct Leg {
     pub(super) acknowledged: Option<Box<Acknowledged>>,
     pub(super) bye: Bye,
     pub(super) session: Option<Box<Session>>,
+}
+
+/// A re-INVITE of ours in progress: until it has ended no other may follow it (RFC 3261 §14.1).
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) client: TransactionId,
+    /// What the side is to be asked then, when nobody waits for this one any more.
+    pub(super) next: Option<Question>,
+}
+
+/// What we ask of a side by ourselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) direction: Option<Direction>,
+    /// Who is to be asked next, in the name of the one that is asked.
+    pub(super) then: Option<Side>,
 }
 
 /// How far the leg is with BYE.
@@ -282,6 +300,12 @@ impl Exchange {
 }
 
 impl Leg {
+    /// A re-INVITE of ours has ended: what is to be asked next, if that was waiting for it.
+    pub(super) fn is_answered(&mut self, client: TransactionId) -> Option<Question> {
+        let asked = self.asked.take_if(|asked| asked.client == client)?;
+        asked.next
+    }
+
     pub(super) const fn new(
         trunk: Arc<Trunk>,
         call_id: Text,
@@ -295,6 +319,7 @@ impl Leg {
             port,
             dialog: None,
             accepted: None,
+            asked: None,
             owes_ack: None,
             acknowledged: None,
             bye: Bye::None,

@@ -30,16 +30,12 @@ impl Call {
     /// Whether no INVITE is on its way on the leg of a side, in either direction (RFC 3261 §14).
     fn is_free(&self, side: Side) -> bool {
         let leg = self.leg(side);
-        let asks = self
-            .exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.by != side && exchange.client.is_some());
         self.state == CallState::Established
             && leg.dialog.is_some()
             && leg.accepted.is_none()
             && leg.owes_ack.is_none()
             && leg.bye == Bye::None
-            && !asks
+            && leg.asked.is_none()
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     authentication::own_tag,
     headers::{SDP, identify, is_sdp, no_reliable},
     invite::Refusal,
-    model::{Bye, Call, Exchange, Replacement},
+    model::{Asked, Bye, Call, Exchange, Replacement},
     routing::inside_dialog,
     session::terms,
     timers::Due,
@@ -139,7 +139,8 @@ impl<M: MediaPlane> Core<M> {
             || [Side::A, Side::B].into_iter().any(|side| {
                 let leg = call.leg(side);
                 let is_gone = leg.bye != Bye::None && !call.is_being_replaced(side);
-                leg.accepted.is_some() || leg.owes_ack.is_some() || is_gone
+                let is_asked = leg.asked.is_some() && leg.bye == Bye::None;
+                leg.accepted.is_some() || leg.owes_ack.is_some() || is_gone || is_asked
             })
             || call.negotiation.pending().is_some()
         {
@@ -193,6 +194,16 @@ impl<M: MediaPlane> Core<M> {
         then: Option<Side>,
     ) {
         if call.state != CallState::Established || call.leg(to).bye != Bye::None {
+            return;
+        }
+        if call.exchange.is_none()
+            && let Some(asked) = &mut call.leg_mut(to).asked
+        {
+            // Whoever wanted to know is gone.
+            let _ = self.transactions.cancel(now, asked.client, None);
+            let next = asked.next.get_or_insert_default();
+            next.direction = direction.or(next.direction);
+            next.then = then.or(next.then);
             return;
         }
         // A refresh does not wait for a transfer: that may ring for longer than the session lasts.
@@ -250,6 +261,7 @@ impl<M: MediaPlane> Core<M> {
             trunk: Arc::clone(&trunk),
         };
         let client = self.send(now, &trunk, target, request, client);
+        call.leg_mut(to).asked = client.map(|client| Box::new(Asked { client, next: None }));
         if let Some(exchange) = &mut call.exchange {
             exchange.client = client;
         }

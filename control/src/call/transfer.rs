@@ -391,7 +391,12 @@ impl<M: MediaPlane> Core<M> {
         // that stays goes on.
         let status = match call.exchange.as_deref() {
             Some(exchange) if exchange.by != side => Some(491),
-            Some(exchange) if exchange.request.is_some() => Some(487),
+            Some(exchange) if exchange.request.is_some() => {
+                if let Some(client) = exchange.client {
+                    let _ = self.transactions.cancel(now, client, None);
+                }
+                Some(487)
+            }
             _ => None,
         };
         if let Some(status) = status {

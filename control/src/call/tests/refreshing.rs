@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     bench::*,
     replacing::replacing,
+    taking_over::called_off,
     transfer::{NONE, ask, end_joined, hang_up, notified, renegotiate},
 };
 use crate::{
@@ -152,17 +153,9 @@ fn we_refresh_a_session_while_a_transfer_rings() {
         bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
         bench.request(CENTRE, Method::Ack);
         notified(&mut bench, &caller, "200", true);
-        let again = bench.request(CENTRE, Method::Invite);
-        bench.give(
-            CENTRE,
-            callee
-                .answer(&again, 500, &NONE)
-                .with(HeaderName::RetryAfter, 1),
-        );
-        bench.request(CENTRE, Method::Ack);
+        called_off(&mut bench, &callee);
         bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5000, "")));
         bench.request(CENTRE, Method::Ack);
-        bench.pass(Duration::from_secs(1));
         renegotiate(&mut bench, &callee, 5000);
         bench.give(CARRIER, caller.request(Method::Bye));
         bench.response(CARRIER, 200);

@@ -42,6 +42,15 @@ fn take_over(bench: &mut Bench, caller: &Phone, callee: &Phone, invite: &Request
     new
 }
 
+/// A re-INVITE to a side is cancelled, and nothing else is asked of it before that has ended.
+#[track_caller]
+pub(super) fn called_off(bench: &mut Bench, phone: &Phone) {
+    let cancel = bench.request(phone.peer, Method::Cancel);
+    bench.give(phone.peer, phone.answer(&cancel, 200, &NONE));
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+}
+
 fn info(phone: &mut Phone) -> Request {
     phone
         .request(Method::Info)
@@ -179,11 +188,40 @@ fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_tr
     let (new, invite) = hang_up_early(&mut bench, &mut caller);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
+    called_off(&mut bench, &callee);
     let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
     bench.give(CENTRE, ok);
     bench.request(CENTRE, Method::Ack);
     renegotiate(&mut bench, &callee, 5000);
     go_on(&mut bench, new, &callee, &invite);
+}
+
+#[test]
+fn a_new_peer_may_answer_before_what_whoever_has_hung_up_has_asked_is_over() {
+    let (mut bench, mut caller, callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
+    bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+    let (mut new, invite) = hang_up_early(&mut bench, &mut caller);
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    called_off(&mut bench, &callee);
+    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+    // Nor may the new peer's offer be the second one there.
+    let moved = new.invite(&sdp(CENTRE, 5102, ""));
+    bench.give(CENTRE, moved.clone());
+    bench.response(CENTRE, 100);
+    let refused = bench.response(CENTRE, 491);
+    bench.give(CENTRE, refusal_ack(&moved, &refused));
+    bench.give(CENTRE, callee.answer(&held, 487, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    renegotiate(&mut bench, &callee, 5000);
+    bench.silent();
+    hang_up(&mut bench, &mut new, &callee);
+    bench.finished();
 }
 
 #[test]
@@ -217,45 +255,43 @@ fn an_offer_that_whoever_has_hung_up_has_not_answered_is_answered_for_it() {
 }
 
 #[test]
-fn a_side_that_agrees_late_to_what_the_side_that_left_has_asked_is_asked_again() {
-    let (mut bench, mut caller, callee) = up();
-    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
-    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
-    bench.give(CENTRE, callee.answer(&held, 100, &NONE));
-    ask(&mut bench, &mut caller, TARGET);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    let refused = bench.response(CARRIER, 487);
-    bench.give(CARRIER, refusal_ack(&hold, &refused));
-    bench.request(CENTRE, Method::Ack);
-    notified(&mut bench, &caller, "200", true);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    // As long as its user has not decided it is not to be asked anything else.
-    for _ in 0..4 {
-        while bench.sent.is_empty() {
-            bench.pass(Duration::from_millis(100));
+fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_asked() {
+    // No status: it never answers.
+    for status in [200, 487, 0] {
+        let (mut bench, mut caller, callee) = up();
+        let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+        let held = bench.carry(CARRIER, hold.clone(), CENTRE);
+        bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+        ask(&mut bench, &mut caller, TARGET);
+        let invite = bench.request(CENTRE, Method::Invite);
+        let mut new = come(&mut bench, &invite);
+        let refused = bench.response(CARRIER, 487);
+        bench.give(CARRIER, refusal_ack(&hold, &refused));
+        notified(&mut bench, &caller, "200", true);
+        bench.give(CARRIER, caller.request(Method::Bye));
+        bench.response(CARRIER, 200);
+        called_off(&mut bench, &callee);
+        let held = match status {
+            200 => callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n")),
+            _ => callee.answer(&held, 487, &NONE),
+        };
+        if status == 0 {
+            bench.pass(Duration::from_secs(27));
+        } else {
+            bench.give(CENTRE, held.clone());
+            let ack = bench.request(CENTRE, Method::Ack);
+            // A copy of it leads to nothing more.
+            bench.give(CENTRE, held);
+            let asked = bench.sent.pop_front().unwrap();
+            assert_eq!(bench.request(CENTRE, Method::Ack), ack);
+            bench.sent.push_front(asked);
         }
-        let asked = bench.request(CENTRE, Method::Invite);
-        bench.give(CENTRE, callee.answer(&asked, 491, &NONE));
-        bench.request(CENTRE, Method::Ack);
+        let asked = renegotiate(&mut bench, &callee, 5000);
+        assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
+        bench.silent();
+        hang_up(&mut bench, &mut new, &callee);
+        bench.finished();
     }
-    bench.pass(Duration::from_secs(5));
-    bench.silent();
-    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
-    bench.give(CENTRE, ok.clone());
-    let ack = bench.request(CENTRE, Method::Ack);
-    let asked = bench.request(CENTRE, Method::Invite);
-    assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
-    // A copy of it leads to nothing more.
-    bench.give(CENTRE, ok);
-    assert_eq!(bench.request(CENTRE, Method::Ack), ack);
-    bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5000, "")));
-    bench.request(CENTRE, Method::Ack);
-    bench.silent();
-    hang_up(&mut bench, &mut new, &callee);
-    bench.finished();
 }
 
 /// A call of the carrier's and its callee's 200.
@@ -332,12 +368,13 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     bench.give(CARRIER, refusal_ack(&hold, &refused));
     bench.request(CENTRE, Method::Ack);
     notified(&mut bench, &caller, "200", true);
+    bench.silent();
+    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
+    bench.give(CENTRE, ok);
+    bench.request(CENTRE, Method::Ack);
     let asked = bench.request(CENTRE, Method::Invite);
     let later = callee.answer(&asked, 500, &NONE);
     bench.give(CENTRE, later.with(HeaderName::RetryAfter, 3));
-    bench.request(CENTRE, Method::Ack);
-    let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
-    bench.give(CENTRE, ok);
     bench.request(CENTRE, Method::Ack);
     bench.pass(Duration::from_millis(2_999));
     bench.silent();
