@@ -2,17 +2,15 @@
 //! preconditions narrow the codecs so, or a side has moved.
 
 use rand::CryptoRng;
-use relay_user::media::IceCredentials;
 
 use super::{
     Negotiation, SdpError, Side,
     codec::Format,
-    crypto::Crypto,
-    exchange::{match_answer, take_offer},
+    exchange::{Taken, match_answer},
     ice::LocalIce,
     local::{Layout, LocalDescription},
     negotiation::{Before, Exchange},
-    remote::{Audio, Description},
+    remote::Audio,
 };
 
 impl Negotiation {
@@ -97,21 +95,13 @@ impl Negotiation {
             .filter(|exchange| exchange.offerer == from && exchange.said.is_none())
             .ok_or(SdpError::NotPending)?;
         let answer = exchange.answer.as_ref().ok_or(SdpError::OfferPending)?;
-        let description = Description::parse(body)?;
-        let other = &self.leg(from.other()).policy;
-        let taken = take_offer(&description, &self.leg(from).policy, other)?;
-        let origin = description.origin;
-        let titles = description.lines.into_iter().map(|line| line.title);
-        let layout = Layout::new(titles, taken.place);
         let before = &exchange.audio;
+        let (taken, layout, origin) = self.read_further(from, body, before)?;
         if layout.audio() != exchange.layout.audio() {
             return Err(SdpError::Unchangeable("which stream is used"));
         }
         if taken.audio.direction != before.direction {
             return Err(SdpError::Unchangeable("its direction"));
-        }
-        if credentials(&taken.audio) != credentials(before) {
-            return Err(SdpError::Unchangeable("its ICE credentials"));
         }
         let mut kept = Vec::new();
         for (origin, offered) in exchange.origins.iter().zip(&exchange.offered.formats) {
@@ -136,14 +126,11 @@ impl Negotiation {
             ));
         }
         let audio = answer.audio.clone();
-        let crypto = taken.crypto.map(|theirs| {
-            let ours = Crypto {
-                tag: theirs.tag,
-                suite_name: theirs.suite_name.clone(),
-                key: self.leg_mut(from).key(theirs.key.suite, random),
-            };
-            (ours, theirs)
-        });
+        let leg = self.leg_mut(from);
+        let crypto = taken
+            .crypto
+            .map(|theirs| (leg.crypto(&theirs, random), theirs));
+        leg.received = leg.received.wrapping_add(1);
         if let Some(exchange) = &mut self.exchange {
             exchange.audio = taken.audio;
             exchange.layout = layout;
@@ -151,8 +138,6 @@ impl Negotiation {
             exchange.origins = origins;
             exchange.offered.formats = offered;
         }
-        let leg = self.leg_mut(from);
-        leg.received = leg.received.wrapping_add(1);
         let local = self.read_audio(from.other(), audio)?;
         self.note_origin(from, origin);
         Ok(self.leg_mut(from).write(&local))
@@ -184,16 +169,9 @@ impl Negotiation {
             .audio;
         let offerer = &self.leg(exchange.offerer).policy;
         let policy = &self.leg(from).policy;
-        let description = Description::parse(body)?;
-        let taken = take_offer(&description, policy, offerer)?;
-        let origin = description.origin;
-        let titles = description.lines.into_iter().map(|line| line.title);
-        let layout = Layout::new(titles, taken.place);
+        let (taken, layout, origin) = self.read_further(from, body, before)?;
         if !layout.is_like(&exchange.offered.layout) {
             return Err(SdpError::Unchangeable("which streams there are"));
-        }
-        if credentials(&taken.audio) != credentials(before) {
-            return Err(SdpError::Unchangeable("its ICE credentials"));
         }
         let offered = &exchange.offered.formats;
         let matched = match_answer(offered, &taken.formats)?;
@@ -241,15 +219,24 @@ impl Negotiation {
         self.read_audio(from, audio)?;
         self.note_origin(from, origin);
         let leg = self.leg_mut(from);
-        answer.crypto = crypto
-            .map(|theirs| Crypto {
-                tag: theirs.tag,
-                suite_name: theirs.suite_name,
-                key: leg.key(theirs.key.suite, random),
-            })
-            .into_iter()
-            .collect();
+        let crypto = crypto.iter().map(|theirs| leg.crypto(theirs, random));
+        answer.crypto = crypto.collect();
         Ok(leg.write(&answer))
+    }
+
+    /// As [`Negotiation::read_offer`], after what the leg has said before.
+    fn read_further(
+        &self,
+        from: Side,
+        body: &[u8],
+        before: &Audio,
+    ) -> Result<(Taken, Layout, u64), SdpError> {
+        let read = self.read_offer(from, body)?;
+        let credentials = |audio: &Audio| Some(audio.ice.as_deref()?.credentials.clone());
+        if credentials(&read.0.audio) != credentials(before) {
+            return Err(SdpError::Unchangeable("its ICE credentials"));
+        }
+        Ok(read)
     }
 
     /// The answer that stands, for the side that offered, once more.
@@ -263,8 +250,4 @@ impl Negotiation {
         let local = self.read_audio(offerer.other(), audio)?;
         Ok(self.leg_mut(offerer).write(&local))
     }
-}
-
-fn credentials(audio: &Audio) -> Option<IceCredentials> {
-    audio.ice.as_deref().map(|ice| ice.credentials.clone())
 }

@@ -7,7 +7,7 @@ use relay_user::media::{SrtpKey, SrtpSuite};
 
 use super::{
     codec::{self, Codec, Format},
-    crypto,
+    crypto::{self, Crypto},
     local::LocalDescription,
     policy::LegPolicy,
 };
@@ -86,6 +86,19 @@ impl LegState {
         let key = crypto::generate(suite, random);
         self.keys.push(key.clone());
         key
+    }
+
+    /// Our line in the answer to an offer whose line is chosen.
+    pub(super) fn crypto<R: CryptoRng + ?Sized>(
+        &mut self,
+        theirs: &Crypto,
+        random: &mut R,
+    ) -> Crypto {
+        Crypto {
+            tag: theirs.tag,
+            suite_name: theirs.suite_name.clone(),
+            key: self.key(theirs.key.suite, random),
+        }
     }
 
     /// Gives the formats numbers for an offer to this leg: the number that a codec already has

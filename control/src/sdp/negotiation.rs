@@ -114,20 +114,26 @@ impl Negotiation {
         if self.exchange.is_some() {
             return Err(SdpError::OfferPending);
         }
-        let description = Description::parse(body)?;
-        let taken = exchange::take_offer(
-            &description,
-            &self.leg(from).policy,
-            &self.leg(from.other()).policy,
-        )?;
-        let origin = description.origin;
-        let titles = description.lines.into_iter().map(|line| line.title);
-        let layout = Layout::new(titles, taken.place);
+        let (taken, layout, origin) = self.read_offer(from, body)?;
         let body = self.make_offer(from, taken, layout, random)?;
         self.note_origin(from, origin);
         let leg = self.leg_mut(from);
         leg.received = leg.received.wrapping_add(1);
         Ok(body)
+    }
+
+    /// What is taken of an offer, its lines, and the digest of its `o=` line.
+    pub(super) fn read_offer(
+        &self,
+        from: Side,
+        body: &[u8],
+    ) -> Result<(Taken, Layout, u64), SdpError> {
+        let description = Description::parse(body)?;
+        let other = &self.leg(from.other()).policy;
+        let taken = exchange::take_offer(&description, &self.leg(from).policy, other)?;
+        let titles = description.lines.into_iter().map(|line| line.title);
+        let layout = Layout::new(titles, taken.place);
+        Ok((taken, layout, description.origin))
     }
 
     pub(super) fn make_offer<R: CryptoRng + ?Sized>(
@@ -159,14 +165,7 @@ impl Negotiation {
         if !formats.iter().any(|format| format.codec.is_voice()) {
             return Err(SdpError::NoSharedCodec);
         }
-        let crypto = crypto.map(|theirs| {
-            let ours = Crypto {
-                tag: theirs.tag,
-                suite_name: theirs.suite_name.clone(),
-                key: self.leg_mut(from).key(theirs.key.suite, random),
-            };
-            (ours, theirs)
-        });
+        let crypto = crypto.map(|theirs| (self.leg_mut(from).crypto(&theirs, random), theirs));
         let ice = self.own_ice(from, &audio, random);
         let before = self.before(to);
         let policy = &self.leg(to).policy;

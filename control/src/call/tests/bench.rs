@@ -310,6 +310,10 @@ pub fn sdp(peer: &str, port: u16, extra: &str) -> Bytes {
     .into()
 }
 
+pub fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).into_owned()
+}
+
 impl Phone {
     pub fn caller(peer: &'static str, number: &str) -> Self {
         let host = address(peer);

@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::{
     bench::*,
-    transfer::{NONE, ask, end_joined, hang_up, notified, renegotiate},
+    taking_over::{TARGET, leave},
+    transfer::{NONE, ask, hang_up, notified, renegotiate},
 };
 use crate::sip::{HeaderName, Method, Request, Response};
 
 const KEYS: &str = "sip.update = true\nsip.reliable_provisional = true";
 const UPDATES: &str = "INVITE, ACK, CANCEL, BYE, PRACK, UPDATE";
-const TARGET: &str = "sip:+15557777@198.51.100.1";
 
 /// A call that has reached the centre and rings, and its callee's INVITE.
 fn begun() -> (Bench, Phone, Phone, Request) {
@@ -48,6 +48,11 @@ fn reliably(bench: &mut Bench, phone: &Phone, invite: &Request, number: u32, bod
 /// As [`reliably`], of the callee; and the caller acknowledges it, too.
 fn progress(bench: &mut Bench, caller: &mut Phone, callee: &Phone, invite: &Request) {
     reliably(bench, callee, invite, 1, &sdp(CENTRE, 5000, ""));
+    acknowledge(bench, caller);
+}
+
+/// The caller acknowledges a reliable 183.
+fn acknowledge(bench: &mut Bench, caller: &mut Phone) {
     let told = bench.response(CARRIER, 183);
     caller.learn(&told);
     let number = told.headers.number(HeaderName::RSeq).unwrap().unwrap();
@@ -236,10 +241,6 @@ fn carried(bench: &mut Bench, by: &mut Phone, to: &Phone, offer: &Bytes) -> Requ
     assert_eq!(onward.headers.call_id().unwrap(), to.call_id);
     assert_eq!(onward.headers.to().unwrap().tag(), to.local.tag());
     onward
-}
-
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).into_owned()
 }
 
 #[test]
@@ -446,17 +447,13 @@ fn a_branch_that_answers_after_an_offer_to_another_has_its_own_answer() {
 fn a_callees_offer_waits_until_the_caller_has_acknowledged_its_answer() {
     let (mut bench, mut caller, mut callee, invite) = begun_with(KEYS, UPDATES);
     reliably(&mut bench, &callee, &invite, 1, &sdp(CENTRE, 5000, ""));
-    let told = bench.response(CARRIER, 183);
+    // It has been sent, and is not acknowledged.
+    let told = bench.sent.pop_front().unwrap();
     let hold = sdp(CENTRE, 5000, "a=sendonly\r\n");
     let later = update(&mut bench, &mut callee, &hold, 500);
     assert!(later.headers.has(HeaderName::RetryAfter));
-    caller.learn(&told);
-    let number = told.headers.number(HeaderName::RSeq).unwrap().unwrap();
-    let prack = caller
-        .request(Method::Prack)
-        .with(HeaderName::RAck, format!("{number} 1 INVITE"));
-    bench.give(CARRIER, prack);
-    bench.response(CARRIER, 200);
+    bench.sent.push_front(told);
+    acknowledge(&mut bench, &mut caller);
     carried(&mut bench, &mut callee, &caller, &hold);
 }
 
@@ -508,10 +505,7 @@ fn a_new_peer_that_moves_before_it_answers_is_heard_where_it_is() {
         notified(&mut bench, &caller, "200", true);
         let asked = renegotiate(&mut bench, &callee, 5000);
         assert!(String::from_utf8_lossy(&asked.body).contains("RTP/AVP 8 101"));
-        bench.give(CARRIER, caller.request(Method::Bye));
-        bench.response(CARRIER, 200);
-        let media = ["192.0.2.2:5102", "192.0.2.2:5000"];
-        end_joined(&mut bench, media, &mut new, &callee);
+        leave(&mut bench, &mut caller, [5102, 5000], &mut new, &callee);
     }
 }
 
@@ -527,10 +521,7 @@ fn a_branch_of_a_new_peer_is_not_taken_for_another() {
     bench.request(CENTRE, Method::Ack);
     notified(&mut bench, &caller, "200", true);
     renegotiate(&mut bench, &callee, 5000);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    let media = ["192.0.2.2:5100", "192.0.2.2:5000"];
-    end_joined(&mut bench, media, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 #[test]

@@ -7,10 +7,6 @@ use crate::sip::{HeaderName, Method};
 
 const NONE: Bytes = Bytes::new();
 
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).into_owned()
-}
-
 #[test]
 fn an_invite_without_an_offer_reaches_teams_with_one() {
     let mut bench = Bench::teams("");

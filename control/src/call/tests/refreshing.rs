@@ -7,19 +7,13 @@ use bytes::Bytes;
 use super::{
     bench::*,
     replacing::replacing,
-    taking_over::called_off,
-    transfer::{NONE, ask, end_joined, hang_up, notified, renegotiate},
+    taking_over::{TARGET, called_off, come, leave, take_over},
+    transfer::{NONE, ask, end_joined, hang_up, notified, renegotiate, ring},
 };
 use crate::{
     call::CallState,
     sip::{HeaderName, Method, Request, Response},
 };
-
-const TARGET: &str = "sip:+15557777@198.51.100.1";
-
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).into_owned()
-}
 
 /// A request that refreshes a session of 90 seconds.
 fn refreshing(request: Request) -> Request {
@@ -28,27 +22,33 @@ fn refreshing(request: Request) -> Request {
         .with(HeaderName::SessionExpires, "90;refresher=uac")
 }
 
-/// A call whose caller and callee refresh their sessions of 90 seconds, in which the caller has
-/// asked for a transfer half a minute ago: the INVITE to the new peer, which rings.
-fn ringing() -> (Bench, Phone, Phone, Request) {
+/// A call with sessions of 90 seconds, the caller's refreshed by it and the callee's by `refresher`,
+/// in which the caller has asked for a transfer: the INVITE to the new peer, which rings.
+fn ringing_with(refresher: &str) -> (Bench, Phone, Phone, Request) {
     let mut bench = Bench::keyed("sip.update = true", "sip.session_expires = 90");
     let mut caller = Phone::caller(CARRIER, "+15551234");
     let invite = refreshing(caller.invite(&sdp(CARRIER, 4000, "")));
     let invite = bench.carry(CARRIER, invite, CENTRE);
     let callee = Phone::callee(CENTRE, &invite, "b1");
-    let ok = callee
-        .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
-        .with(HeaderName::SessionExpires, "90;refresher=uas");
-    bench.give(CENTRE, ok);
+    bench.give(CENTRE, refreshed(&callee, &invite, refresher));
     bench.request(CENTRE, Method::Ack);
-    let ok = bench.response(CARRIER, 200);
-    caller.learn(&ok);
+    caller.learn(&bench.response(CARRIER, 200));
     bench.give(CARRIER, caller.ack());
-    ask(&mut bench, &mut caller, TARGET);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-    notified(&mut bench, &caller, "180", false);
+    let (_, invite) = ring(&mut bench, &mut caller, TARGET);
+    (bench, caller, callee, invite)
+}
+
+/// The callee agrees to an INVITE, and to who refreshes.
+fn refreshed(callee: &Phone, invite: &Request, refresher: &str) -> Response {
+    callee.answer(invite, 200, &sdp(CENTRE, 5000, "")).with(
+        HeaderName::SessionExpires,
+        format!("90;refresher={refresher}"),
+    )
+}
+
+/// As [`ringing_with`], half a minute ago; the callee refreshes its session.
+fn ringing() -> (Bench, Phone, Phone, Request) {
+    let (mut bench, caller, callee, invite) = ringing_with("uas");
     bench.pass(Duration::from_secs(30));
     bench.silent();
     (bench, caller, callee, invite)
@@ -72,19 +72,8 @@ fn refresh(bench: &mut Bench, phone: &mut Phone, body: &Bytes) -> Response {
 /// The new peer answers, and the two that are left have one call.
 #[track_caller]
 fn join(bench: &mut Bench, caller: &mut Phone, callee: &Phone, invite: &Request) {
-    let mut new = Phone::callee(CENTRE, invite, "n1");
-    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
-    notified(bench, caller, "200", true);
-    renegotiate(bench, callee, 5000);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    end_joined(
-        bench,
-        ["192.0.2.2:5100", "192.0.2.2:5000"],
-        &mut new,
-        callee,
-    );
+    let mut new = take_over(bench, caller, callee, invite);
+    leave(bench, caller, [5100, 5000], &mut new, callee);
 }
 
 #[test]
@@ -115,71 +104,34 @@ fn a_call_outlives_its_sessions_while_a_transfer_rings() {
 #[test]
 fn we_refresh_a_session_while_a_transfer_rings() {
     for answers in [true, false] {
-        let mut bench = Bench::keyed("", "sip.session_expires = 90");
-        let (mut caller, callee, invite) = bench.begin_call();
-        let ok = callee
-            .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
-            .with(HeaderName::SessionExpires, "90;refresher=uac");
-        bench.give(CENTRE, ok);
-        bench.request(CENTRE, Method::Ack);
-        caller.learn(&bench.response(CARRIER, 200));
-        bench.give(CARRIER, caller.ack());
-        ask(&mut bench, &mut caller, TARGET);
-        let invite = bench.request(CENTRE, Method::Invite);
-        let new = Phone::callee(CENTRE, &invite, "n1");
-        bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-        notified(&mut bench, &caller, "180", false);
+        let (mut bench, mut caller, callee, invite) = ringing_with("uac");
         bench.pass(Duration::from_secs(45));
         let asked = bench.request(CENTRE, Method::Invite);
         assert_eq!(asked.headers.call_id().unwrap(), callee.call_id);
         if answers {
-            let ok = callee
-                .answer(&asked, 200, &sdp(CENTRE, 5000, ""))
-                .with(HeaderName::SessionExpires, "90;refresher=uac");
-            bench.give(CENTRE, ok);
+            bench.give(CENTRE, refreshed(&callee, &asked, "uac"));
             bench.request(CENTRE, Method::Ack);
             bench.pass(Duration::from_millis(14_900));
             bench.silent();
             assert_eq!(bench.core.calls()[0].state, CallState::Established);
-        } else {
-            // The new peer answers before the side that stays does.
-            bench.give(CENTRE, callee.answer(&asked, 100, &NONE));
-        }
-        if answers {
             join(&mut bench, &mut caller, &callee, &invite);
             continue;
         }
-        let mut new = Phone::callee(CENTRE, &invite, "n1");
-        bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-        bench.request(CENTRE, Method::Ack);
+        // The new peer answers before the side that stays does.
+        bench.give(CENTRE, callee.answer(&asked, 100, &NONE));
+        let mut new = come(&mut bench, &invite);
         notified(&mut bench, &caller, "200", true);
         called_off(&mut bench, &callee);
         bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5000, "")));
         bench.request(CENTRE, Method::Ack);
         renegotiate(&mut bench, &callee, 5000);
-        bench.give(CARRIER, caller.request(Method::Bye));
-        bench.response(CARRIER, 200);
-        let media = ["192.0.2.2:5100", "192.0.2.2:5000"];
-        end_joined(&mut bench, media, &mut new, &callee);
+        leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
     }
 }
 
 #[test]
 fn we_refresh_the_session_of_the_side_that_stays_when_the_asker_has_hung_up() {
-    let mut bench = Bench::keyed("", "sip.session_expires = 90");
-    let (mut caller, callee, invite) = bench.begin_call();
-    let ok = callee
-        .answer(&invite, 200, &sdp(CENTRE, 5000, ""))
-        .with(HeaderName::SessionExpires, "90;refresher=uac");
-    bench.give(CENTRE, ok);
-    bench.request(CENTRE, Method::Ack);
-    caller.learn(&bench.response(CARRIER, 200));
-    bench.give(CARRIER, caller.ack());
-    ask(&mut bench, &mut caller, TARGET);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-    notified(&mut bench, &caller, "180", false);
+    let (mut bench, mut caller, callee, _) = ringing_with("uac");
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
     bench.pass(Duration::from_secs(45));
@@ -245,9 +197,7 @@ fn a_refresh_without_an_offer_is_offered_what_was_agreed() {
     let media = bench.media.calls();
     let leg = &media.values().next().unwrap().legs[1];
     assert_eq!(leg.remote.unwrap().rtp.port(), 5006);
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(&mut bench, &invite);
     notified(&mut bench, &caller, "200", true);
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
@@ -264,18 +214,13 @@ fn a_refresh_without_an_offer_is_offered_what_was_agreed() {
 fn a_new_peer_may_answer_before_a_refresh_is_acknowledged() {
     let (mut bench, mut caller, mut callee, invite) = ringing();
     refresh(&mut bench, &mut callee, &NONE);
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(&mut bench, &invite);
     notified(&mut bench, &caller, "200", true);
     bench.give(CENTRE, callee.ack_with(sdp(CENTRE, 5000, "")));
     bench.silent();
     bench.pass(Duration::from_millis(500));
     renegotiate(&mut bench, &callee, 5000);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    let media = ["192.0.2.2:5100", "192.0.2.2:5000"];
-    end_joined(&mut bench, media, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 /// The side that stays has made an offer in its 2xx, whose answer was lost with the asker's ACK.
@@ -295,10 +240,7 @@ fn an_offer_that_the_asker_of_a_transfer_has_not_answered_is_answered_for_it() {
     bench.request(CENTRE, Method::Ack);
     notified(&mut bench, &caller, "200", true);
     renegotiate(&mut bench, &callee, 5000);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    let media = ["192.0.2.2:5100", "192.0.2.2:5000"];
-    end_joined(&mut bench, media, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 /// Somebody wants to take the callee's place, and the caller is asked.

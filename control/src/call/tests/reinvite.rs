@@ -12,10 +12,6 @@ use crate::{
 
 const NONE: Bytes = Bytes::new();
 
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).into_owned()
-}
-
 #[test]
 fn the_caller_holds_and_resumes() {
     let (mut bench, mut caller, callee) = up();

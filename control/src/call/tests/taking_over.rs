@@ -4,42 +4,54 @@ use std::time::Duration;
 
 use super::{
     bench::*,
-    transfer::{NONE, ask, hang_up, notified, refer, renegotiate},
+    transfer::{NONE, ask, end_joined, hang_up, notified, refer, renegotiate, ring},
 };
 use crate::{
     call::CallState,
     sip::{HeaderName, Method, Request, Response},
 };
 
-const TARGET: &str = "sip:+15557777@198.51.100.1";
+pub(super) const TARGET: &str = "sip:+15557777@198.51.100.1";
 
 /// The new peer that an INVITE has reached answers.
 #[track_caller]
-fn come(bench: &mut Bench, invite: &Request) -> Phone {
+pub(super) fn come(bench: &mut Bench, invite: &Request) -> Phone {
     let new = Phone::callee(CENTRE, invite, "n1");
     bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
     bench.request(CENTRE, Method::Ack);
     new
 }
 
-/// The caller that was taken over hangs up, and then the two that are left.
-#[track_caller]
-fn leave(bench: &mut Bench, caller: &mut Phone, new: &mut Phone, callee: &Phone) {
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    hang_up(bench, new, callee);
-    bench.finished();
-}
-
 /// The new peer that an INVITE has reached answers, and takes over the leg of the carrier's
 /// caller.
 #[track_caller]
-fn take_over(bench: &mut Bench, caller: &Phone, callee: &Phone, invite: &Request) -> Phone {
+pub(super) fn take_over(
+    bench: &mut Bench,
+    caller: &Phone,
+    callee: &Phone,
+    invite: &Request,
+) -> Phone {
     let new = come(bench, invite);
     notified(bench, caller, "200", true);
     renegotiate(bench, callee, 5000);
     bench.silent();
     new
+}
+
+/// The caller that was taken over hangs up, and then the two that are left, whose media is at these
+/// ports.
+#[track_caller]
+pub(super) fn leave(
+    bench: &mut Bench,
+    caller: &mut Phone,
+    ports: [u16; 2],
+    new: &mut Phone,
+    callee: &Phone,
+) {
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    let [one, other] = ports.map(|port| format!("192.0.2.2:{port}"));
+    end_joined(bench, [&one, &other], new, callee);
 }
 
 /// A re-INVITE to a side is cancelled, and nothing else is asked of it before that has ended.
@@ -85,7 +97,7 @@ fn what_the_peer_that_has_left_says_to_a_digit_does_not_end_the_call() {
     bench.response(CENTRE, 500);
     bench.silent();
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
-    leave(&mut bench, &mut caller, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 #[test]
@@ -112,7 +124,7 @@ fn a_late_answer_of_the_peer_that_has_left_is_acknowledged_to_that_peer() {
     // The new peer's own ACK is still there, should it be lost.
     bench.give(CENTRE, ok);
     assert_eq!(bench.request(CENTRE, Method::Ack), ack);
-    leave(&mut bench, &mut caller, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 #[test]
@@ -149,29 +161,24 @@ fn a_peer_that_has_left_and_never_answers_a_reinvite_does_not_end_the_call() {
     bench.finished();
 }
 
-/// The caller has asked for a transfer, which rings, and has hung up: the new peer and its INVITE.
+/// The caller has asked for a transfer, which rings, and has hung up: the new peer's INVITE.
 #[track_caller]
-fn hang_up_early(bench: &mut Bench, caller: &mut Phone) -> (Phone, Request) {
-    ask(bench, caller, TARGET);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
-    notified(bench, caller, "180", false);
+fn hang_up_early(bench: &mut Bench, caller: &mut Phone) -> Request {
+    let (_, invite) = ring(bench, caller, TARGET);
     bench.give(CARRIER, caller.request(Method::Bye));
     bench.response(CARRIER, 200);
-    (new, invite)
+    invite
 }
 
 /// The new peer answers after a while, and the call is its and the callee's.
 #[track_caller]
-fn go_on(bench: &mut Bench, mut new: Phone, callee: &Phone, invite: &Request) {
+fn go_on(bench: &mut Bench, callee: &Phone, invite: &Request) {
     bench.pass(Duration::from_secs(35));
     bench
         .sent
         .retain(|(target, _)| target.remote != address(CARRIER));
     bench.silent();
-    bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(bench, invite);
     renegotiate(bench, callee, 5000);
     bench.silent();
     hang_up(bench, &mut new, callee);
@@ -185,7 +192,7 @@ fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_tr
     let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
     let held = bench.carry(CARRIER, hold.clone(), CENTRE);
     bench.give(CENTRE, callee.answer(&held, 100, &NONE));
-    let (new, invite) = hang_up_early(&mut bench, &mut caller);
+    let invite = hang_up_early(&mut bench, &mut caller);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
     called_off(&mut bench, &callee);
@@ -193,7 +200,7 @@ fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_tr
     bench.give(CENTRE, ok);
     bench.request(CENTRE, Method::Ack);
     renegotiate(&mut bench, &callee, 5000);
-    go_on(&mut bench, new, &callee, &invite);
+    go_on(&mut bench, &callee, &invite);
 }
 
 #[test]
@@ -202,12 +209,11 @@ fn a_new_peer_may_answer_before_what_whoever_has_hung_up_has_asked_is_over() {
     let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
     let held = bench.carry(CARRIER, hold.clone(), CENTRE);
     bench.give(CENTRE, callee.answer(&held, 100, &NONE));
-    let (mut new, invite) = hang_up_early(&mut bench, &mut caller);
+    let invite = hang_up_early(&mut bench, &mut caller);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
     called_off(&mut bench, &callee);
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
-    bench.request(CENTRE, Method::Ack);
+    let mut new = come(&mut bench, &invite);
     bench.pass(Duration::from_secs(5));
     bench.silent();
     // Nor may the new peer's offer be the second one there.
@@ -230,14 +236,14 @@ fn what_the_side_that_stays_has_asked_of_whoever_has_hung_up_does_not_end_the_tr
         let (mut bench, mut caller, mut callee) = up();
         let hold = callee.invite(&sdp(CENTRE, 5000, "a=sendonly\r\n"));
         let held = bench.carry(CENTRE, hold.clone(), CARRIER);
-        let (new, invite) = hang_up_early(&mut bench, &mut caller);
+        let invite = hang_up_early(&mut bench, &mut caller);
         let refused = bench.response(CENTRE, 491);
         bench.give(CENTRE, refusal_ack(&hold, &refused));
         if status != 0 {
             bench.give(CARRIER, caller.answer(&held, status, &NONE));
             bench.request(CARRIER, Method::Ack);
         }
-        go_on(&mut bench, new, &callee, &invite);
+        go_on(&mut bench, &callee, &invite);
     }
 }
 
@@ -247,11 +253,11 @@ fn an_offer_that_whoever_has_hung_up_has_not_answered_is_answered_for_it() {
     let onward = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
     bench.give(CENTRE, callee.answer(&onward, 200, &sdp(CENTRE, 5000, "")));
     bench.response(CARRIER, 200);
-    let (new, invite) = hang_up_early(&mut bench, &mut caller);
+    let invite = hang_up_early(&mut bench, &mut caller);
     let ack = bench.request(CENTRE, Method::Ack);
     assert_eq!(ack.headers.call_id().unwrap(), callee.call_id);
     assert!(!ack.body.is_empty(), "the answer");
-    go_on(&mut bench, new, &callee, &invite);
+    go_on(&mut bench, &callee, &invite);
 }
 
 #[test]
@@ -331,7 +337,7 @@ fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
     bench.give(CENTRE, other.answer(&asked, 200, &sdp(CENTRE, 5200, "")));
     bench.request(CENTRE, Method::Ack);
     renegotiate(&mut bench, &callee, 5000);
-    leave(&mut bench, &mut caller, &mut other, &callee);
+    leave(&mut bench, &mut caller, [5200, 5000], &mut other, &callee);
 }
 
 #[test]
@@ -352,7 +358,7 @@ fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
     bench.pass(Duration::from_millis(500));
     let again = renegotiate(&mut bench, &callee, 5000);
     assert!(String::from_utf8_lossy(&again.body).contains("a=sendrecv"));
-    leave(&mut bench, &mut caller, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 
 #[test]
@@ -362,11 +368,9 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     let held = bench.carry(CARRIER, hold.clone(), CENTRE);
     ask(&mut bench, &mut caller, TARGET);
     let invite = bench.request(CENTRE, Method::Invite);
-    let mut new = Phone::callee(CENTRE, &invite, "n1");
-    bench.give(CENTRE, new.answer(&invite, 200, &sdp(CENTRE, 5100, "")));
+    let mut new = come(&mut bench, &invite);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
-    bench.request(CENTRE, Method::Ack);
     notified(&mut bench, &caller, "200", true);
     bench.silent();
     let ok = callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n"));
@@ -383,5 +387,5 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     let media = bench.media.calls();
     let media = media.values().next().unwrap();
     assert!(media.streams.iter().all(|stream| stream.active));
-    leave(&mut bench, &mut caller, &mut new, &callee);
+    leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }

@@ -51,6 +51,17 @@ pub(super) fn ask(bench: &mut Bench, phone: &mut Phone, to: &str) {
     notified(bench, phone, "100", false);
 }
 
+/// A side asks for a transfer, whose new peer rings: that, and its INVITE.
+#[track_caller]
+pub(super) fn ring(bench: &mut Bench, phone: &mut Phone, to: &str) -> (Phone, Request) {
+    ask(bench, phone, to);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = Phone::callee(CENTRE, &invite, "n1");
+    bench.give(CENTRE, new.answer(&invite, 180, &NONE));
+    notified(bench, phone, "180", false);
+    (new, invite)
+}
+
 /// A call to Teams that it asks to transfer: the caller, Teams, and the INVITE to the new peer.
 pub(super) fn referred() -> (Bench, Phone, Phone, Request) {
     let mut bench = Bench::teams("");
