@@ -1,16 +1,19 @@
 //! The buffers that packets are received into, rewritten in and sent from.
 //!
-//! The kernel takes a buffer from the registered ring for each packet; the worker rewrites it in
-//! place and sends it from there, and gives it back when the send has completed. So buffers are the
-//! send slots too: when all are under way the kernel finds none, and packets wait in the socket,
+//! The kernel takes a buffer for each packet from those that it was offered; the worker rewrites it
+//! in place and sends it from there, and gives it back when the send has completed. So buffers are
+//! the send slots too: when all are under way the kernel finds none, and packets wait in the socket,
 //! which is bounded.
 
 use std::{
     io, ptr, slice,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
-use io_uring::{Submitter, types::BufRingEntry};
+use io_uring::{Submitter, opcode, squeue, types::BufRingEntry};
 
 use crate::srtp::TRAILER;
 
@@ -67,13 +70,46 @@ impl Drop for Mapping {
     }
 }
 
-/// A worker's buffers and the ring that offers them to the kernel. It must outlive the io_uring
-/// that it is registered with.
+/// How the kernel is offered buffers.
+#[derive(Debug)]
+enum Offers {
+    /// In a ring that it reads by itself, up to the tail that it was shown.
+    Ring { ring: Mapping, tail: u16 },
+    /// By a submission for each; these wait for theirs.
+    Submissions(Vec<u16>),
+}
+
+impl Offers {
+    /// Those by submissions where the kernel refuses the ring.
+    fn new(submitter: &Submitter<'_>) -> io::Result<Self> {
+        let ring = Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
+        // SAFETY: the ring is page-aligned, has `BUFFERS` entries, and outlives the io_uring: a
+        // worker drops its io_uring first.
+        let registered =
+            unsafe { submitter.register_buf_ring_with_flags(ring.start as u64, BUFFERS, GROUP, 0) };
+        Ok(match registered {
+            Ok(()) => Self::Ring { ring, tail: 0 },
+            Err(error) => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    tracing::warn!(
+                        %error,
+                        "this kernel's io_uring refuses buffer rings: the media workers offer it \
+                         each buffer by a submission, which makes them slower"
+                    );
+                });
+                Self::Submissions(Vec::with_capacity(usize::from(BUFFERS)))
+            }
+        })
+    }
+}
+
+/// A worker's buffers and what offers them to the kernel. It must outlive the io_uring that it is
+/// made for.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    ring: Mapping,
+    offers: Offers,
     memory: Mapping,
-    tail: u16,
     /// How many the kernel has.
     offered: u16,
     /// Those of its own that are free. The last one given back is the next one taken: it is still in
@@ -82,11 +118,10 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(submitter: &Submitter<'_>) -> io::Result<Self> {
         let mut buffers = Self {
-            ring: Mapping::new(usize::from(BUFFERS) * size_of::<BufRingEntry>())?,
+            offers: Offers::new(submitter)?,
             memory: Mapping::new(usize::from(ALL) * STRIDE)?,
-            tail: 0,
             offered: 0,
             free: (BUFFERS..ALL).collect(),
         };
@@ -95,12 +130,6 @@ impl Buffers {
         }
         buffers.publish();
         Ok(buffers)
-    }
-
-    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        // SAFETY: the ring is page-aligned, has `BUFFERS` entries, and outlives the io_uring: a
-        // worker drops its io_uring first.
-        unsafe { submitter.register_buf_ring_with_flags(self.ring.start as u64, BUFFERS, GROUP, 0) }
     }
 
     /// The kernel took a buffer for a packet.
@@ -123,21 +152,46 @@ impl Buffers {
         unsafe { slice::from_raw_parts_mut(self.memory.start.add(offset), SIZE) }
     }
 
-    /// Offers the buffer `id` to the kernel, from the next [`Buffers::publish`] on.
+    /// Offers the buffer `id` to the kernel, from the next [`Buffers::publish`] on, or when what
+    /// [`Buffers::submission`] says of it is submitted.
     pub(super) fn give_back(&mut self, id: u16) {
         if id >= BUFFERS {
             self.free.push(id);
             return;
         }
-        let slot = usize::from(self.tail % BUFFERS);
-        // SAFETY: both offsets are inside their mappings, the entry is aligned, and the kernel
-        // does not read an entry behind the published tail.
-        let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(slot) };
-        entry.set_addr(self.memory.start as u64 + u64::from(id) * STRIDE as u64);
-        entry.set_len(FILLED as u32);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
+        match &mut self.offers {
+            Offers::Ring { ring, tail } => {
+                let slot = usize::from(*tail % BUFFERS);
+                // SAFETY: both offsets are inside their mappings, the entry is aligned, and the
+                // kernel does not read an entry behind the published tail.
+                let entry = unsafe { &mut *ring.start.cast::<BufRingEntry>().add(slot) };
+                entry.set_addr(self.memory.start as u64 + u64::from(id) * STRIDE as u64);
+                entry.set_len(FILLED as u32);
+                entry.set_bid(id);
+                *tail = tail.wrapping_add(1);
+            }
+            // There is room for each, so it never grows.
+            Offers::Submissions(waiting) => waiting.push(id),
+        }
         self.offered = self.offered.saturating_add(1).min(BUFFERS);
+    }
+
+    /// The next buffer to offer by a submission, and that; its completion comes only if it fails.
+    pub(super) fn submission(&mut self) -> Option<(u16, squeue::Entry)> {
+        let Offers::Submissions(waiting) = &mut self.offers else {
+            return None;
+        };
+        let id = waiting.pop()?;
+        // Inside the mapping, whose buffers `id` is one of.
+        let start = self.memory.start.wrapping_add(usize::from(id) * STRIDE);
+        let entry = opcode::ProvideBuffers::new(start, FILLED as i32, 1, GROUP, id).build();
+        Some((id, entry.flags(squeue::Flags::SKIP_SUCCESS)))
+    }
+
+    /// Buffer `id` was not offered after all.
+    pub(super) fn not_offered(&mut self, id: u16) {
+        self.taken();
+        self.give_back(id);
     }
 
     /// Takes one that the kernel is not offered.
@@ -147,11 +201,14 @@ impl Buffers {
 
     /// Lets the kernel see what was given back.
     pub(super) fn publish(&mut self) {
-        // SAFETY: the tail is a field of the ring's first entry (io_uring_register_buf_ring(3)),
-        // aligned and inside the mapping; the kernel only reads it.
-        unsafe {
-            let tail = BufRingEntry::tail(self.ring.start.cast::<BufRingEntry>());
-            AtomicU16::from_ptr(tail.cast_mut()).store(self.tail, Ordering::Release);
+        if let Offers::Ring { ring, tail } = &self.offers {
+            // SAFETY: the tail is a field of the ring's first entry
+            // (io_uring_register_buf_ring(3)), aligned and inside the mapping; the kernel only
+            // reads it.
+            unsafe {
+                let shown = BufRingEntry::tail(ring.start.cast::<BufRingEntry>());
+                AtomicU16::from_ptr(shown.cast_mut()).store(*tail, Ordering::Release);
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ impl fmt::Display for SlowError {
             Self::IoUringTooOld(error) => write!(
                 formatter,
                 "this kernel's io_uring lacks what the workers need ({error}): Linux 6.1 or later \
-                 is required, and one whose distributor has not taken buffer rings out of it"
+                 is required"
             ),
             Self::RawSocketRefused(error) => write!(
                 formatter,

@@ -46,6 +46,7 @@ const SEND: u64 = 3 << 32;
 const WAKE: u64 = 4 << 32;
 const CANCEL: u64 = 5 << 32;
 const RING: u64 = 6 << 32;
+const OFFER: u64 = 7 << 32;
 
 /// What a worker's thread is started with.
 pub(super) struct Start {
@@ -156,10 +157,7 @@ impl Worker {
             .build(SUBMISSIONS)
             .map_err(refused)?;
         let failed = |call| move |error| SlowError::Socket { call, error };
-        let buffers = Buffers::new().map_err(failed("mmap"))?;
-        buffers
-            .register(&ring.submitter())
-            .map_err(SlowError::IoUringTooOld)?;
+        let buffers = Buffers::new(&ring.submitter()).map_err(failed("mmap"))?;
         let files: Vec<RawFd> = start
             .receivers
             .iter()
@@ -231,8 +229,11 @@ impl Worker {
         let frames = state.start.frames();
         state.departures.tidy(&queues.submitter, frames);
         state.commands(&mut queues);
-        state.arm(&mut queues);
+        // First what may give buffers back, then what needs them: nothing else would wake a worker
+        // all of whose packets became too old.
         state.send(&mut queues);
+        state.offer(&mut queues);
+        state.arm(&mut queues);
         if state.left {
             // The ring tells of what is new alone: do not wait for it.
             state.push(&mut queues, &opcode::Nop::new().build().user_data(CANCEL));
@@ -293,6 +294,16 @@ impl State {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Offers the kernel what was given back, where that takes submissions.
+    fn offer(&mut self, queues: &mut Queues<'_>) {
+        while let Some((id, entry)) = self.buffers.submission() {
+            if !self.push(queues, &entry.user_data(OFFER | u64::from(id))) {
+                self.buffers.not_offered(id);
+                return;
             }
         }
     }
@@ -383,6 +394,7 @@ impl State {
                     }
                 }
             }
+            OFFER if completion.result() < 0 => self.buffers.not_offered(number as u16),
             WAKE => self.rearm.push(WAKE),
             RING if !cqueue::more(completion.flags()) => self.rearm.push(RING),
             _ => {}

@@ -2,11 +2,13 @@ use std::{
     io,
     net::UdpSocket,
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
 use relay_abi::{U16, flow::FlowEntry, verdict::Reason};
 
+use super::seccomp::refuse;
 use crate::{
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
@@ -33,7 +35,7 @@ pub(super) fn in_time(mut is: impl FnMut() -> bool) -> bool {
         if Instant::now() > end {
             return false;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -74,6 +76,22 @@ impl Lab {
         Self::of(hosts(), |events| {
             let (workers, steering) = start(&config, steered, events);
             (workers, steering, None)
+        })
+    }
+
+    /// [`Lab::new`], on a kernel that refuses `IORING_REGISTER_PBUF_RING`.
+    pub(super) fn without_buffer_rings(steered: bool) -> Self {
+        const REGISTER_PBUF_RING: u32 = 22;
+        Self::of(hosts(), |events| {
+            thread::scope(|scope| {
+                let refused = scope.spawn(|| {
+                    let register = libc::SYS_io_uring_register;
+                    refuse(register, Some(REGISTER_PBUF_RING), libc::EINVAL);
+                    let (workers, steering) = start(&config(WORKERS), steered, events);
+                    (workers, steering, None)
+                });
+                refused.join().expect("started")
+            })
         })
     }
 

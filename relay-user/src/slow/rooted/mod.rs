@@ -7,4 +7,5 @@ mod overload;
 mod refusal;
 mod relaying;
 mod rings;
+mod seccomp;
 mod stopped;

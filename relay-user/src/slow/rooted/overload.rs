@@ -22,8 +22,12 @@ use crate::{
 /// counts.
 #[test]
 fn a_worker_recovers_from_any_flood_and_accounts_for_all_of_it() {
-    for protect in [None, Some(key(SrtpSuite::AesCm128HmacSha1_80, 1))] {
-        let lab = Lab::new(true);
+    let key = key(SrtpSuite::AesCm128HmacSha1_80, 1);
+    for (lab, protect) in [
+        (Lab::new(true), None),
+        (Lab::new(true), Some(key)),
+        (Lab::without_buffer_rings(true), None),
+    ] {
         let mut flow = caller_to_callee();
         flow.protect = protect;
         lab.install(OURS_CALLER, flow);

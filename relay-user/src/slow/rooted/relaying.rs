@@ -115,6 +115,23 @@ fn without_steering_every_port_has_a_socket_until_its_flow_is_removed() {
     assert_eq!(lab.workers().read(&at(OURS_CALLER)), None);
 }
 
+/// Far more packets than a worker has buffers, by steered sockets and by those of the ports.
+#[test]
+fn a_kernel_that_refuses_buffer_rings_is_offered_each_buffer() {
+    for steered in [true, false] {
+        let lab = Lab::without_buffer_rings(steered);
+        for _ in 0..10 {
+            lab.install(OURS_CALLER, caller_to_callee());
+            lab.install(OURS_CALLEE, callee_to_caller());
+            audio_goes_both_ways(&lab);
+            rtcp_goes_both_ways(&lab);
+            for local in [OURS_CALLER, OURS_CALLEE] {
+                lab.workers().remove(&at(local)).expect("removed");
+            }
+        }
+    }
+}
+
 #[test]
 fn ipv6_and_from_one_family_to_the_other() {
     let lab = Lab::new(true);

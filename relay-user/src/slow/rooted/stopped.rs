@@ -16,7 +16,7 @@ use crate::{
     process::{Process, ready_until_let_go},
     slow::{
         SlowEvents, WorkersConfig,
-        tests::{CALLEE, CALLER, OURS_CALLER, at, caller_to_callee, key, rtp},
+        tests::{CALLEE, CALLER, OURS_CALLER, at, caller_to_callee, key, rtp, word},
     },
 };
 
@@ -28,6 +28,8 @@ const TEST: &str =
 
 /// Packets each second: more than a socket holds come in while the worker stands still.
 const RATE: u64 = 5_000;
+/// And few enough for any machine.
+const PROBES: u64 = 100;
 const STANDSTILL: Duration = Duration::from_secs(3);
 /// What is too old here: more than a busy machine keeps a worker from its packets, and far less than
 /// the standstill.
@@ -35,6 +37,8 @@ const STALE: Duration = Duration::from_secs(1);
 /// Packets that are too old when the standstill ends, and packets after it, at least.
 const OLD: usize = 10_000;
 const FRESH: usize = 5_000;
+/// The most packets of a talk: a slow machine takes long to hear what is fresh.
+const MOST: usize = 1 << 20;
 /// How far the talk may be ahead of what is heard where every packet has to be.
 const AHEAD: usize = 100;
 
@@ -93,17 +97,19 @@ fn stop_and_go_on(role: &str) {
         let before = resident(&process);
 
         process.signal("STOP");
-        talk.until(|_| process.stands_still());
+        talk.until(RATE, |_| process.stands_still());
         let stopped = talk.sent.len();
         talk.on_for(STANDSTILL);
-        talk.until(|sent| {
+        talk.until(RATE, |sent| {
             sent.get(stopped + OLD)
                 .is_some_and(|at| at.elapsed() > STALE)
         });
         let resumed = Instant::now();
         process.signal("CONT");
         let settled = talk.sent.len();
-        talk.until(|_| heard.highest() >= settled);
+        talk.until(RATE, |_| heard.highest() >= settled);
+        // A machine that does not keep up with that rate still has packets waiting.
+        talk.until(PROBES, |sent| heard.highest() + 1 == sent.len());
 
         // From here on every packet is heard, at whatever pace this machine has for it.
         let fresh = talk.sent.len();
@@ -150,16 +156,20 @@ struct Talk {
 impl Talk {
     fn say(&mut self) {
         let number = self.sent.len();
+        assert!(
+            number < MOST,
+            "this machine is too slow to hear what is fresh"
+        );
         let packet = rtp(0, number as u16, 160 * number as u32, 7);
         self.caller.send(OURS_CALLER, &packet);
         self.sent.push(Instant::now());
     }
 
-    /// Talks at an even pace.
-    fn until(&mut self, mut over: impl FnMut(&[Instant]) -> bool) {
+    /// Talks at an even pace, so many packets each second.
+    fn until(&mut self, rate: u64, mut over: impl FnMut(&[Instant]) -> bool) {
         let (begin, first) = (Instant::now(), self.sent.len() as u64);
         while !over(&self.sent) {
-            let due = first + begin.elapsed().as_micros() as u64 * RATE / 1_000_000;
+            let due = first + begin.elapsed().as_micros() as u64 * rate / 1_000_000;
             while (self.sent.len() as u64) < due {
                 self.say();
             }
@@ -170,7 +180,7 @@ impl Talk {
 
     fn on_for(&mut self, time: Duration) {
         let begin = Instant::now();
-        self.until(|_| begin.elapsed() >= time);
+        self.until(RATE, |_| begin.elapsed() >= time);
     }
 }
 
@@ -183,7 +193,7 @@ struct Heard {
 impl Heard {
     fn new() -> Self {
         Self {
-            each: (0..1 << 16).map(|_| AtomicBool::new(false)).collect(),
+            each: (0..MOST).map(|_| AtomicBool::new(false)).collect(),
             highest: AtomicUsize::new(0),
         }
     }
@@ -195,6 +205,11 @@ impl Heard {
     fn highest(&self) -> usize {
         self.highest.load(Ordering::Acquire)
     }
+
+    fn take(&self, number: usize) {
+        self.each[number].store(true, Ordering::Release);
+        self.highest.fetch_max(number, Ordering::AcqRel);
+    }
 }
 
 /// Hears until the test is over.
@@ -204,9 +219,8 @@ fn listen(callee: &Peer, heard: &Heard, done: &AtomicBool) {
     callee.0.set_read_timeout(moment).expect("set");
     while !done.load(Ordering::Acquire) {
         if callee.0.recv_from(&mut buffer).is_ok() {
-            let number = u16::from_be_bytes([buffer[2], buffer[3]]).wrapping_sub(65_000);
-            heard.each[usize::from(number)].store(true, Ordering::Release);
-            heard.highest.fetch_max(number.into(), Ordering::AcqRel);
+            let timestamp = word(&buffer, 4).wrapping_sub(1_000);
+            heard.take((timestamp / 160) as usize);
         }
     }
 }
