@@ -10,9 +10,9 @@ use std::{
 use crate::{shell, test::Told};
 
 /// What the machine has besides the tests: the shell that begins them, and what they run.
-const TOOLS: [&str; 14] = [
-    "bash", "cat", "chrt", "ethtool", "ip", "kill", "kmod", "mkdir", "mount", "nsenter", "sync",
-    "sysctl", "uname", "unshare",
+const TOOLS: [&str; 15] = [
+    "bash", "cat", "chrt", "ethtool", "ip", "kill", "kmod", "mkdir", "mount", "nsenter", "setpriv",
+    "sync", "sysctl", "uname", "unshare",
 ];
 
 /// Parts of a kernel's modules that networking may ask for.
