@@ -95,7 +95,7 @@ impl Offers {
                     tracing::warn!(
                         %error,
                         "this kernel's io_uring refuses buffer rings: the media workers offer it \
-                         each buffer by a submission, which makes them slower"
+                         each buffer by a submission"
                     );
                 });
                 Self::Submissions(Vec::with_capacity(usize::from(BUFFERS)))
