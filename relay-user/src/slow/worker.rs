@@ -228,7 +228,6 @@ impl Worker {
         };
         let frames = state.start.frames();
         state.departures.tidy(&queues.submitter, frames);
-        state.commands(&mut queues);
         // First what may give buffers back, then what needs them: nothing else would wake a worker
         // all of whose packets became too old.
         state.send(&mut queues);
@@ -249,6 +248,8 @@ impl Worker {
         }
         queues.submissions.sync();
         queues.completions.sync();
+        // What was told before a packet came holds for it.
+        state.commands(&mut queues);
         let clock = Clock {
             monotonic: nanoseconds(libc::CLOCK_MONOTONIC),
             wall: nanoseconds(libc::CLOCK_REALTIME),
@@ -265,6 +266,9 @@ impl Worker {
 impl State {
     /// Does what others asked for.
     fn commands(&mut self, queues: &mut Queues<'_>) {
+        if self.start.mailbox.commands.is_empty() {
+            return;
+        }
         let mailbox = Arc::clone(&self.start.mailbox);
         while let Some(command) = mailbox.commands.pop() {
             match command {

@@ -10,6 +10,7 @@ use relay_abi::{U16, flow::FlowEntry, verdict::Reason};
 
 use super::seccomp::refuse;
 use crate::{
+    measure::pin,
     namespace::Namespace,
     offload::{Datapath as _, Offload, OffloadConfig, Steering, XdpDatapath, XdpMode},
     slow::{
@@ -82,15 +83,27 @@ impl Lab {
     /// [`Lab::new`], on a kernel that refuses `IORING_REGISTER_PBUF_RING`.
     pub(super) fn without_buffer_rings(steered: bool) -> Self {
         const REGISTER_PBUF_RING: u32 = 22;
+        Self::where_threads(steered, &config(WORKERS), || {
+            let register = libc::SYS_io_uring_register;
+            refuse(register, Some(REGISTER_PBUF_RING), libc::EINVAL);
+        })
+    }
+
+    /// With the workers on one CPU.
+    pub(super) fn on_cpu(cpu: usize, config: WorkersConfig) -> Self {
+        Self::where_threads(true, &config, || pin(0, cpu).expect("a CPU"))
+    }
+
+    /// With what holds for a thread and those that it starts, the workers'.
+    fn where_threads(steered: bool, config: &WorkersConfig, hold: impl FnOnce() + Send) -> Self {
         Self::of(hosts(), |events| {
             thread::scope(|scope| {
-                let refused = scope.spawn(|| {
-                    let register = libc::SYS_io_uring_register;
-                    refuse(register, Some(REGISTER_PBUF_RING), libc::EINVAL);
-                    let (workers, steering) = start(&config(WORKERS), steered, events);
+                let started = scope.spawn(|| {
+                    hold();
+                    let (workers, steering) = start(config, steered, events);
                     (workers, steering, None)
                 });
-                refused.join().expect("started")
+                started.join().expect("started")
             })
         })
     }
@@ -300,7 +313,20 @@ pub(super) struct Peer(pub UdpSocket);
 
 impl Peer {
     pub(super) fn new(namespace: &Namespace, local: &str) -> Self {
-        let socket = namespace.enter(|| UdpSocket::bind(address(local)).expect("a free port"));
+        let bind = || match UdpSocket::bind(address(local)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+            bound => Some(bound.expect("an address")),
+        };
+        // A process that another test starts holds what is closed here until it has begun.
+        let bound = namespace.enter(|| {
+            let mut bound = None;
+            in_time(|| {
+                bound = bind();
+                bound.is_some()
+            });
+            bound
+        });
+        let socket = bound.expect("a free port");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         Self(socket)
     }

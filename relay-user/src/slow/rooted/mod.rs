@@ -9,3 +9,4 @@ mod relaying;
 mod rings;
 mod seccomp;
 mod stopped;
+mod told;

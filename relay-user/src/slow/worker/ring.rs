@@ -36,9 +36,7 @@ impl State {
             };
             taken += 1;
             // What was told before the packet came holds for it.
-            if !self.start.mailbox.commands.is_empty() {
-                self.commands(queues);
-            }
+            self.commands(queues);
             if let Err((discard, octets)) = self.take_over(id, &record, clock, &queues.submitter) {
                 self.discard(discard, octets);
                 self.buffers.give_back(id);
