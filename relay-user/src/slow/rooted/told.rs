@@ -18,7 +18,7 @@ use crate::{
 const CPU: usize = 0;
 
 /// The worker has been told of the flow and the flow's first packet has come before it looks at
-/// either, since it does not get a processor. Kernels before 6.13 hand it both at once.
+/// either, since it does not get a processor. Linux 6.12 hands it both at once, 6.18 one by one.
 #[test]
 fn what_was_told_before_a_packet_came_holds_for_it() {
     let lab = Lab::on_cpu(CPU, config(1));
