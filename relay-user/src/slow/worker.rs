@@ -264,11 +264,17 @@ impl Worker {
 }
 
 impl State {
-    /// Does what others asked for.
+    /// Does what others asked for. Looked at for each record of the ring, so that nothing is called
+    /// where nobody did.
+    #[inline]
     fn commands(&mut self, queues: &mut Queues<'_>) {
-        if self.start.mailbox.commands.is_empty() {
-            return;
+        if !self.start.mailbox.commands.is_empty() {
+            self.take_commands(queues);
         }
+    }
+
+    #[cold]
+    fn take_commands(&mut self, queues: &mut Queues<'_>) {
         let mailbox = Arc::clone(&self.start.mailbox);
         while let Some(command) = mailbox.commands.pop() {
             match command {
