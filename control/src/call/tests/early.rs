@@ -93,7 +93,7 @@ fn answer(bench: &mut Bench, caller: &mut Phone, callee: &Phone, invite: &Reques
     bench.give(CENTRE, callee.answer(invite, 200, body));
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
-    assert!(String::from_utf8_lossy(&ok.body).contains("m=audio"));
+    assert!(text(&ok.body).contains("m=audio"));
     caller.learn(&ok);
     bench.give(CARRIER, caller.numbered(Method::Ack, 1));
     bench.silent();
@@ -504,7 +504,7 @@ fn a_new_peer_that_moves_before_it_answers_is_heard_where_it_is() {
         bench.request(CENTRE, Method::Ack);
         notified(&mut bench, &caller, "200", true);
         let asked = renegotiate(&mut bench, &callee, 5000);
-        assert!(String::from_utf8_lossy(&asked.body).contains("RTP/AVP 8 101"));
+        assert!(text(&asked.body).contains("RTP/AVP 8 101"));
         leave(&mut bench, &mut caller, [5102, 5000], &mut new, &callee);
     }
 }

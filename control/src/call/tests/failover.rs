@@ -169,7 +169,7 @@ fn a_call_that_a_trunk_does_not_serve_goes_to_the_fallback_of_its_route() {
         let second = bench.request(SECOND_CENTRE, Method::Invite);
         let contact = second.headers.contact().unwrap().uri.to_string();
         assert!(contact.ends_with("@192.0.2.1:5070"), "{contact}");
-        let offer = String::from_utf8_lossy(&second.body).into_owned();
+        let offer = text(&second.body);
         assert!(offer.contains("RTP/AVP 8 101"), "its codecs: {offer}");
         assert_eq!(bench.media.reserved_ports(), 2, "{failure}");
         let calls = bench.core.calls();

@@ -208,7 +208,7 @@ fn a_location_passes_beside_the_offer_and_its_number_may_stand_for_the_caller() 
             .with("Geolocation", "<cid:a@b>")
             .with_body("multipart/mixed;boundary=part", body);
         let onward = bench.carry(CARRIER, invite, CENTRE);
-        let body = String::from_utf8_lossy(&onward.body).into_owned();
+        let body = text(&onward.body);
         assert!(
             body.contains("m=audio") && body.contains(LOCATION),
             "{body}"

@@ -59,7 +59,7 @@ fn an_invite_with_replaces_and_no_offer_is_offered_what_the_other_side_offers() 
     assert_eq!(bye.headers.call_id().unwrap(), callee.call_id);
     bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
     let ok = bench.response(CENTRE, 200);
-    let offer = String::from_utf8_lossy(&ok.body).into_owned();
+    let offer = text(&ok.body);
     assert!(offer.contains("m=audio"), "{offer}");
     let media = bench.media.calls();
     let media = media.values().next().unwrap();
@@ -81,7 +81,7 @@ fn teams_is_offered_what_was_agreed_where_a_replacing_invite_bears_no_offer() {
     let mut new = Phone::caller(CARRIER, "+15557777").with_call_id("another");
     let invite = new.invite(&NONE);
     let asked = bench.carry(CARRIER, replacing(&caller, invite), CENTRE);
-    let offer = String::from_utf8_lossy(&asked.body).into_owned();
+    let offer = text(&asked.body);
     assert!(offer.contains("a=sendrecv"), "{offer}");
     bench.give(CENTRE, callee.answer(&asked, 200, &sdp(CENTRE, 5006, "")));
     bench.request(CENTRE, Method::Ack);

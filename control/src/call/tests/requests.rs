@@ -356,7 +356,7 @@ fn an_invite_to_teams_has_the_shape_that_teams_wants() {
     let via = headers.via().unwrap();
     assert_eq!(via.host, "sbc.example.com");
     assert!(via.parameters.has("alias"));
-    let body = String::from_utf8_lossy(&invite.body).into_owned();
+    let body = text(&invite.body);
     assert!(body.contains("RTP/SAVP"));
     assert!(body.contains("AES_CM_128_HMAC_SHA1_80"));
 }
@@ -486,7 +486,7 @@ fn an_update_with_an_offer_is_a_reinvite_for_the_other_side() {
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
     assert_eq!(ok.headers.cseq().unwrap().method, Method::Update);
-    assert!(String::from_utf8_lossy(&ok.body).contains("a=recvonly"));
+    assert!(text(&ok.body).contains("a=recvonly"));
     bench.pass(Duration::from_secs(5));
     bench.silent();
     assert!(bench.core.calls()[0].held);

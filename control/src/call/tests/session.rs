@@ -13,7 +13,7 @@ use crate::{
 const NONE: Bytes = Bytes::new();
 
 fn version(request: &Request) -> String {
-    let body = String::from_utf8_lossy(&request.body).into_owned();
+    let body = text(&request.body);
     let origin = body.lines().find(|line| line.starts_with("o=")).unwrap();
     origin.split(' ').nth(2).unwrap().to_owned()
 }
@@ -260,7 +260,7 @@ fn a_refresh_that_has_to_wait_leaves_a_hold_as_it_is() {
     bench.give(CARRIER, caller.ack());
     bench.pass(Duration::from_secs(1));
     let refresh = bench.request(CENTRE, Method::Invite);
-    let offer = String::from_utf8_lossy(&refresh.body).into_owned();
+    let offer = text(&refresh.body);
     assert!(offer.contains("a=sendonly"), "{offer}");
 }
 

@@ -121,7 +121,7 @@ fn without_an_offer_the_answer_travels_in_the_ack() {
     caller.learn(&ok);
     bench.give(CARRIER, caller.ack_with(sdp(CARRIER, 4000, "")));
     let ack = bench.request(CENTRE, Method::Ack);
-    assert!(String::from_utf8_lossy(&ack.body).contains("m=audio 200"));
+    assert!(text(&ack.body).contains("m=audio 200"));
     assert_eq!(bench.media.calls().len(), 1);
     bench.silent();
 

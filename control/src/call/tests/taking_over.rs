@@ -186,12 +186,19 @@ fn go_on(bench: &mut Bench, callee: &Phone, invite: &Request) {
     bench.finished();
 }
 
-#[test]
-fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_transfer() {
+/// A call whose caller wants to hold it, and what has been said of that: the caller's re-INVITE and
+/// ours, which the callee has not answered.
+fn holding() -> (Bench, Phone, Phone, [Request; 2]) {
     let (mut bench, mut caller, callee) = up();
     let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
     let held = bench.carry(CARRIER, hold.clone(), CENTRE);
     bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+    (bench, caller, callee, [hold, held])
+}
+
+#[test]
+fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_transfer() {
+    let (mut bench, mut caller, callee, [hold, held]) = holding();
     let invite = hang_up_early(&mut bench, &mut caller);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
@@ -205,10 +212,7 @@ fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_tr
 
 #[test]
 fn a_new_peer_may_answer_before_what_whoever_has_hung_up_has_asked_is_over() {
-    let (mut bench, mut caller, callee) = up();
-    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
-    let held = bench.carry(CARRIER, hold.clone(), CENTRE);
-    bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+    let (mut bench, mut caller, callee, [hold, held]) = holding();
     let invite = hang_up_early(&mut bench, &mut caller);
     let refused = bench.response(CARRIER, 487);
     bench.give(CARRIER, refusal_ack(&hold, &refused));
@@ -264,10 +268,7 @@ fn an_offer_that_whoever_has_hung_up_has_not_answered_is_answered_for_it() {
 fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_asked() {
     // No status: it never answers.
     for status in [200, 487, 0] {
-        let (mut bench, mut caller, callee) = up();
-        let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
-        let held = bench.carry(CARRIER, hold.clone(), CENTRE);
-        bench.give(CENTRE, callee.answer(&held, 100, &NONE));
+        let (mut bench, mut caller, callee, [hold, held]) = holding();
         ask(&mut bench, &mut caller, TARGET);
         let invite = bench.request(CENTRE, Method::Invite);
         let mut new = come(&mut bench, &invite);
@@ -293,7 +294,7 @@ fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_
             bench.sent.push_front(asked);
         }
         let asked = renegotiate(&mut bench, &callee, 5000);
-        assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
+        assert!(text(&asked.body).contains("a=sendrecv"));
         bench.silent();
         hang_up(&mut bench, &mut new, &callee);
         bench.finished();
@@ -357,7 +358,7 @@ fn a_side_that_crosses_what_a_transfer_asks_of_it_is_asked_again_afterwards() {
     bench.give(CENTRE, callee.ack());
     bench.pass(Duration::from_millis(500));
     let again = renegotiate(&mut bench, &callee, 5000);
-    assert!(String::from_utf8_lossy(&again.body).contains("a=sendrecv"));
+    assert!(text(&again.body).contains("a=sendrecv"));
     leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
 }
 

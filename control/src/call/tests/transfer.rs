@@ -24,7 +24,7 @@ fn progress(notify: &Request) -> (String, bool) {
             .starts_with("message/sipfrag")
     );
     let state = notify.headers.text(HeaderName::SubscriptionState).unwrap();
-    let fragment = String::from_utf8_lossy(&notify.body).into_owned();
+    let fragment = text(&notify.body);
     (fragment[8..11].to_owned(), state.starts_with("terminated"))
 }
 
@@ -140,7 +140,7 @@ fn a_blind_transfer_of_teams_goes_back_to_its_proxy_word_for_word() {
     let asked = renegotiate(&mut bench, &caller, 4000);
     let port = ours.unwrap().port();
     assert!(
-        String::from_utf8_lossy(&asked.body).contains(&format!("m=audio {port} ")),
+        text(&asked.body).contains(&format!("m=audio {port} ")),
         "the address of the side that stays does not move"
     );
     bench.give(CENTRE, callee.request(Method::Bye));
@@ -295,7 +295,7 @@ fn a_refer_of_the_contact_centre_ends_here_and_the_teams_leg_keeps_its_address()
     bench.request(CARRIER, Method::Ack);
     notified(&mut bench, &centre, "200", true);
     let asked = renegotiate(&mut bench, &teams, 4000);
-    let offer = String::from_utf8_lossy(&asked.body).into_owned();
+    let offer = text(&asked.body);
     assert!(offer.contains(&format!("m=audio {ours} ")), "{offer}");
     assert_eq!(remotes(&bench), ["198.51.100.2:4100", "198.51.100.2:4000"]);
     bench.give(CENTRE, centre.request(Method::Bye));
@@ -334,7 +334,7 @@ fn an_attended_transfer_of_the_contact_centre_joins_its_two_calls() {
     for (phone, port) in [(&other, 4200), (&teams, 4000)] {
         let asked = renegotiate(&mut bench, phone, port);
         assert!(!asked.headers.has(HeaderName::Replaces));
-        assert!(String::from_utf8_lossy(&asked.body).contains("a=sendrecv"));
+        assert!(text(&asked.body).contains("a=sendrecv"));
     }
     bench.give(CENTRE, centre.request(Method::Bye));
     bench.response(CENTRE, 200);
@@ -400,7 +400,7 @@ fn a_transfer_that_overtakes_a_move_of_the_media_address_leaves_it_where_it_was(
     bench.give(CENTRE, refusal_ack(&elsewhere, &refused));
     bench.request(CENTRE, Method::Ack);
     let again = renegotiate(&mut bench, &callee, 5000);
-    let offer = String::from_utf8_lossy(&again.body).into_owned();
+    let offer = text(&again.body);
     assert!(
         offer.contains(&format!("m=audio {} ", ours.port())),
         "{offer}"
