@@ -407,15 +407,12 @@ impl<M: MediaPlane> Core<M> {
         let from = from.ok().and_then(|from| from.tag());
         let to = to.ok().and_then(|to| to.tag());
         let mut forks = call.setup.iter_mut().flat_map(|setup| &mut setup.forks);
-        let last = match side {
-            Side::A => forks
-                .find(|fork| Some(&fork.local_tag) == from.as_ref())
-                .map(|fork| &mut fork.caller_sequence),
-            Side::B => forks
-                .find(|fork| Some(&fork.remote_tag) == to.as_ref())
-                .map(|fork| &mut fork.sequence),
-        };
-        if let Some(last) = last {
+        let fork = forks.find(|fork| match side {
+            Side::A => Some(&fork.local_tag) == from.as_ref(),
+            Side::B => Some(&fork.remote_tag) == to.as_ref(),
+        });
+        if let Some(fork) = fork {
+            let last = fork.sequence_to(side);
             *last = (*last).max(next - 1) + 1;
             return Some(*last);
         }

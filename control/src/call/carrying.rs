@@ -131,10 +131,7 @@ impl<M: MediaPlane> Core<M> {
         };
         if let Some(setup) = &mut call.setup {
             if let Some(fork) = fork_mut(&mut setup.forks, branch) {
-                match to {
-                    Side::A => fork.caller_sequence = dialog.local_sequence,
-                    Side::B => fork.sequence = dialog.local_sequence,
-                }
+                *fork.sequence_to(to) = dialog.local_sequence;
             }
             setup.carried = Some(Box::new(Carried {
                 by,

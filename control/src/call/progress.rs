@@ -487,6 +487,14 @@ impl Fork {
         }
     }
 
+    /// CSeq of our last request in it to a side; 0 before the first.
+    pub(super) const fn sequence_to(&mut self, side: Side) -> &mut u32 {
+        match side {
+            Side::A => &mut self.caller_sequence,
+            Side::B => &mut self.sequence,
+        }
+    }
+
     /// The PRACK of a reliable response to an INVITE, and its dialog. `None` when the response came
     /// before, or out of order.
     fn acknowledge(

@@ -82,10 +82,14 @@ impl Reliable {
         })
     }
 
+    /// Whether one that bears an answer has been sent and not been acknowledged.
+    fn answer_is_sent(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.bears_answer)
+    }
+
     /// Whether one that bears an answer waits to be sent or acknowledged.
     pub(super) fn answer_is_on_its_way(&self) -> bool {
-        self.sent.as_ref().is_some_and(|sent| sent.bears_answer)
-            || self.queue.iter().any(|response| !response.body.is_empty())
+        self.answer_is_sent() || self.queue.iter().any(|response| !response.body.is_empty())
     }
 
     pub(super) fn timer(&self) -> Option<TimerKey> {
@@ -208,7 +212,7 @@ impl<M: MediaPlane> Core<M> {
         let Some(reliable) = call.reliable_mut() else {
             return false;
         };
-        let waits = carried || reliable.sent.as_ref().is_some_and(|sent| sent.bears_answer);
+        let waits = carried || reliable.answer_is_sent();
         if waits {
             reliable.answer = Some((response.clone(), flow.clone()));
         }
@@ -288,9 +292,8 @@ impl<M: MediaPlane> Core<M> {
             return false;
         };
         let client = setup.attempt.client;
-        let waits = |sent: &Sent| sent.bears_answer;
         let reliable = setup.reliable.as_mut();
-        let reliable = reliable.filter(|reliable| !reliable.sent.as_ref().is_some_and(waits));
+        let reliable = reliable.filter(|reliable| !reliable.answer_is_sent());
         let Some((response, flow)) = reliable.and_then(|reliable| reliable.answer.take()) else {
             return false;
         };
