@@ -158,7 +158,7 @@ impl<M: MediaPlane> Core<M> {
                 Due::Silent => core.silent(now, call),
                 Due::Unacknowledged(side) => core.accepted_due(now, call, side),
                 Due::Retry => core.retry_reinvite(now, call),
-                Due::Reoffer(to, direction, then) => core.reoffer(now, call, to, direction, then),
+                Due::Reoffer(to, question) => core.reoffer(now, call, to, question),
                 Due::Session(side) => core.session_due(now, call, side),
                 Due::Reliable => core.reliable_due(now, call),
                 Due::Transfer => core.give_up_transfer(now, call),

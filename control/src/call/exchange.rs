@@ -43,7 +43,7 @@ impl<M: MediaPlane> Core<M> {
         if response.is_provisional() {
             return;
         }
-        let next = call.leg_mut(to).is_answered(client);
+        let next = call.leg_mut(to).asked_ended(client);
         let waits = call.exchange.as_ref().and_then(|exchange| exchange.client) == Some(client);
         if !waits {
             if response.is_success() && !self.repeats_owed(call, to, response) {
@@ -81,7 +81,7 @@ impl<M: MediaPlane> Core<M> {
         to: Side,
         failure: Failure,
     ) {
-        let next = call.leg_mut(to).is_answered(client);
+        let next = call.leg_mut(to).asked_ended(client);
         if let Some(exchange) = &mut call.exchange
             && exchange.client == Some(client)
         {
@@ -93,8 +93,8 @@ impl<M: MediaPlane> Core<M> {
     }
 
     fn ask_next(&mut self, now: Instant, call: &mut Call, to: Side, next: Option<Question>) {
-        if let Some(Question { direction, then }) = next {
-            self.reoffer(now, call, to, direction, then);
+        if let Some(question) = next {
+            self.reoffer(now, call, to, question);
         }
     }
 
@@ -162,7 +162,7 @@ impl<M: MediaPlane> Core<M> {
                 let waits = exchange.offerless;
                 let owes = waits && !Self::is_made(exchange);
                 let server = exchange.server.take();
-                let then = exchange.then.take();
+                let then = exchange.question.then.take();
                 if let Some(port) = exchange.old_port.take() {
                     self.media.release(port);
                 }
@@ -180,7 +180,7 @@ impl<M: MediaPlane> Core<M> {
                     self.tell_agreement(now, call, by, (server, &request), tag, body, waits);
                 }
                 if let Some(then) = then {
-                    self.reoffer(now, call, then, None, None);
+                    self.reoffer(now, call, then, Question::default());
                 }
             }
             Err(refusal) => {

@@ -205,10 +205,8 @@ pub(super) struct Exchange {
     /// The port of the side that asked before it came from another place: its again unless the
     /// other side agrees.
     pub(super) old_port: Option<MediaPort>,
-    /// What we ask for by ourselves.
-    pub(super) direction: Option<Direction>,
-    /// Who is to be asked next, in the name of the one that is asked now.
-    pub(super) then: Option<Side>,
+    /// Of one of our own: what we ask.
+    pub(super) question: Question,
 }
 
 /// A peer that takes over a leg when the other side agrees.
@@ -301,7 +299,7 @@ impl Exchange {
 
 impl Leg {
     /// A re-INVITE of ours has ended: what is to be asked next, if that was waiting for it.
-    pub(super) fn is_answered(&mut self, client: TransactionId) -> Option<Question> {
+    pub(super) fn asked_ended(&mut self, client: TransactionId) -> Option<Question> {
         let asked = self.asked.take_if(|asked| asked.client == client)?;
         asked.next
     }

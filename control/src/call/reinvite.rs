@@ -19,7 +19,7 @@ use super::{
     authentication::own_tag,
     headers::{SDP, identify, is_sdp, no_reliable},
     invite::Refusal,
-    model::{Asked, Bye, Call, Exchange, Replacement},
+    model::{Asked, Bye, Call, Exchange, Question, Replacement},
     routing::inside_dialog,
     session::terms,
     timers::Due,
@@ -114,7 +114,7 @@ impl<M: MediaPlane> Core<M> {
         });
         let Some(exchange) = waits else { return };
         if exchange.request.is_none() {
-            let due = Due::Reoffer(side, exchange.direction, exchange.then);
+            let due = Due::Reoffer(side, exchange.question);
             self.timers.set(now + BUSY, call.id, due);
         }
         let refusal = Refusal::new(491, "the other side's re-INVITE comes first");
@@ -174,8 +174,7 @@ impl<M: MediaPlane> Core<M> {
             no_answer: Some(self.timers.set(now + patience, call.id, Due::NoAnswer)),
             replacement,
             old_port: None,
-            direction: None,
-            then: None,
+            question: Question::default(),
         }));
         if let Some((server, _)) = asked {
             self.servers.insert(server, (call.id, by));
@@ -184,15 +183,8 @@ impl<M: MediaPlane> Core<M> {
     }
 
     /// Asks a side by ourselves, in the name of the other: to refresh its session, or because
-    /// another peer stands behind it now. `then` is asked when it has agreed.
-    pub(super) fn reoffer(
-        &mut self,
-        now: Instant,
-        call: &mut Call,
-        to: Side,
-        direction: Option<Direction>,
-        then: Option<Side>,
-    ) {
+    /// another peer stands behind it now.
+    pub(super) fn reoffer(&mut self, now: Instant, call: &mut Call, to: Side, question: Question) {
         if call.state != CallState::Established || call.leg(to).bye != Bye::None {
             return;
         }
@@ -202,24 +194,24 @@ impl<M: MediaPlane> Core<M> {
             // Whoever wanted to know is gone.
             let _ = self.transactions.cancel(now, asked.client, None);
             let next = asked.next.get_or_insert_default();
-            next.direction = direction.or(next.direction);
-            next.then = then.or(next.then);
+            next.direction = question.direction.or(next.direction);
+            next.then = question.then.or(next.then);
             return;
         }
         // A refresh does not wait for a transfer: that may ring for longer than the session lasts.
         if self.may_ask(call).is_err() {
-            let due = Due::Reoffer(to, direction, then);
-            self.timers.set(now + BUSY, call.id, due);
+            self.timers
+                .set(now + BUSY, call.id, Due::Reoffer(to, question));
             return;
         }
         match call
             .negotiation
-            .offer_again(to, direction, &mut self.random)
+            .offer_again(to, question.direction, &mut self.random)
         {
             Ok(offer) => {
                 self.carry_offer(now, call, to.other(), None, offer.into(), None);
                 if let Some(exchange) = &mut call.exchange {
-                    (exchange.direction, exchange.then) = (direction, then);
+                    exchange.question = question;
                 }
             }
             Err(error) => {

@@ -13,7 +13,7 @@ use super::{
     authentication::own_tag,
     headers::identify,
     invite::Refusal,
-    model::{Bye, Call},
+    model::{Bye, Call, Question},
     routing::inside_dialog,
     status::ends_dialog,
     timers::{Due, TimerKey},
@@ -228,7 +228,7 @@ impl<M: MediaPlane> Core<M> {
         if updates {
             self.send_update(now, call, side);
         } else {
-            self.reoffer(now, call, side, None, None);
+            self.reoffer(now, call, side, Question::default());
         }
     }
 

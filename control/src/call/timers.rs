@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use relay_user::media::CallId;
 
-use super::{Side, health::PeerId};
-use crate::sdp::Direction;
+use super::{Side, health::PeerId, model::Question};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +18,8 @@ pub(super) enum Due {
     Unacknowledged(Side),
     /// The pause after a 491 is over.
     Retry,
-    /// A side is to be asked again, in the other's name, and then another one.
-    Reoffer(Side, Option<Direction>, Option<Side>),
+    /// A side is to be asked again, in the other's name.
+    Reoffer(Side, Question),
     /// The session of a side is to be refreshed, or over.
     Session(Side),
     /// A new peer has not answered.

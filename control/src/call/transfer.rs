@@ -18,7 +18,7 @@ use super::{
     headers::{MAX_FORWARDS, SDP, identify, is_sdp},
     invite::{FIRST_SEQUENCE, Refusal, unavailable},
     media,
-    model::{Bye, Call, Leg, Transfer},
+    model::{Bye, Call, Leg, Question, Transfer},
     progress::fork_mut,
     replaces::Replaces,
     routing::{called_uri, to_destination},
@@ -508,7 +508,10 @@ impl<M: MediaPlane> Core<M> {
         (to, then): (Side, Option<Side>),
     ) {
         match connected {
-            Ok(()) => self.reoffer(now, call, to, Some(Direction::SendReceive), then),
+            Ok(()) => {
+                let direction = Some(Direction::SendReceive);
+                self.reoffer(now, call, to, Question { direction, then });
+            }
             Err(error) => {
                 tracing::warn!(call = call.id.0, %error, "no media after a transfer");
                 self.end(now, call, EndReason::Media(by), None);
