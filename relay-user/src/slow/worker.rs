@@ -5,6 +5,7 @@
 //! allocated for a packet, and nothing that a packet needs can run out but buffers; then receiving
 //! pauses until the sends under way have completed, and goes on.
 
+mod orders;
 mod ring;
 
 use std::{
@@ -24,7 +25,7 @@ use super::{
     buffers::{ALL, Buffers, GROUP},
     datagram::{self, CONTROL, NAME, PAYLOAD},
     departures::{Departures, INTERFACES},
-    mailbox::{Command, Mailbox, add},
+    mailbox::{Mailbox, add},
     ports::Ports,
     relaying::{Content, Received, Surroundings},
     sockets::SocketAddress,
@@ -264,50 +265,6 @@ impl Worker {
 }
 
 impl State {
-    /// Does what others asked for. Looked at for each record of the ring, so that nothing is called
-    /// where nobody did.
-    #[inline]
-    fn commands(&mut self, queues: &mut Queues<'_>) {
-        if !self.start.mailbox.commands.is_empty() {
-            self.take_commands(queues);
-        }
-    }
-
-    #[cold]
-    fn take_commands(&mut self, queues: &mut Queues<'_>) {
-        let mailbox = Arc::clone(&self.start.mailbox);
-        while let Some(command) = mailbox.commands.pop() {
-            match command {
-                Command::Install { prepared, ports } => {
-                    let key = prepared.key;
-                    self.table.install(*prepared);
-                    if let Some(ports) = ports
-                        && !self.ports.has(&key)
-                    {
-                        for socket in ports {
-                            let number = self.ports.add(key, socket);
-                            self.rearm.push(PORT | u64::from(number));
-                        }
-                    }
-                }
-                Command::Remove { key, done } => {
-                    self.table.remove(&key);
-                    for number in self.ports.close(&key, done.as_ref()) {
-                        let receive = PORT | u64::from(number);
-                        let armed = !self.rearm.contains(&receive);
-                        self.rearm.retain(|waiting| *waiting != receive);
-                        if armed {
-                            let cancel = opcode::AsyncCancel::new(receive).build();
-                            self.push(queues, &cancel.user_data(CANCEL));
-                        } else {
-                            self.ports.ended(number);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// Offers the kernel what was given back, where that takes submissions.
     fn offer(&mut self, queues: &mut Queues<'_>) {
         while let Some((id, entry)) = self.buffers.submission() {
