@@ -27,6 +27,7 @@ pub struct Rtpengine {
     calls: Vec<Call>,
     control: Control,
     process: lab::Process,
+    receives_alone: bool,
 }
 
 impl Process for Rtpengine {
@@ -36,6 +37,10 @@ impl Process for Rtpengine {
 
     fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    fn receives_alone(&self) -> bool {
+        self.receives_alone
     }
 
     fn count(&mut self) -> Result<usize, Failure> {
@@ -50,11 +55,17 @@ impl Process for Rtpengine {
 }
 
 impl Rtpengine {
-    /// Starts one on the relay's CPU and sets the calls up.
+    /// Starts one on the relay's CPU and sets the calls up. That CPU does all for it when it
+    /// `receives_alone`.
     ///
     /// # Errors
     /// When it does not start or refuses a call.
-    pub fn start(topology: &Topology, kind: Kind, family: Family) -> Result<Self, Failure> {
+    pub fn start(
+        topology: &Topology,
+        kind: Kind,
+        family: Family,
+        receives_alone: bool,
+    ) -> Result<Self, Failure> {
         let mut command = topology.relay.command("taskset");
         command
             .args(["-c", &RELAY_CPU.to_string(), "rtpengine"])
@@ -88,6 +99,7 @@ impl Rtpengine {
             calls,
             control,
             process,
+            receives_alone,
         })
     }
 }

@@ -19,7 +19,10 @@ pub enum Who {
     Fast,
     /// Trunkline's slow path.
     Slow,
+    /// With another CPU that takes packets from the device for it, which leaves it more.
     Rtpengine,
+    /// On one CPU, what it takes to receive included.
+    RtpengineAlone,
 }
 
 impl Who {
@@ -28,6 +31,7 @@ impl Who {
             Self::Fast => "fast",
             Self::Slow => "slow",
             Self::Rtpengine => "rtpengine",
+            Self::RtpengineAlone => "rtpengine_alone",
         }
     }
 
@@ -40,7 +44,10 @@ impl Who {
     ) -> Result<Box<dyn Process + 'a>, Failure> {
         let fast = self == Self::Fast;
         Ok(match self {
-            Self::Rtpengine => Box::new(Rtpengine::start(topology, kind, family)?),
+            Self::Rtpengine | Self::RtpengineAlone => {
+                let alone = self == Self::RtpengineAlone;
+                Box::new(Rtpengine::start(topology, kind, family, alone)?)
+            }
             Self::Fast | Self::Slow => {
                 Box::new(Served::start(topology, Service { fast, kind, family })?)
             }
@@ -144,7 +151,7 @@ pub fn fast_srtp(topology: &Topology, plan: Plan, report: &mut Report) {
     }
 }
 
-/// Each kind of call, ours and rtpengine in turn.
+/// Each kind of call, ours and rtpengine's two in turn.
 pub fn slow(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), Failure> {
     let mut cases = Kind::ALL.map(|kind| (kind, Family::V4)).to_vec();
     if !plan.quick {
@@ -157,7 +164,11 @@ pub fn slow(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), 
             if round > 1 && *family == Family::V6 {
                 continue;
             }
-            for who in [Who::Slow, Who::Rtpengine] {
+            for who in [Who::Slow, Who::Rtpengine, Who::RtpengineAlone] {
+                // It stands beside the fast path, whose calls of a kind are IPv4 alone.
+                if who == Who::RtpengineAlone && *family == Family::V6 {
+                    continue;
+                }
                 let name = format!("{}_{}{}", who.name(), kind.name(), suffix(*family));
                 // After the first round it is known where to look.
                 let search = match report.median(&name) {
@@ -196,14 +207,23 @@ pub fn slow(topology: &Topology, plan: Plan, report: &mut Report) -> Result<(), 
             &format!("rtpengine_{case}"),
         );
     }
-    report.ratio("fast_vs_rtpengine_rtp", "fast_1", "rtpengine_rtp");
-    for kind in [Kind::Protect, Kind::Unprotect] {
+    for (kind, fast) in [
+        (Kind::Rtp, "fast_1"),
+        (Kind::Protect, "fast_protect"),
+        (Kind::Unprotect, "fast_unprotect"),
+    ] {
         let kind = kind.name();
-        report.ratio(
-            &format!("fast_vs_rtpengine_{kind}"),
-            &format!("fast_{kind}"),
-            &format!("rtpengine_{kind}"),
-        );
+        // The fast path's one CPU makes and counts the packets besides.
+        for (ratio, peer) in [
+            ("fast_vs_rtpengine", Who::RtpengineAlone),
+            ("fast_vs_rtpengine_helped", Who::Rtpengine),
+        ] {
+            report.ratio(
+                &format!("{ratio}_{kind}"),
+                fast,
+                &format!("{}_{kind}", peer.name()),
+            );
+        }
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ const fn wanted(name: &'static str, bound: Bound, part: Part, what: &'static str
     }
 }
 
-pub const RATIOS: [Wanted; 12] = [
+pub const RATIOS: [Wanted; 15] = [
     wanted(
         "fast_vs_limit_1",
         Bound::AtLeast(0.80),
@@ -46,19 +46,37 @@ pub const RATIOS: [Wanted; 12] = [
         "fast_vs_rtpengine_rtp",
         Bound::AtLeast(15.0),
         Part::Slow,
-        "fast path on one CPU ÷ rtpengine on one, RTP to RTP",
+        "fast path on one CPU ÷ rtpengine on one, receiving included, RTP to RTP",
     ),
     wanted(
         "fast_vs_rtpengine_protect",
         Bound::AtLeast(4.0),
         Part::Slow,
-        "fast path on one CPU ÷ rtpengine on one, RTP to SRTP",
+        "fast path on one CPU ÷ rtpengine on one, receiving included, RTP to SRTP",
     ),
     wanted(
         "fast_vs_rtpengine_unprotect",
         Bound::AtLeast(4.0),
         Part::Slow,
-        "fast path on one CPU ÷ rtpengine on one, SRTP to RTP",
+        "fast path on one CPU ÷ rtpengine on one, receiving included, SRTP to RTP",
+    ),
+    wanted(
+        "fast_vs_rtpengine_helped_rtp",
+        Bound::Told,
+        Part::Slow,
+        "the same ÷ rtpengine with another CPU that receives for it, RTP to RTP",
+    ),
+    wanted(
+        "fast_vs_rtpengine_helped_protect",
+        Bound::Told,
+        Part::Slow,
+        "the same ÷ rtpengine with another CPU that receives for it, RTP to SRTP",
+    ),
+    wanted(
+        "fast_vs_rtpengine_helped_unprotect",
+        Bound::Told,
+        Part::Slow,
+        "the same ÷ rtpengine with another CPU that receives for it, SRTP to RTP",
     ),
     wanted(
         "slow_vs_rtpengine_rtp",

@@ -23,10 +23,9 @@ pub trait Process {
     /// When it does not answer.
     fn count(&mut self) -> Result<usize, Failure>;
 
-    /// Whether an XDP program sees first what comes in.
-    fn has_xdp(&self) -> bool {
-        false
-    }
+    /// Whether its CPU alone takes what comes in from the device. Otherwise another one does, and
+    /// hands on to the stack on the relay's.
+    fn receives_alone(&self) -> bool;
 
     /// What it lost, and why, for a person to read.
     fn losses(&mut self) -> Option<String> {
@@ -192,7 +191,7 @@ impl Process for Served {
         self.child.id()
     }
 
-    fn has_xdp(&self) -> bool {
+    fn receives_alone(&self) -> bool {
         true
     }
 

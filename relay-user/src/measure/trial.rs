@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
             // The interface has the thread since the sink was attached.
             topology.spread(true)?;
             topology.place_sink()?;
-            match relay.has_xdp() {
+            match relay.receives_alone() {
                 true => topology.receive_on_relays_cpu(&sender)?,
                 false => topology.steer_to_relays_cpu()?,
             }
