@@ -246,7 +246,7 @@ struct Call {
     handle: Handle,
     commands: mpsc::Sender<Command>,
     running: JoinHandle<()>,
-    _file: File,
+    file: File,
 }
 
 impl Call {
@@ -294,7 +294,7 @@ impl Call {
             handle,
             commands,
             running,
-            _file: file,
+            file,
         }
     }
 
@@ -351,5 +351,40 @@ async fn a_second_signal_hangs_up_and_ends_at_once() {
     }
     call.callee.receive("BYE ").await;
     call.caller.receive("BYE ").await;
+    call.running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_is_hung_up_by_a_peer_that_is_no_longer_an_address_of_its_trunk() {
+    let mut call = Call::new("moved", "").await;
+    let (caller, callee) = (&call.caller, &call.callee);
+    let before = fs::read_to_string(call.file.path()).unwrap();
+    let moved = before.replace(&callee.address().to_string(), "127.0.0.4:9");
+    fs::write(call.file.path(), moved + "[limits]\ncalls = 5\n").unwrap();
+    call.commands.send(Command::Reload).await.unwrap();
+    call.handle
+        .settings
+        .wait_for(|settings| settings.limits.calls == 5)
+        .await
+        .unwrap();
+
+    let mut known = callee.known.take().into_iter();
+    let invite = known.find(|known| known.starts_with("INVITE ")).unwrap();
+    let bye = format!(
+        "BYE sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKbye\r\n\
+         From: {from};tag=callee\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: 1 BYE\r\n{EMPTY}",
+        us = callee.address(),
+        from = header(&invite, "To:"),
+        to = header(&invite, "From:"),
+        id = header(&invite, "Call-ID:"),
+    );
+    callee.send(&bye).await;
+    // Its answer comes after what came before it.
+    let options = caller.request("OPTIONS", "<sip:127.0.0.1>", "after", 1, EMPTY);
+    caller.send(&options).await;
+    let bye = caller.receive("BYE ").await;
+    caller.answer(&bye, "200 OK", EMPTY).await;
+    callee.receive("SIP/2.0 200").await;
+    call.terminate().await;
     call.running.await.unwrap();
 }

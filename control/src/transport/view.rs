@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,9 +16,15 @@ use crate::{
     sip::{self, Target, Transport},
 };
 
+/// How many earlier settings are asked whom they admit: each new answer of DNS makes others.
+const FORMER: usize = 256;
+
 #[derive(Clone)]
 pub(super) struct View {
     settings: Arc<Settings>,
+    /// Those before, which live as long as calls that began with them: the peers of those calls must
+    /// be heard although no trunk names them any more.
+    former: Vec<Weak<Settings>>,
     listeners: Arc<HashMap<SocketAddr, TlsListener>>,
 }
 
@@ -75,6 +81,7 @@ impl View {
         }
         Ok(Self {
             settings: Arc::clone(settings),
+            former: before.map(Self::outlived).unwrap_or_default(),
             listeners: Arc::new(listeners),
         })
     }
@@ -83,8 +90,18 @@ impl View {
     pub(super) fn with_settings(&self, settings: &Arc<Settings>) -> Self {
         Self {
             settings: Arc::clone(settings),
-            ..self.clone()
+            former: self.outlived(),
+            listeners: Arc::clone(&self.listeners),
         }
+    }
+
+    /// Its settings and those before them, once others follow: the oldest go when they are too many.
+    fn outlived(&self) -> Vec<Weak<Settings>> {
+        let living = self.former.iter().filter(|it| it.strong_count() > 0);
+        let mut former: Vec<_> = living.cloned().collect();
+        former.push(Arc::downgrade(&self.settings));
+        former.drain(..former.len().saturating_sub(FORMER));
+        former
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -111,15 +128,19 @@ impl View {
 
     /// Whether requests from a host are listened to.
     pub(super) fn admits(&self, transport: Transport, local: SocketAddr, source: IpAddr) -> bool {
-        self.settings.trunks.iter().any(|trunk| {
-            trunk.speaks(transport)
-                && trunk.listen == local
-                && (trunk.admits(source)
-                    || trunk
-                        .destinations
-                        .iter()
-                        .any(|destination| destination.address.ip() == source))
-        })
+        let admit = |settings: &Settings| {
+            settings.trunks.iter().any(|trunk| {
+                trunk.speaks(transport)
+                    && trunk.listen == local
+                    && (trunk.admits(source)
+                        || trunk
+                            .destinations
+                            .iter()
+                            .any(|destination| destination.address.ip() == source))
+            })
+        };
+        let mut former = self.former.iter().filter_map(Weak::upgrade);
+        admit(&self.settings) || former.any(|settings| admit(&settings))
     }
 
     /// Whether a host is one of the addresses of a trunk that listens there.

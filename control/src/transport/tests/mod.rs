@@ -411,6 +411,33 @@ async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_host_is_listened_to_while_a_call_has_the_settings_that_name_it() {
+    let listen = free_port("127.0.0.1");
+    let named = |peer: &str| {
+        let trunk = trunk("a", "udp", listen, peer, "");
+        let trunk = trunk.replace("allowed_sources = [\"127.0.0.2/32\"]", "");
+        Arc::new(settings("", &trunk).with_lookups(|_| Vec::new()))
+    };
+    let (first, second) = (named("127.0.0.2:5060"), named("127.0.0.3:5060"));
+    let (transports, mut events) = start(&first);
+    let [old, new] = ["127.0.0.2:0", "127.0.0.3:0"];
+    let old = UdpSocket::bind(old).await.unwrap();
+    let new = UdpSocket::bind(new).await.unwrap();
+    for begun in [Some(first), None] {
+        transports.update_destinations(&second);
+        old.send_to(OPTIONS, listen).await.unwrap();
+        new.send_to(OPTIONS, listen).await.unwrap();
+        if begun.is_some() {
+            let (flow, _) = message(&mut events).await;
+            assert_eq!(flow.remote, old.local_addr().unwrap());
+        }
+        let (flow, _) = message(&mut events).await;
+        assert_eq!(flow.remote, new.local_addr().unwrap());
+    }
+    assert_eq!(transports.discards().get(Discard::ForeignSource), 1);
+}
+
+#[tokio::test]
 async fn ipv6_is_served_by_datagram_and_by_stream() {
     let listen = free_port("::1");
     let trunks = (trunk("a", "udp", listen, "[::1]:5060", "")
