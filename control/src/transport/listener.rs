@@ -83,7 +83,12 @@ async fn accept(
 ) {
     loop {
         match listener.accept().await {
-            Ok((stream, remote)) => admit(stream, remote, transport, local, &shared),
+            Ok((stream, remote)) => {
+                // As on our own: a message waits for no acknowledgement of the one before. Where
+                // that cannot be had, the connection is gone already.
+                let _ = stream.set_nodelay(true);
+                admit(stream, remote, transport, local, &shared);
+            }
             Err(error) => {
                 tracing::warn!(%local, %transport, %error, "a connection was not accepted");
                 tokio::time::sleep(EXHAUSTED).await;

@@ -5,6 +5,7 @@ mod tls;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
@@ -185,6 +186,33 @@ async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
     peer.write_all(b"no SIP at all\r\n\r\n").await.unwrap();
     closed(&mut peer).await;
     assert_eq!(transports.discards().get(Discard::Malformed), 1);
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_until_the_one_before_it_is_acknowledged() {
+    let listen = free_port("127.0.0.1");
+    let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
+    let (transports, mut events) = start(&settings);
+    let mut open = async || {
+        let mut peer = connect_from("127.0.0.2", listen).await;
+        peer.write_all(OPTIONS).await.unwrap();
+        (peer, message(&mut events).await.0)
+    };
+    let (peer, flow) = open().await;
+    let (mut other, to_other) = open().await;
+    // As every peer that has nothing to say for the moment.
+    SockRef::from(&peer).set_tcp_quickack(false).unwrap();
+    for (flow, answer) in [(&flow, "trying "), (&flow, "ringing"), (&to_other, "last")] {
+        transports
+            .send(flow, Bytes::from_static(answer.as_bytes()))
+            .unwrap();
+    }
+    let mut buffer = [0; 4];
+    other.read_exact(&mut buffer).await.unwrap();
+    let mut buffer = [0; 20];
+    peer.readable().await.unwrap();
+    let length = peer.try_read(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"trying ringing");
 }
 
 #[tokio::test]
