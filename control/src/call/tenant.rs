@@ -67,6 +67,15 @@ impl<M: MediaPlane> Core<M> {
             .ok_or(Stranger::Tenant)
     }
 
+    /// Whether a request is taken: from a trunk, or for one that is being served already. The
+    /// settings may have changed since that came, and its CANCEL and ACK name no dialog of ours.
+    pub(super) fn admit(&self, flow: &Flow, request: &Request) -> Result<(), Stranger> {
+        match self.trunk_for(flow, request) {
+            Err(stranger) if !self.transactions.serves(flow, request) => Err(stranger),
+            _ => Ok(()),
+        }
+    }
+
     /// The trunk of the leg that a request is for.
     fn dialogs_trunk(&self, request: &Request) -> Option<Arc<Trunk>> {
         let tag = request.headers.to().ok()?.tag()?;

@@ -159,8 +159,8 @@ impl<M: MediaPlane> Core<M> {
                     self.transactions.respond_statelessly(flow, *response);
                 }
             }
-            Ok(Message::Request(request)) => match self.trunk_for(flow, &request) {
-                Ok(_) => self
+            Ok(Message::Request(request)) => match self.admit(flow, &request) {
+                Ok(()) => self
                     .transactions
                     .receive(now, flow, Message::Request(request)),
                 Err(Stranger::Source) => self.statistics.discard(Discard::UnknownSource),

@@ -16,6 +16,7 @@ mod identity;
 mod limits;
 mod limits_of_transfers;
 mod media_scenarios;
+mod moved;
 mod numbers;
 mod offers;
 mod random;

@@ -174,6 +174,27 @@ impl TransactionLayer {
         }
     }
 
+    /// Whether a request belongs to one from the same host that has a transaction: a copy of it, its
+    /// CANCEL, or the ACK of its refusal.
+    #[must_use]
+    pub fn serves(&self, flow: &Flow, request: &Request) -> bool {
+        let Ok(mut via) = request.headers.via() else {
+            return false;
+        };
+        via.mark_received(flow.remote);
+        let Some(mut key) = ServerKey::new(&via, request) else {
+            return false;
+        };
+        if key.method == Method::Cancel {
+            key.method = Method::Invite;
+        }
+        let served = self.servers.get(&key).and_then(|id| self.slots.get(*id));
+        served.is_some_and(|served| {
+            let target = &served.target;
+            (target.local, target.remote.ip()) == (flow.local, flow.remote.ip())
+        })
+    }
+
     /// How many transactions there may be, before one more begins.
     pub(super) fn room(&self, in_dialog: bool) -> Result<(), TransactionError> {
         let limit = self.settings.transactions;

@@ -181,6 +181,15 @@ impl Slots {
         id
     }
 
+    pub fn get(&self, id: TransactionId) -> Option<&Transaction> {
+        let (index, generation) = parts(id);
+        self.slots
+            .get(index)
+            .filter(|slot| slot.generation == generation)?
+            .transaction
+            .as_deref()
+    }
+
     pub fn get_mut(&mut self, id: TransactionId) -> Option<&mut Transaction> {
         let (index, generation) = parts(id);
         self.slots
