@@ -33,10 +33,10 @@ impl<M: MediaPlane> Core<M> {
             .values()
             .filter(|call| {
                 let leg = call.invited();
-                call.attempt().is_some()
+                let client = call.attempt().and_then(|attempt| attempt.client);
+                client.is_some_and(|it| self.transactions.transport(it) == Some(flow.transport))
                     && leg.remote == flow.remote
                     && leg.trunk.listen.ip() == flow.local.ip()
-                    && leg.trunk.speaks(flow.transport)
             })
             .map(|call| call.id)
             .collect();

@@ -246,9 +246,13 @@ impl<M: MediaPlane> Core<M> {
         let waiting: Vec<PeerId> = self
             .trunks
             .iter()
-            .filter(|trunk| trunk.listen.ip() == flow.local.ip() && trunk.speaks(flow.transport))
+            .filter(|trunk| trunk.listen.ip() == flow.local.ip())
             .flat_map(|trunk| self.peers.of(&trunk.name))
-            .filter(|peer| peer.address() == flow.remote && peer.probe.is_some())
+            .filter(|peer| {
+                let over = |probe: &Probe| self.transactions.transport(probe.transaction);
+                let over = peer.probe.as_ref().and_then(over);
+                peer.address() == flow.remote && over == Some(flow.transport)
+            })
             .map(|peer| peer.id)
             .collect();
         for id in waiting {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::bench::*;
 use crate::{
     call::{CallState, Change},
-    sip::{Flow, Method, Request, Response},
+    sip::{Flow, Method, Request, Response, Transport},
 };
 
 /// A call to two addresses of which the first has its INVITE.
@@ -127,6 +127,30 @@ fn a_connection_that_breaks_after_100_moves_on_at_once() {
     assert_eq!(bench.core.calls()[0].state, CallState::Established);
     hang_up(&mut bench, &mut caller, &callee);
     bench.finished();
+}
+
+#[test]
+fn a_call_over_udp_stays_where_it_is_when_a_connection_for_large_requests_closes() {
+    let keys = "sip.large_by_tcp = true\noptions.interval_seconds = 60";
+    let mut bench = Bench::keyed("", keys);
+    bench.core.watch(bench.now);
+    bench.pass(Duration::from_millis(100));
+    for peer in [CENTRE, SECOND_CENTRE] {
+        let options = bench.request(peer, Method::Options);
+        bench.give(peer, Response::to_request(&options, 200, Some("o")));
+    }
+    let (mut bench, mut caller, first) = begun(bench);
+    bench.give(CENTRE, Response::to_request(&first, 100, None));
+    let idle = Flow {
+        transport: Transport::Tcp,
+        ..Flow::udp(address(LISTEN_CENTRE), address(CENTRE))
+    };
+    bench.core.connection_closed(bench.now, &idle);
+    bench.collect();
+    bench.silent();
+    assert!(bench.peers.is_empty(), "{:?}", bench.peers);
+    let callee = Phone::callee(CENTRE, &first, "b1");
+    bench.answer_call(&mut caller, &callee, &first, 5000);
 }
 
 /// Calls of the carrier go to one address, or else to a second trunk with lines of its own.

@@ -177,6 +177,13 @@ impl TransactionLayer {
         Ok(())
     }
 
+    /// What a request of ours has gone over: TCP also where UDP was meant and it was too long.
+    #[must_use]
+    pub fn transport(&self, id: TransactionId) -> Option<Transport> {
+        let transaction = self.slots.get(id)?;
+        Some(transaction.target.transport)
+    }
+
     fn start_client(&mut self, now: Instant, mut transaction: Transaction) -> TransactionId {
         let (retransmit, timeout) = match transaction.kind {
             Kind::InviteClient => (Timer::A, Timer::B),
