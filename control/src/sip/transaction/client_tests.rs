@@ -240,6 +240,42 @@ fn a_transport_failure_ends_what_has_heard_nothing() {
 }
 
 #[test]
+fn a_connection_that_fails_for_one_of_several_who_share_a_peer_fails_for_no_other() {
+    let theirs = |own_name: &str, local: &str| Target {
+        connection: None,
+        server_name: Some("peer.example.com".into()),
+        own_name: Some(own_name.into()),
+        local: local.parse().expect("address"),
+        ..target(Transport::Tls)
+    };
+    let one = theirs("one.example.com", "192.0.2.1:5061");
+    let others = [
+        theirs("two.example.com", "192.0.2.1:5061"),
+        theirs("one.example.com", "192.0.2.9:5061"),
+    ];
+    let mut bench = Bench::new();
+    for target in others.iter().chain([&one]) {
+        bench
+            .layer
+            .request(
+                bench.now,
+                target.clone(),
+                &sent_by(),
+                request(Method::Options),
+            )
+            .expect("sent");
+    }
+    bench.layer.transport_failed(bench.now, &one);
+    bench.drain();
+    assert_eq!(bench.take_events(), ["transport failed", "terminated"]);
+    for target in &others {
+        bench.layer.transport_failed(bench.now, target);
+        bench.drain();
+        assert_eq!(bench.take_events(), ["transport failed", "terminated"]);
+    }
+}
+
+#[test]
 fn what_cannot_begin_a_transaction_is_refused() {
     let mut bench = Bench::new();
     let mut without = request(Method::Options);

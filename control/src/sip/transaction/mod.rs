@@ -137,13 +137,17 @@ impl TransactionLayer {
     }
 
     /// Nothing could be sent to `target`: requests to it that have heard nothing yet fail. Those
-    /// that have may still be answered over another connection.
+    /// that have may still be answered over another connection, and those that show another
+    /// certificate, ask for another or come from another address of ours go over their own.
     pub fn transport_failed(&mut self, now: Instant, target: &Target) {
         let failed = self.slots.find(|transaction| {
             matches!(transaction.kind, Kind::Client | Kind::InviteClient)
                 && transaction.state == State::Trying
                 && transaction.target.transport == target.transport
                 && transaction.target.remote == target.remote
+                && transaction.target.local == target.local
+                && transaction.target.server_name == target.server_name
+                && transaction.target.own_name == target.own_name
                 && (target.connection.is_none()
                     || transaction.target.connection.is_none()
                     || transaction.target.connection == target.connection)
