@@ -193,23 +193,39 @@ fn from_diversion(address: &NameAddress) -> Forwarded {
     }
 }
 
-/// The entries that say why the call left them (RFC 7044 §10.2).
+/// The entries that the call left: they say why themselves, by Reason (RFC 7044 §10.2), or the
+/// entries that it went to do, by `cause` (RFC 4458, RFC 7544).
 fn from_history(headers: &Headers) -> Vec<Forwarded> {
     let entries = headers
         .addresses(HeaderName::HistoryInfo)
         .unwrap_or_default();
-    entries
-        .into_iter()
-        .filter_map(|entry| {
-            let uri = entry.uri.as_sip()?;
-            let cause = cause_of(uri.headers.as_deref().unwrap_or_default())
-                .or_else(|| uri.parameters.get("cause")?.parse().ok())?;
-            Some(Forwarded {
-                uri: entry.uri.clone(),
-                cause,
-            })
+    let mut causes: Vec<Option<u16>> = entries
+        .iter()
+        .map(|entry| cause_of(entry.uri.as_sip()?.headers.as_deref()?))
+        .collect();
+    for (place, entry) in entries.iter().enumerate() {
+        let cause = entry
+            .uri
+            .as_sip()
+            .and_then(|uri| uri.parameters.get("cause")?.parse().ok());
+        // `mp` names the entry that the call was mapped from; else it is the one before.
+        let from = entry.parameters.get("mp").and_then(|index| {
+            let mut indices = entries.iter().map(|it| it.parameters.get("index"));
+            indices.position(|known| known == Some(index))
+        });
+        let from = from.unwrap_or(place.saturating_sub(1));
+        if let Some(known) = causes.get_mut(from) {
+            *known = known.or(cause);
+        }
+    }
+    let told = entries.into_iter().zip(causes);
+    told.filter_map(|(entry, cause)| {
+        Some(Forwarded {
+            cause: cause.filter(|_| !matches!(entry.uri, Uri::Other(_)))?,
+            uri: entry.uri,
         })
-        .collect()
+    })
+    .collect()
 }
 
 /// The cause in a URI's escaped Reason.

@@ -134,6 +134,36 @@ fn history_info_of_teams_becomes_diversion_towards_a_carrier() {
 }
 
 #[test]
+fn a_cause_in_history_info_is_of_the_party_that_forwarded_the_call_there() {
+    for (history, expected) in [
+        (
+            "<sip:+1001@a>;index=1, <sip:+1002@a;cause=302>;index=1.1, \
+             <sip:+15551234@a;cause=486>;index=1.1.1",
+            vec![
+                "<sip:+1002@192.0.2.1>;reason=user-busy;counter=1",
+                "<sip:+1001@192.0.2.1>;reason=unconditional;counter=1",
+            ],
+        ),
+        // One that was tried in between has forwarded nothing.
+        (
+            "<sip:+1001@a>;index=1, <sip:+1002@a>;index=1.1, \
+             <sip:+15551234@a;cause=408>;index=1.2;mp=1",
+            vec!["<sip:+1001@192.0.2.1>;reason=no-answer;counter=1"],
+        ),
+        // Both ways of saying it at once.
+        (
+            "<sip:+1001@a?Reason=SIP%3Bcause%3D302>;index=1, \
+             <sip:+15551234@a;cause=302>;index=1.1",
+            vec!["<sip:+1001@192.0.2.1>;reason=unconditional;counter=1"],
+        ),
+    ] {
+        let keys = "sip.forwarding = \"diversion\"";
+        let (_, invite) = onward("", keys, &[("History-Info", history)]);
+        assert_eq!(shown(&invite, HeaderName::Diversion), expected, "{history}");
+    }
+}
+
+#[test]
 fn a_trunks_profile_lets_headers_pass_and_strips_others() {
     let headers = [
         ("X-Customer", "4711"),
