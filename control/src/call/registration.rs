@@ -19,8 +19,11 @@ use super::{
     trunk::Trunk,
     wire::Client,
 };
-use crate::sip::{
-    CSeq, HeaderName, Method, NameAddress, Request, Response, SipUri, Text, TransactionId, Uri,
+use crate::{
+    config::{Destination, Host},
+    sip::{
+        CSeq, HeaderName, Method, NameAddress, Request, Response, SipUri, Text, TransactionId, Uri,
+    },
 };
 
 /// The pause after the first failure; each further one doubles it (RFC 5626 §4.5).
@@ -104,10 +107,15 @@ struct Registration {
 impl Registration {
     /// The URI that is registered.
     fn address(&self) -> Option<SipUri> {
-        let settings = self.trunk.registration.as_ref()?;
+        self.address_at(&self.trunk, self.destination)
+    }
+
+    /// The URI that is registered at an address of a trunk, by its place.
+    fn address_at(&self, trunk: &Trunk, destination: usize) -> Option<SipUri> {
+        let settings = trunk.registration.as_ref()?;
         let host = match &settings.registrar {
             Some(registrar) => SipUri::new(None, registrar.as_str(), None),
-            None => called_host(&self.trunk, self.trunk.destinations.get(self.destination)?),
+            None => registrar(trunk, trunk.destinations.get(destination)?),
         };
         Some(SipUri {
             user: Some(self.user.as_str().into()),
@@ -471,6 +479,18 @@ impl<M: MediaPlane> Core<M> {
             seconds = pause.as_secs(),
             "not registered; the next attempt comes in that time"
         );
+    }
+}
+
+/// The domain of who registers at an address of the trunk: the name in the configuration, whatever
+/// it stands for at the moment.
+fn registrar(trunk: &Trunk, destination: &Destination) -> SipUri {
+    let entry = trunk.addresses.get(usize::from(destination.entry.place));
+    match entry.map(|entry| &entry.address.host) {
+        Some(Host::Name(name)) if destination.server_name.is_none() => {
+            SipUri::new(None, name.as_str(), None)
+        }
+        _ => called_host(trunk, destination),
     }
 }
 

@@ -1,10 +1,11 @@
 //! Registrations with trunks.
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::bench::*;
 use crate::{
     call::RegistrationState,
+    config,
     digest::Answer,
     sip::{HeaderName, Method, Request, Response},
 };
@@ -272,4 +273,34 @@ fn a_call_to_what_is_registered_goes_to_the_number_in_to() {
     caller.remote = "<sip:+44201234@carrier.example>".parse().unwrap();
     let invite = bench.carry(CENTRE, caller.invite(&sdp(CENTRE, 5000, "")), CARRIER);
     assert_eq!(invite.uri.user(), Some("+44201234"));
+}
+
+#[test]
+fn who_registers_by_a_name_registers_in_its_domain() {
+    let named = SETTINGS
+        .replace(
+            "\"192.0.2.2:5060\", \"192.0.2.3:5060\"",
+            "\"sip.carrier.example\"",
+        )
+        .replace(
+            "[\"sip.carrier.example\"]",
+            "[\"sip.carrier.example\"]\nregistration.user = \"line-1\"",
+        );
+    let settings = config::parse(&named, Path::new("test.toml")).unwrap();
+    let settings = settings.with_lookups(|_| {
+        vec![config::Found {
+            address: address(CENTRE),
+            record: None,
+        }]
+    });
+    let mut bench = Bench::with(&named);
+    bench.core.reconfigure(bench.now, Arc::new(settings));
+    bench.core.register(bench.now);
+    bench.collect();
+    let register = bench.request(CENTRE, Method::Register);
+    assert_eq!(register.uri.to_string(), "sip:sip.carrier.example");
+    assert_eq!(
+        register.headers.text(HeaderName::To),
+        Some("<sip:line-1@sip.carrier.example>")
+    );
 }
