@@ -4,6 +4,7 @@
 //! next address is tried, later each time.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -91,6 +92,8 @@ struct Registration {
     destination: usize,
     /// All of them, in the order in which they have their turns.
     order: Vec<u16>,
+    /// Those that have asked to be left alone, and until when.
+    held: Vec<(SocketAddr, Instant)>,
     client: Option<TransactionId>,
     /// The REGISTER that takes it back has been sent.
     is_taken_back: bool,
@@ -123,13 +126,32 @@ impl Registration {
         })
     }
 
-    /// The address that has its turn after this one.
-    fn next_destination(&self) -> usize {
-        let mut turns = self.order.iter().cycle().map(|place| usize::from(*place));
-        let is_here = |place: usize| place == self.destination;
+    /// Leaves the address that is used alone until then, as it has asked.
+    fn hold(&mut self, now: Instant, until: Option<Instant>) {
+        let known = &self.trunk.destinations;
+        let here = known.get(self.destination).map(|here| here.address);
+        self.held.retain(|(address, until)| {
+            let is_known = known.iter().any(|it| it.address == *address);
+            is_known && Some(*address) != here && *until > now
+        });
+        self.held.extend(here.zip(until));
+    }
+
+    /// The address that has its turn after this one, and until when it is to be left alone: those
+    /// that may be asked come before all others.
+    fn next_destination(&self) -> (usize, Option<Instant>) {
+        let mut order = self.order.iter().map(|place| usize::from(*place));
         // The one that was drawn last is followed by the first.
-        let here = turns.by_ref().take(self.order.len()).any(is_here);
-        turns.next().filter(|_| here).unwrap_or(0)
+        let here = order.position(|place| place == self.destination);
+        let turns = self.order.iter().cycle().skip(here.map_or(0, |it| it + 1));
+        let turns = turns.take(self.order.len()).map(|place| {
+            let place = usize::from(*place);
+            let address = self.trunk.destinations.get(place).map(|it| it.address);
+            let mut held = self.held.iter();
+            let held = held.find(|(held, _)| Some(*held) == address);
+            (place, held.map(|(_, until)| *until))
+        });
+        turns.min_by_key(|(_, until)| *until).unwrap_or_default()
     }
 
     fn snapshot(&self) -> RegistrationSnapshot {
@@ -239,6 +261,7 @@ impl<M: MediaPlane> Core<M> {
                 sequence: 0,
                 destination: order.first().map_or(0, |place| usize::from(*place)),
                 order,
+                held: Vec::new(),
                 client: None,
                 is_taken_back: false,
                 expires,
@@ -456,11 +479,14 @@ impl<M: MediaPlane> Core<M> {
         one.status = Some(status);
         one.state = RegistrationState::Failed;
         let addresses = one.trunk.destinations.len().max(1);
-        one.destination = one.next_destination();
+        let wait = wait.map(|seconds| Duration::from_secs(seconds.into()).min(LONGEST_WAIT));
+        one.hold(now, wait.map(|wait| now + wait));
+        let (next, held) = one.next_destination();
+        one.destination = next;
         // The other addresses have their turn at once, the first time.
-        let turns_at_once = wait.is_none() && (one.failures as usize) + 1 < addresses;
-        let pause = match wait {
-            Some(seconds) => Duration::from_secs(seconds.into()).min(LONGEST_WAIT),
+        let turns_at_once = (one.failures as usize) + 1 < addresses;
+        let pause = match held {
+            Some(until) => until.saturating_duration_since(now),
             None if turns_at_once => Duration::ZERO,
             None => {
                 let doublings = one.failures.saturating_sub(addresses as u32 - 1).min(6);

@@ -162,18 +162,32 @@ fn after_failures_the_other_address_is_tried_and_then_later_each_time() {
 }
 
 #[test]
-fn silence_is_a_failure_and_retry_after_is_honoured() {
+fn silence_is_a_failure() {
     let (mut bench, _) = bench();
-    let (waited, second) = wait_register(&mut bench, SECOND_CENTRE);
+    let (waited, _) = wait_register(&mut bench, SECOND_CENTRE);
     assert_eq!(waited.as_secs(), 32, "a transaction's time");
     assert_eq!(state(&bench)[0].1, Some(408));
-    bench.sent.clear();
-    bench.give(
-        SECOND_CENTRE,
-        answer(&second, 503).with(HeaderName::RetryAfter, "900 (maintenance)"),
+}
+
+#[test]
+fn an_address_is_left_alone_for_as_long_as_it_asks_and_the_others_have_their_turn() {
+    let (mut bench, first) = bench();
+    let away = |register| answer(register, 503).with(HeaderName::RetryAfter, "900 (maintenance)");
+    let begin = bench.now;
+    bench.give(CENTRE, away(&first));
+    let (pause, second) = wait_register(&mut bench, SECOND_CENTRE);
+    assert_eq!(pause, Duration::ZERO, "the other address at once");
+    bench.give(SECOND_CENTRE, answer(&second, 500));
+    let (pause, third) = wait_register(&mut bench, SECOND_CENTRE);
+    assert!((15..=30).contains(&pause.as_secs()), "{pause:?}");
+    bench.give(SECOND_CENTRE, away(&third));
+    let (_, fourth) = wait_register(&mut bench, CENTRE);
+    assert_eq!((bench.now - begin).as_secs(), 900);
+    bench.give(CENTRE, granted(&fourth, 600));
+    assert_eq!(
+        state(&bench),
+        [(RegistrationState::Registered, Some(200), 0)]
     );
-    let (waited, _) = wait_register(&mut bench, CENTRE);
-    assert_eq!(waited.as_secs(), 900);
 }
 
 #[test]
