@@ -168,16 +168,26 @@ impl Registration {
         }
     }
 
-    /// Whether the same is registered at the same place by another generation of the trunk.
+    /// Whether the same is registered at the same place by another generation of the trunk, or at
+    /// another address of the same registrar: what is taken back there might be what it has just
+    /// learned here.
     fn is_as(&self, trunk: &Trunk) -> bool {
         let here = self.trunk.destinations.get(self.destination);
+        let is_there = |here| trunk.destinations.iter().any(|it| it.is_same_peer(here));
+        let mut places = 0..trunk.destinations.len();
+        let mut moves = || {
+            let address = self.address();
+            self.client.is_none()
+                && !trunk.destinations.is_empty()
+                && places.all(|place| self.address_at(trunk, place) == address)
+        };
         *self.trunk.name == *trunk.name
             && self.trunk.registration == trunk.registration
             && self.trunk.credentials == trunk.credentials
             && self.trunk.listen == trunk.listen
             && self.trunk.transport == trunk.transport
             && self.trunk.host == trunk.host
-            && here.is_none_or(|here| trunk.destinations.iter().any(|it| it.is_same_peer(here)))
+            && (here.is_none_or(is_there) || moves())
             && trunk.registered_user().as_ref() == Some(&self.user)
     }
 }
@@ -227,9 +237,11 @@ impl<M: MediaPlane> Core<M> {
                     });
                     one.order = order(&trunk.destinations, &mut self.random);
                     let first = one.order.first().map_or(0, |place| usize::from(*place));
+                    let has_moved = here.is_some() && place.is_none();
                     one.destination = place.unwrap_or(first);
                     one.trunk = Arc::clone(trunk);
-                    if one.state == RegistrationState::Waiting && one.client.is_none() {
+                    let waits = one.state == RegistrationState::Waiting || has_moved;
+                    if waits && one.client.is_none() {
                         one.due = Some(now);
                     }
                 }

@@ -318,3 +318,26 @@ fn who_registers_by_a_name_registers_in_its_domain() {
         Some("<sip:line-1@sip.carrier.example>")
     );
 }
+
+#[test]
+fn a_registrar_that_moves_is_not_told_to_forget_us_while_it_is_told_where_we_are() {
+    let (mut bench, first) = bench();
+    bench.give(CENTRE, granted(&first, 600));
+    let moved = SETTINGS.replace(
+        "addresses = [\"192.0.2.2:5060\", \"192.0.2.3:5060\"]",
+        &format!("addresses = [\"192.0.2.3:5060\"]\n{KEYS}"),
+    );
+    bench.core.reconfigure(bench.now, settings(&moved));
+    bench.core.register(bench.now);
+    bench.collect();
+    let again = bench.request(SECOND_CENTRE, Method::Register);
+    assert_eq!(again.headers.text(HeaderName::Expires), Some("600"));
+    assert_eq!(again.headers.call_id(), first.headers.call_id());
+    assert_eq!(again.headers.cseq().unwrap().number, 2);
+    bench.silent();
+    bench.give(SECOND_CENTRE, granted(&again, 600));
+    assert_eq!(
+        state(&bench),
+        [(RegistrationState::Registered, Some(200), 0)]
+    );
+}
