@@ -399,6 +399,7 @@ impl<M: MediaPlane> Daemon<M> {
             (self.set_log_level)(&settings.log.level);
         }
         self.use_settings(settings);
+        self.transports.close_listeners();
         self.lookups = lookups;
         // One under way is for the names of the old one.
         if let Some(refresh) = self.refresh.take() {
@@ -414,7 +415,7 @@ impl<M: MediaPlane> Daemon<M> {
     }
 
     /// Closes connections with certificates that were replaced, once nothing is awaited over them:
-    /// new ones have taken their place.
+    /// new ones have taken their place. So it does with listeners that calls alone still need.
     fn retire(&mut self) {
         let Some(mut retirement) = self.retirement.take() else {
             return;
@@ -429,7 +430,8 @@ impl<M: MediaPlane> Daemon<M> {
             // What came over one of them has to be read first.
             1
         };
-        if left > 0 || now < retirement.least {
+        let listeners = self.transports.close_listeners();
+        if left > 0 || listeners > 0 || now < retirement.least {
             retirement.next = now + RETIREMENT;
             self.retirement = Some(retirement);
         }

@@ -298,6 +298,33 @@ impl Call {
         }
     }
 
+    /// How the callee hangs up.
+    fn bye_of_callee(&self) -> String {
+        let mut known = self.callee.known.take().into_iter();
+        let invite = known.find(|known| known.starts_with("INVITE ")).unwrap();
+        format!(
+            "BYE sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKbye\r\n\
+             From: {from};tag=callee\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: 1 BYE\r\n{EMPTY}",
+            us = self.callee.address(),
+            from = header(&invite, "To:"),
+            to = header(&invite, "From:"),
+            id = header(&invite, "Call-ID:"),
+        )
+    }
+
+    /// Reads its file with something in it replaced.
+    async fn reload(&mut self, old: &str, new: &str) {
+        let before = fs::read_to_string(self.file.path()).unwrap();
+        let after = before.replace(old, new) + "[limits]\ncalls = 5\n";
+        fs::write(self.file.path(), after).unwrap();
+        self.commands.send(Command::Reload).await.unwrap();
+        self.handle
+            .settings
+            .wait_for(|settings| settings.limits.calls == 5)
+            .await
+            .unwrap();
+    }
+
     async fn terminate(&mut self) {
         self.commands.send(Command::Terminate).await.unwrap();
         self.handle
@@ -357,34 +384,33 @@ async fn a_second_signal_hangs_up_and_ends_at_once() {
 #[tokio::test]
 async fn a_call_is_hung_up_by_a_peer_that_is_no_longer_an_address_of_its_trunk() {
     let mut call = Call::new("moved", "").await;
+    let address = call.callee.address().to_string();
+    call.reload(&address, "127.0.0.4:9").await;
     let (caller, callee) = (&call.caller, &call.callee);
-    let before = fs::read_to_string(call.file.path()).unwrap();
-    let moved = before.replace(&callee.address().to_string(), "127.0.0.4:9");
-    fs::write(call.file.path(), moved + "[limits]\ncalls = 5\n").unwrap();
-    call.commands.send(Command::Reload).await.unwrap();
-    call.handle
-        .settings
-        .wait_for(|settings| settings.limits.calls == 5)
-        .await
-        .unwrap();
-
-    let mut known = callee.known.take().into_iter();
-    let invite = known.find(|known| known.starts_with("INVITE ")).unwrap();
-    let bye = format!(
-        "BYE sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKbye\r\n\
-         From: {from};tag=callee\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: 1 BYE\r\n{EMPTY}",
-        us = callee.address(),
-        from = header(&invite, "To:"),
-        to = header(&invite, "From:"),
-        id = header(&invite, "Call-ID:"),
-    );
-    callee.send(&bye).await;
+    callee.send(&call.bye_of_callee()).await;
     // Its answer comes after what came before it.
     let options = caller.request("OPTIONS", "<sip:127.0.0.1>", "after", 1, EMPTY);
     caller.send(&options).await;
     let bye = caller.receive("BYE ").await;
     caller.answer(&bye, "200 OK", EMPTY).await;
     callee.receive("SIP/2.0 200").await;
+    call.terminate().await;
+    call.running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_is_hung_up_over_a_listener_that_its_trunk_has_no_more() {
+    let mut call = Call::new("listener", "").await;
+    let old = call.caller.sbc.to_string();
+    let new = free_port("127.0.0.1");
+    call.reload(&old, &new.to_string()).await;
+    let (caller, callee) = (&call.caller, &call.callee);
+    // So that it hears when nobody is there.
+    callee.socket.connect(callee.sbc).await.unwrap();
+    callee.send(&call.bye_of_callee()).await;
+    callee.receive("SIP/2.0 200").await;
+    let bye = caller.receive("BYE ").await;
+    caller.answer(&bye, "200 OK", EMPTY).await;
     call.terminate().await;
     call.running.await.unwrap();
 }

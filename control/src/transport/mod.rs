@@ -130,8 +130,9 @@ impl Transports {
     }
 
     /// Goes over to another configuration: opens the listeners that are new, closes those that
-    /// are gone, and reads the certificates anew. Connections of a certificate that has changed
-    /// take no new requests: see [`Transports::retire`]. The limits of connections and handshakes
+    /// are gone and that no call needs (see [`Transports::close_listeners`]), and reads the
+    /// certificates anew. Connections of a certificate that has changed take no new requests: see
+    /// [`Transports::retire`]. The limits of connections and handshakes
     /// stay as they were at the start.
     ///
     /// # Errors
@@ -145,8 +146,7 @@ impl Transports {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = view;
         self.retire(|_| true);
-        let wanted = listener::wanted(settings);
-        self.listeners().retain(|listen, _| wanted.contains(listen));
+        self.close_listeners();
         Ok(())
     }
 
@@ -166,6 +166,21 @@ impl Transports {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *view = Arc::new(view.with_settings(settings));
+    }
+
+    /// Closes the listeners that no trunk has any more, nor a call that is up. How many are left of
+    /// those that no trunk has.
+    pub fn close_listeners(&self) -> usize {
+        let view = self.shared.view();
+        let wanted = listener::wanted(view.settings());
+        // Without its trunk nothing is left to show to those who connect over TLS.
+        let is_open_to_calls = |listen: &(Transport, SocketAddr)| {
+            let mut former = view.former();
+            listen.0 != Transport::Tls && former.any(|it| listener::wanted(&it).contains(listen))
+        };
+        let mut listeners = self.listeners();
+        listeners.retain(|listen, _| wanted.contains(listen) || is_open_to_calls(listen));
+        listeners.len().saturating_sub(wanted.len())
     }
 
     fn listeners(&self) -> MutexGuard<'_, HashMap<(Transport, SocketAddr), Listener>> {

@@ -104,6 +104,15 @@ impl View {
         former
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The settings before that calls still have.
+    pub(super) fn former(&self) -> impl Iterator<Item = Arc<Settings>> {
+        self.former.iter().filter_map(Weak::upgrade)
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.settings.limits
     }
@@ -139,8 +148,7 @@ impl View {
                             .any(|destination| destination.address.ip() == source))
             })
         };
-        let mut former = self.former.iter().filter_map(Weak::upgrade);
-        admit(&self.settings) || former.any(|settings| admit(&settings))
+        admit(&self.settings) || self.former().any(|settings| admit(&settings))
     }
 
     /// Whether a host is one of the addresses of a trunk that listens there.

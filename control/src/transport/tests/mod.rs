@@ -431,6 +431,11 @@ async fn a_reload_opens_and_closes_listeners_or_changes_nothing() {
     transports.reload(&second).unwrap();
     socket.send_to(OPTIONS, two).await.unwrap();
     assert_eq!(message(&mut events).await.0.local, two);
+    // As a call does that began with them.
+    socket.send_to(OPTIONS, one).await.unwrap();
+    assert_eq!(message(&mut events).await.0.local, one);
+    drop(first);
+    assert_eq!(transports.close_listeners(), 0);
     let target = Target::udp(one, socket.local_addr().unwrap());
     assert_eq!(
         transports.send(&target, Bytes::new()),
