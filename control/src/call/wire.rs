@@ -24,8 +24,8 @@ use super::{
 };
 use crate::room::give_back;
 use crate::sip::{
-    Flow, HeaderName, Headers, Limits, Message, Method, Request, Response, Target, Text,
-    TransactionEvent, TransactionId, TransactionOutput, parse_shared,
+    Flow, HeaderName, Headers, Message, Method, Request, Response, Target, Text, TransactionEvent,
+    TransactionId, TransactionOutput, parse_shared,
 };
 
 /// Our tag in a request on a leg, which stays the leg's own when it goes to another call.
@@ -143,10 +143,7 @@ impl Merge {
 impl<M: MediaPlane> Core<M> {
     /// One whole message, and the way it came.
     pub fn receive(&mut self, now: Instant, flow: &Flow, message: &Bytes) {
-        let limits = Limits {
-            message: self.settings.limits.message_octets,
-            ..Limits::default()
-        };
+        let limits = self.settings.limits.message_limits();
         match parse_shared(message, &limits) {
             Err(rejection) => {
                 self.statistics

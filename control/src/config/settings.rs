@@ -205,11 +205,10 @@ impl Limits {
     /// What the parser and the framer of SIP hold a message to.
     #[must_use]
     pub fn message_limits(&self) -> sip::Limits {
-        let standard = sip::Limits::default();
         sip::Limits {
             message: self.message_octets,
-            body: standard.body.min(self.message_octets),
-            ..standard
+            body: self.message_octets,
+            ..sip::Limits::default()
         }
     }
 }

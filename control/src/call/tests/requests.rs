@@ -417,6 +417,17 @@ fn over_tls_the_dialog_stays_on_its_connection() {
 }
 
 #[test]
+fn a_request_may_be_as_long_as_the_configuration_says_whatever_part_of_it_is_body() {
+    let limits = "[limits]\nmessage_octets = 200000";
+    let mut bench = Bench::with(&SETTINGS.replace("[limits]", limits));
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let options = caller.request(Method::Options);
+    let options = options.with_body("text/plain", vec![b'x'; 150_000]);
+    bench.give(CARRIER, options);
+    bench.response(CARRIER, 200);
+}
+
+#[test]
 fn the_log_line_names_the_call_and_what_changed() {
     let (bench, _, _) = up();
     let lines: Vec<String> = bench.events.iter().map(ToString::to_string).collect();

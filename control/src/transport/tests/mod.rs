@@ -189,6 +189,28 @@ async fn a_stream_is_cut_into_messages_and_answered_on_its_connection() {
 }
 
 #[tokio::test]
+async fn a_message_may_be_as_long_as_the_configuration_says_whatever_part_of_it_is_body() {
+    let listen = free_port("127.0.0.1");
+    let settings = settings(
+        "message_octets = 200000",
+        &trunk("a", "tcp", listen, "127.0.0.2:5060", ""),
+    );
+    let (transports, mut events) = start(&settings);
+    let mut peer = connect_from("127.0.0.2", listen).await;
+    let long = |octets: usize| {
+        let head = String::from_utf8_lossy(OPTIONS);
+        let head = head.replace("Length: 0", &format!("Length: {octets}"));
+        [head.as_bytes(), &vec![b'x'; octets]].concat()
+    };
+    peer.write_all(&long(150_000)).await.unwrap();
+    assert_eq!(message(&mut events).await.1, long(150_000));
+    let longer = long(200_000);
+    peer.write_all(&longer[..OPTIONS.len() + 8]).await.unwrap();
+    closed(&mut peer).await;
+    assert_eq!(transports.discards().get(Discard::Oversized), 1);
+}
+
+#[tokio::test]
 async fn an_answer_does_not_wait_until_the_one_before_it_is_acknowledged() {
     let listen = free_port("127.0.0.1");
     let settings = settings("", &trunk("a", "tcp", listen, "127.0.0.2:5060", ""));
