@@ -39,6 +39,8 @@ pub struct Nonces {
     order: BTreeMap<(u64, u64), ()>,
     /// Nonces made up to this time are forgotten, and so stale.
     forgotten: u64,
+    /// The longest that any of them may live, in milliseconds.
+    longest: u64,
 }
 
 impl Nonces {
@@ -51,6 +53,7 @@ impl Nonces {
             used: HashMap::new(),
             order: BTreeMap::new(),
             forgotten: 0,
+            longest: 0,
         }
     }
 
@@ -89,7 +92,8 @@ impl Nonces {
         if self.used.insert(number, count).is_none() {
             self.order.insert((made, number), ());
         }
-        self.forget(now.saturating_sub(life));
+        self.longest = self.longest.max(life);
+        self.forget(now.saturating_sub(self.longest));
         Freshness::Good
     }
 

@@ -245,3 +245,22 @@ proptest::proptest! {
         proptest::prop_assert!(answer.proves(&password, "GET", b""));
     }
 }
+
+#[test]
+fn a_nonce_lives_for_its_time_whatever_time_others_have() {
+    let begin = Instant::now();
+    let later = |seconds| begin + Duration::from_secs(seconds);
+    let mut nonces = Nonces::new([1; 32]);
+    let long = nonces.make(begin, "long", 7);
+    let take = |nonces: &mut Nonces, seconds, count| {
+        nonces.take(later(seconds), "long", &long, Some(count), LIFE)
+    };
+    assert_eq!(take(&mut nonces, 0, 1), Freshness::Good);
+    let short = nonces.make(later(100), "short", 8);
+    assert_eq!(
+        nonces.take(later(100), "short", &short, Some(1), LIFE / 30),
+        Freshness::Good
+    );
+    assert_eq!(take(&mut nonces, 101, 2), Freshness::Good);
+    assert_eq!(take(&mut nonces, 101, 2), Freshness::Stale);
+}
