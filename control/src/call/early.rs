@@ -204,10 +204,16 @@ impl<M: MediaPlane> Core<M> {
         if let Err(SdpError::Unchangeable(_)) = answer
             && self.carry_early(now, call, side, &branch, (server, request))?
         {
+            if side == Side::A {
+                call.withhold_answers();
+            }
             return Ok(None);
         }
         let answer = answer?;
         self.connect_media(call)?;
+        if side == Side::A {
+            call.withhold_answers();
+        }
         if let Some(setup) = &mut call.setup {
             setup.refresh(side, &branch, &request.headers);
             if side == Side::B

@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use rand::Rng;
 use relay_user::media::MediaPlane;
 
@@ -100,6 +101,15 @@ impl Reliable {
 impl Call {
     fn reliable_mut(&mut self) -> Option<&mut Reliable> {
         self.setup.as_mut()?.reliable.as_deref_mut()
+    }
+
+    /// The caller has made another offer: what still waits must not answer the one before.
+    pub(super) fn withhold_answers(&mut self) {
+        let reliable = self.reliable_mut().into_iter();
+        for response in reliable.flat_map(|reliable| &mut reliable.queue) {
+            response.headers.remove(HeaderName::ContentType);
+            response.body = Bytes::new();
+        }
     }
 }
 
@@ -254,7 +264,6 @@ impl<M: MediaPlane> Core<M> {
             .take_if(|_| named == Some((reliable.number, invite)))
             .ok_or_else(|| Refusal::new(481, "nothing waits for this PRACK"))?;
         self.timers.clear(Some(sent.timer));
-        let next = reliable.queue.pop_front();
         let invited = setup.server;
         let offered = offer.map(|offer| {
             self.crosses_carried(call, Side::A)?;
@@ -262,6 +271,7 @@ impl<M: MediaPlane> Core<M> {
                 .negotiation
                 .offer_further(Side::A, offer, &mut self.random)?;
             self.connect_media(call)?;
+            call.withhold_answers();
             Ok::<_, Refusal>(answer)
         });
         let response = match offered {
@@ -279,7 +289,8 @@ impl<M: MediaPlane> Core<M> {
         };
         self.answer(now, &trunk, server, &response);
         if !self.answered_meanwhile(now, call)
-            && let (Some(next), Some(invited)) = (next, invited)
+            && let Some(reliable) = call.reliable_mut()
+            && let (Some(next), Some(invited)) = (reliable.queue.pop_front(), invited)
         {
             self.tell_progress(now, call, invited, next);
         }

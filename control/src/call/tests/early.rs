@@ -34,7 +34,13 @@ fn begun_with(keys: &str, allow: &str) -> (Bench, Phone, Phone, Request) {
 
 /// What a branch of the callee's side, or the new peer of a transfer, says reliably and is
 /// acknowledged.
-fn reliably(bench: &mut Bench, phone: &Phone, invite: &Request, number: u32, body: &Bytes) {
+pub(super) fn reliably(
+    bench: &mut Bench,
+    phone: &Phone,
+    invite: &Request,
+    number: u32,
+    body: &Bytes,
+) {
     let progress = phone
         .answer(invite, 183, body)
         .with(HeaderName::Require, "100rel")
@@ -64,7 +70,7 @@ fn acknowledge(bench: &mut Bench, caller: &mut Phone) {
 }
 
 #[track_caller]
-fn update(bench: &mut Bench, phone: &mut Phone, body: &Bytes, status: u16) -> Response {
+pub(super) fn update(bench: &mut Bench, phone: &mut Phone, body: &Bytes, status: u16) -> Response {
     let mut update = phone.request(Method::Update);
     if !body.is_empty() {
         update = update.with_body("application/sdp", body.clone());
@@ -89,7 +95,13 @@ fn ports(bench: &Bench) -> [u16; 2] {
 
 /// The callee answers with this body, and the call is up.
 #[track_caller]
-fn answer(bench: &mut Bench, caller: &mut Phone, callee: &Phone, invite: &Request, body: &Bytes) {
+pub(super) fn answer(
+    bench: &mut Bench,
+    caller: &mut Phone,
+    callee: &Phone,
+    invite: &Request,
+    body: &Bytes,
+) {
     bench.give(CENTRE, callee.answer(invite, 200, body));
     bench.request(CENTRE, Method::Ack);
     let ok = bench.response(CARRIER, 200);
@@ -225,7 +237,7 @@ fn a_branch_that_answers_after_another_has_moved_has_its_own_answer() {
 }
 
 /// A call in which both sides have had their answers, and take UPDATE.
-fn early() -> (Bench, Phone, Phone, Request) {
+pub(super) fn early() -> (Bench, Phone, Phone, Request) {
     let (mut bench, mut caller, callee, invite) = begun_with(KEYS, UPDATES);
     progress(&mut bench, &mut caller, &callee, &invite);
     (bench, caller, callee, invite)
@@ -233,7 +245,7 @@ fn early() -> (Bench, Phone, Phone, Request) {
 
 /// An UPDATE with an offer as it reaches the other side.
 #[track_caller]
-fn carried(bench: &mut Bench, by: &mut Phone, to: &Phone, offer: &Bytes) -> Request {
+pub(super) fn carried(bench: &mut Bench, by: &mut Phone, to: &Phone, offer: &Bytes) -> Request {
     let update = by.request(Method::Update);
     bench.give(by.peer, update.with_body("application/sdp", offer.clone()));
     let onward = bench.request(to.peer, Method::Update);

@@ -34,3 +34,4 @@ mod tenants;
 mod torture;
 mod transfer;
 mod transfer_failover;
+mod waiting;
