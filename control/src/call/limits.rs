@@ -96,7 +96,6 @@ impl Places {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.0.values().map(count).sum()
     }
@@ -234,9 +233,11 @@ impl<M: MediaPlane> Core<M> {
         self.calls.len() < self.settings.limits.calls as usize + self.departing
     }
 
-    /// Whether another leg may leave its call.
+    /// Whether another leg may leave its call, beside those that peers who are on their way will
+    /// take the place of.
     pub(super) fn may_depart(&self) -> Result<(), Refusal> {
-        if self.departing < self.settings.limits.calls as usize {
+        let departing = self.departing as u64 + self.places.len();
+        if departing < self.settings.limits.calls.into() {
             return Ok(());
         }
         Err(Refusal::new(503, "too many legs that were taken over hang up").retry_after(RETRY_FULL))

@@ -335,3 +335,27 @@ fn legs_that_were_taken_over_keep_no_new_call_out_and_are_no_more_than_calls_may
     ask(bench, &mut third, TARGET);
     bench.request(CENTRE, Method::Invite);
 }
+
+#[test]
+fn transfers_that_are_under_way_at_once_let_no_more_legs_leave_than_calls_may_be() {
+    let text = SETTINGS.replace("ring_seconds = 60", "ring_seconds = 60\ncalls = 2");
+    let mut calls = Calls::up(Bench::with(&text), 2);
+    let answered = |calls: &mut Calls, call: usize, invite: &Request| {
+        let bench = &mut calls.bench;
+        let new = peer(invite);
+        bench.give(CENTRE, new.answer(invite, 200, &sdp(CENTRE, 5100, "")));
+        bench.request(CENTRE, Method::Ack);
+        notified(bench, &calls.callers[call], "200", true);
+        renegotiate(bench, &calls.callees[call], 5000);
+        new
+    };
+    let first = calls.transfer(0);
+    let mut new = answered(&mut calls, 0, &first);
+    // One has left, and another one will.
+    let second = calls.transfer(1);
+    calls.bench.give(CENTRE, refer(&mut new, TARGET));
+    let later = calls.bench.response(CENTRE, 503);
+    assert!(later.headers.has(HeaderName::RetryAfter));
+    answered(&mut calls, 1, &second);
+    assert_eq!(calls.bench.core.call_count(), 4);
+}
