@@ -39,7 +39,7 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         if leg.bye == Bye::Done {
-            self.tags.remove(&tag);
+            self.forget_tag(dialog.local_tag());
             return;
         }
         let id = self.new_call_id();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::bench::*;
+use super::{
+    bench::*,
+    transfer::{ask, hang_up, renegotiate},
+};
 use crate::{
     call::{Authenticated, EndReason},
     digest::{Answer, Asked, Challenge},
@@ -364,5 +367,21 @@ fn options_and_what_is_inside_a_call_are_not_challenged() {
             .get(EndReason::Bye(crate::call::Side::A).name()),
         Some(&1)
     );
+    bench.finished();
+}
+
+#[test]
+fn nothing_is_left_of_the_credentials_for_one_who_has_asked_for_a_transfer_and_hung_up() {
+    let mut bench = Bench::keyed("", OURS);
+    let (caller, mut callee) = bring_up(&mut bench);
+    ask(&mut bench, &mut callee, "sip:+447777@192.0.2.1");
+    let invite = bench.request(CARRIER, Method::Invite);
+    bench.give(CENTRE, callee.request(Method::Bye));
+    bench.response(CENTRE, 200);
+    let mut new = Phone::callee(CARRIER, &invite, "n1");
+    bench.give(CARRIER, new.answer(&invite, 200, &sdp(CARRIER, 4100, "")));
+    bench.request(CARRIER, Method::Ack);
+    renegotiate(&mut bench, &caller, 4000);
+    hang_up(&mut bench, &mut new, &caller);
     bench.finished();
 }
