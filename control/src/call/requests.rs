@@ -314,7 +314,10 @@ impl<M: MediaPlane> Core<M> {
         });
         if ends_dialog(status) {
             self.with_leg(now, tag, |core, call, to| {
-                core.end(now, call, EndReason::Lost(to), None);
+                // Of whoever has hung up no more is expected, and a transfer goes on without it.
+                if call.leg(to).bye == Bye::None {
+                    core.end(now, call, EndReason::Lost(to), None);
+                }
             });
         }
     }

@@ -257,7 +257,8 @@ impl<M: MediaPlane> Core<M> {
         status: u16,
         response: Option<&Response>,
     ) {
-        if call.state != CallState::Established {
+        // A transfer goes on without whoever has hung up.
+        if call.state != CallState::Established || call.leg(side).bye != Bye::None {
             return;
         }
         match response {

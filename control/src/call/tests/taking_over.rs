@@ -302,6 +302,49 @@ fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_
 }
 
 /// A call of the carrier's and its callee's 200.
+#[test]
+fn what_whoever_has_hung_up_says_to_a_digit_does_not_end_the_transfer() {
+    // No status: it never answers.
+    for status in [481, 0] {
+        let (mut bench, mut caller, mut callee) = up();
+        bench.give(CENTRE, info(&mut callee));
+        let digit = bench.request(CARRIER, Method::Info);
+        let invite = hang_up_early(&mut bench, &mut caller);
+        if status == 0 {
+            bench.pass(Duration::from_secs(32));
+            bench.response(CENTRE, 408);
+        } else {
+            bench.give(CARRIER, caller.answer(&digit, status, &NONE));
+            bench.response(CENTRE, 500);
+        }
+        bench.sent.clear();
+        let mut new = come(&mut bench, &invite);
+        renegotiate(&mut bench, &callee, 5000);
+        hang_up(&mut bench, &mut new, &callee);
+        bench.pass(Duration::from_secs(40));
+        bench.finished();
+    }
+}
+
+#[test]
+fn what_whoever_has_hung_up_says_to_a_refresh_does_not_end_the_transfer() {
+    let mut bench = Bench::keyed("sip.update = true", "");
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = caller
+        .invite(&sdp(CARRIER, 4000, ""))
+        .with(HeaderName::Supported, "timer")
+        .with(HeaderName::SessionExpires, "600;refresher=uas")
+        .with(HeaderName::Allow, "INVITE, ACK, CANCEL, BYE, UPDATE");
+    let invite = bench.carry(CARRIER, invite, CENTRE);
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    bench.answer_call(&mut caller, &callee, &invite, 5000);
+    bench.pass(Duration::from_secs(300));
+    let refresh = bench.request(CARRIER, Method::Update);
+    let invite = hang_up_early(&mut bench, &mut caller);
+    bench.give(CARRIER, caller.answer(&refresh, 481, &NONE));
+    go_on(&mut bench, &callee, &invite);
+}
+
 fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
     let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("consultation");
     second.local.set_tag("consulting");
