@@ -255,6 +255,11 @@ impl<M: MediaPlane> Core<M> {
                 let refusal = Refusal::new(503, "shutting down").retry_after(RETRY_DRAINING);
                 self.refuse_caller(now, call, refusal, None);
             }
+            None if call.departs => {
+                for side in [Side::A, Side::B] {
+                    self.depart_due(now, call, side);
+                }
+            }
             None => self.end(now, call, EndReason::Local, None),
         }
     }

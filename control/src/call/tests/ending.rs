@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::bench::*;
+use super::{
+    bench::*,
+    taking_over::{TARGET, take_over},
+    transfer::ask,
+};
 use crate::{
     call::{CallState, Change, EndReason, Side},
     sip::{HeaderName, Method},
@@ -262,5 +266,24 @@ fn a_reinvite_that_is_answered_after_the_end_still_gets_its_ack() {
     }
     bench.silent();
     bench.pass(Duration::from_secs(40));
+    bench.finished();
+}
+
+#[test]
+fn a_leg_that_was_taken_over_is_hung_up_with_the_calls() {
+    let (mut bench, mut caller, callee) = up();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = take_over(&mut bench, &caller, &callee, &invite);
+    bench.core.hang_up(bench.now);
+    bench.collect();
+    let bye = bench.request(CARRIER, Method::Bye);
+    assert_eq!(bye.headers.call_id().unwrap(), caller.call_id);
+    bench.give(CARRIER, caller.answer(&bye, 200, &NONE));
+    for _ in [&new, &callee] {
+        let bye = bench.request(CENTRE, Method::Bye);
+        bench.give(CENTRE, new.answer(&bye, 200, &NONE));
+    }
+    bench.silent();
     bench.finished();
 }
