@@ -216,7 +216,10 @@ pub(super) fn rehosted(uri: &Uri, host: &str, port: Option<u16>) -> SipUri {
 
 /// Puts Allow, User-Agent and Contact into a request of ours, as its method wants them.
 pub(super) fn identify(request: &mut Request, trunk: &Trunk) {
-    if matches!(request.method, Method::Invite | Method::Options) {
+    if matches!(
+        request.method,
+        Method::Invite | Method::Update | Method::Options
+    ) {
         let user = request
             .headers
             .from()

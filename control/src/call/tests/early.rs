@@ -252,6 +252,7 @@ pub(super) fn carried(bench: &mut Bench, by: &mut Phone, to: &Phone, offer: &Byt
     bench.silent();
     assert_eq!(onward.headers.call_id().unwrap(), to.call_id);
     assert_eq!(onward.headers.to().unwrap().tag(), to.local.tag());
+    assert!(onward.headers.has(HeaderName::Contact), "RFC 3311 §4");
     onward
 }
 

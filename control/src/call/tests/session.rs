@@ -88,6 +88,9 @@ fn a_session_is_refreshed_by_update_where_the_peer_knows_it() {
         bench.pass(Duration::from_secs(300));
         let refresh = bench.request(CENTRE, Method::Update);
         assert!(refresh.body.is_empty());
+        // RFC 3311 §4; RFC 4028 §7.1: without it the peer would refresh, or end, the session.
+        assert!(refresh.headers.has(HeaderName::Contact));
+        assert!(refresh.headers.has_token(HeaderName::Supported, "timer"));
         let ok = callee
             .answer(&refresh, 200, &NONE)
             .with(HeaderName::SessionExpires, "600;refresher=uac");
