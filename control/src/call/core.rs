@@ -89,12 +89,9 @@ impl<M: MediaPlane> Core<M> {
     /// are made from it.
     pub fn new(settings: Arc<Settings>, media: M, seed: [u8; 32]) -> Self {
         let mut random = StdRng::from_seed(seed);
-        let ring = Duration::from_secs(settings.limits.ring_seconds);
-        let default = TransactionSettings::default();
         let transactions = TransactionSettings {
-            // Ours to end a call that rings; the layer's is for what slips through.
-            timer_c: default.timer_c.max(ring + Duration::from_secs(5)),
-            ..default
+            timer_c: timer_c(&settings),
+            ..TransactionSettings::default()
         };
         let transactions = TransactionLayer::new(transactions, random.next_u64());
         let trunks = Trunk::all(&settings);
@@ -184,6 +181,7 @@ impl<M: MediaPlane> Core<M> {
     pub fn reconfigure(&mut self, now: Instant, settings: Arc<Settings>) {
         self.authenticator.forget_challenges();
         self.trunks = Trunk::all(&settings);
+        self.transactions.set_timer_c(timer_c(&settings));
         self.settings = settings;
         self.renew_limits();
         self.renew_peers(now);
@@ -390,6 +388,13 @@ impl<M: MediaPlane> Core<M> {
             .find(|trunk| *trunk.name == *name)
             .cloned()
     }
+}
+
+/// How long a transaction lets a call ring. It is ours to end one; this is for what slips through.
+fn timer_c(settings: &Settings) -> Duration {
+    let ring = Duration::from_secs(settings.limits.ring_seconds);
+    let least = TransactionSettings::default().timer_c;
+    least.max(ring + Duration::from_secs(5))
 }
 
 /// One of our tags as a number; `None` when it is not in our form.

@@ -340,3 +340,18 @@ fn a_trunk_without_reliable_responses_refuses_whoever_requires_them() {
         Some("100rel")
     );
 }
+
+#[test]
+fn a_call_rings_for_as_long_as_the_settings_of_now_let_it() {
+    let mut bench = Bench::new();
+    let longer = SETTINGS.replace("ring_seconds = 60", "ring_seconds = 300");
+    bench.core.reconfigure(bench.now, settings(&longer));
+    let (_, callee, invite) = bench.begin_call();
+    bench.give(CENTRE, callee.answer(&invite, 180, &NONE));
+    bench.response(CARRIER, 180);
+    bench.pass(Duration::from_secs(299));
+    bench.silent();
+    bench.pass(Duration::from_secs(1));
+    bench.response(CARRIER, 480);
+    bench.request(CENTRE, Method::Cancel);
+}

@@ -16,7 +16,7 @@ mod timer;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -76,6 +76,11 @@ impl TransactionLayer {
     #[must_use]
     pub const fn settings(&self) -> &TransactionSettings {
         &self.settings
+    }
+
+    /// Lets INVITEs ring for so long from now on (timer C).
+    pub const fn set_timer_c(&mut self, timer_c: Duration) {
+        self.settings.timer_c = timer_c;
     }
 
     /// How many transactions there are.
