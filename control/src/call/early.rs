@@ -73,6 +73,9 @@ impl<M: MediaPlane> Core<M> {
                     if setup.carries(side, &from) {
                         return Err(self.wait("another UPDATE waits"));
                     }
+                    if let Some(setup) = &mut call.setup {
+                        setup.refresh(side, &from, &request.headers);
+                    }
                     None
                 };
                 self.accept_update(now, &trunk, server, request, answer);

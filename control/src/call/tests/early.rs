@@ -160,6 +160,21 @@ fn a_callers_new_contact_before_the_answer_is_used() {
 }
 
 #[test]
+fn a_callers_new_contact_without_an_offer_is_used() {
+    let (mut bench, mut caller, mut callee, invite) = begun();
+    progress(&mut bench, &mut caller, &callee, &invite);
+    let mut update = caller.request(Method::Update);
+    let contact = "<sip:moved@198.51.100.2:5090>";
+    update.headers.set(HeaderName::Contact, contact);
+    bench.give(CARRIER, update);
+    bench.response(CARRIER, 200);
+    answer(&mut bench, &mut caller, &callee, &invite, &NONE);
+    bench.give(CENTRE, callee.request(Method::Bye));
+    let bye = bench.request("198.51.100.2:5090", Method::Bye);
+    assert_eq!(bye.uri.to_string(), "sip:moved@198.51.100.2:5090");
+}
+
+#[test]
 fn an_offer_of_the_callees_crosses_ours_until_it_has_answered_reliably() {
     let (mut bench, _, mut callee, invite) = begun();
     for body in [NONE, sdp(CENTRE, 5000, "")] {
