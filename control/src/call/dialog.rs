@@ -16,6 +16,8 @@ const ROUTES: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Dialog {
     texts: Texts,
+    /// Whether its Call-ID is ours.
+    pub(super) is_begun_here: bool,
     /// The number of our last request.
     pub(super) local_sequence: u32,
     /// The number of the peer's last request; `None` before the first.
@@ -126,6 +128,7 @@ impl Dialog {
                 headers.contact()?.uri.to_string().as_bytes(),
                 &lines(&routes),
             ]),
+            is_begun_here: false,
             local_sequence: 0,
             remote_sequence: Some(headers.cseq()?.number),
             flow: flow.into(),
@@ -161,6 +164,7 @@ impl Dialog {
                 remote_target.as_bytes(),
                 &lines(&routes),
             ]),
+            is_begun_here: true,
             local_sequence: request.headers.cseq()?.number,
             remote_sequence: None,
             flow: flow.into(),

@@ -287,6 +287,8 @@ impl<M: MediaPlane> Core<M> {
         status: u16,
         later: Option<u32>,
     ) {
+        let dialog = call.leg(to).dialog.as_ref();
+        let is_begun_here = dialog.is_some_and(|dialog| dialog.is_begun_here);
         let Some(exchange) = &mut call.exchange else {
             return;
         };
@@ -297,10 +299,10 @@ impl<M: MediaPlane> Core<M> {
             }
             return;
         }
-        let pause = match (status, later, to) {
-            // RFC 3261 §14.1, in units of 10 ms. The Call-ID of leg B is ours.
-            (491, _, Side::B) => Some(10 * self.random.random_range(210..=400)),
-            (491, _, Side::A) => Some(10 * self.random.random_range(0..=200)),
+        let pause = match (status, later, is_begun_here) {
+            // RFC 3261 §14.1, in units of 10 ms: by whose the Call-ID is.
+            (491, _, true) => Some(10 * self.random.random_range(210..=400)),
+            (491, _, false) => Some(10 * self.random.random_range(0..=200)),
             // RFC 3261 §14.2: it has not answered the one before.
             (500, Some(seconds @ ..=LONGEST), _) => Some(1_000 * u64::from(seconds.max(1))),
             _ => None,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     bench::*,
+    replacing::replacing,
     transfer::{NONE, ask, end_joined, hang_up, notified, refer, renegotiate, ring},
 };
 use crate::{
@@ -432,4 +433,38 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     let media = media.values().next().unwrap();
     assert!(media.streams.iter().all(|stream| stream.active));
     leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
+}
+
+#[test]
+fn who_asks_again_after_a_glare_waits_as_whoever_has_made_the_call_id_of_the_leg() {
+    // The new peer was called by us, in the caller's place, or has called in the callee's.
+    let (mut bench, mut caller, mut callee) = up();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = take_over(&mut bench, &caller, &callee, &invite);
+    let moved = callee.invite(&sdp(CENTRE, 5002, ""));
+    let onward = bench.carry(CENTRE, moved, CENTRE);
+    bench.give(CENTRE, new.answer(&onward, 491, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_millis(2_090));
+    bench.silent();
+    bench.pass(Duration::from_millis(1_910));
+    bench.request(CENTRE, Method::Invite);
+
+    let (mut bench, mut caller, callee) = up();
+    let mut new = Phone::caller(CENTRE, "+449999").with_call_id("another");
+    let invite = replacing(&callee, new.invite(&sdp(CENTRE, 5100, "")));
+    let asked = bench.carry(CENTRE, invite, CARRIER);
+    bench.give(CARRIER, caller.answer(&asked, 200, &sdp(CARRIER, 4000, "")));
+    bench.request(CARRIER, Method::Ack);
+    let bye = bench.request(CENTRE, Method::Bye);
+    bench.give(CENTRE, callee.answer(&bye, 200, &NONE));
+    new.learn(&bench.response(CENTRE, 200));
+    bench.give(CENTRE, new.ack());
+    let moved = caller.invite(&sdp(CARRIER, 4002, ""));
+    let onward = bench.carry(CARRIER, moved, CENTRE);
+    bench.give(CENTRE, new.answer(&onward, 491, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    bench.pass(Duration::from_secs(2));
+    bench.request(CENTRE, Method::Invite);
 }
