@@ -49,8 +49,8 @@ impl<M: MediaPlane> Core<M> {
         if second.state != CallState::Established {
             return Err(Refusal::new(486, "the other call is not answered"));
         }
-        self.is_quiet(call)?;
-        self.is_quiet(second)?;
+        self.may_join(call)?;
+        self.may_join(second)?;
         let (stays, far) = (by.other(), asker.other());
         let mut joined = call.negotiation.joined(stays, &second.negotiation, far);
         // The leg's pairs are forgotten with the media of the call that it leaves.
@@ -67,7 +67,11 @@ impl<M: MediaPlane> Core<M> {
             taken.remote,
             None,
         );
-        let taken = std::mem::replace(second.leg_mut(far), nobody);
+        let mut taken = std::mem::replace(second.leg_mut(far), nobody);
+        if let Some(asked) = &mut taken.asked {
+            // It was of the call that the leg leaves.
+            asked.next = None;
+        }
         if let Some(tag) = taken
             .dialog
             .as_ref()

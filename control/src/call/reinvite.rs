@@ -19,7 +19,7 @@ use super::{
     authentication::own_tag,
     headers::{SDP, identify, is_sdp, no_reliable},
     invite::Refusal,
-    model::{Asked, Bye, Call, Exchange, Question, Replacement},
+    model::{Asked, Bye, Call, Exchange, Leg, Question, Replacement},
     routing::inside_dialog,
     session::terms,
     timers::Due,
@@ -124,14 +124,29 @@ impl<M: MediaPlane> Core<M> {
     /// Whether nothing is on its way that another offer would cross.
     pub(super) fn is_quiet(&self, call: &Call) -> Result<(), Refusal> {
         self.may_ask(call)?;
+        self.may_join(call)
+    }
+
+    /// As [`Core::is_quiet`], where an INVITE of ours may be open that nobody waits for any more: a
+    /// side that has not answered it is asked by [`Core::reoffer`] when it has ended.
+    pub(super) fn may_join(&self, call: &Call) -> Result<(), Refusal> {
         if call.transfer.is_some() {
             return Err(Refusal::new(491, "a transfer waits"));
         }
-        Ok(())
+        self.is_acknowledged(call)
     }
 
     /// As [`Core::is_quiet`], for an offer of ours, which says nothing that a transfer changes.
     fn may_ask(&self, call: &Call) -> Result<(), Refusal> {
+        let is_asked = |leg: &Leg| leg.asked.is_some() && leg.bye == Bye::None;
+        if call.exchange.is_none() && call.legs.iter().any(is_asked) {
+            return Err(Refusal::new(491, "an INVITE is not answered yet"));
+        }
+        self.is_acknowledged(call)
+    }
+
+    /// Whether whatever was agreed to is acknowledged, and nothing else is asked.
+    fn is_acknowledged(&self, call: &Call) -> Result<(), Refusal> {
         if call.exchange.is_some() {
             return Err(Refusal::new(491, "the other side's re-INVITE waits"));
         }
@@ -139,8 +154,7 @@ impl<M: MediaPlane> Core<M> {
             || [Side::A, Side::B].into_iter().any(|side| {
                 let leg = call.leg(side);
                 let is_gone = leg.bye != Bye::None && !call.is_being_replaced(side);
-                let is_asked = leg.asked.is_some() && leg.bye == Bye::None;
-                leg.accepted.is_some() || leg.owes_ack.is_some() || is_gone || is_asked
+                leg.accepted.is_some() || leg.owes_ack.is_some() || is_gone
             })
             || call.negotiation.pending().is_some()
         {

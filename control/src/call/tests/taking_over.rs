@@ -302,7 +302,6 @@ fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_
     }
 }
 
-/// A call of the carrier's and its callee's 200.
 #[test]
 fn what_whoever_has_hung_up_says_to_a_digit_does_not_end_the_transfer() {
     // No status: it never answers.
@@ -346,6 +345,7 @@ fn what_whoever_has_hung_up_says_to_a_refresh_does_not_end_the_transfer() {
     go_on(&mut bench, &callee, &invite);
 }
 
+/// A call of the carrier's and its callee's 200.
 fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
     let mut second = Phone::caller(CARRIER, "+15559999").with_call_id("consultation");
     second.local.set_tag("consulting");
@@ -356,18 +356,22 @@ fn second_call(bench: &mut Bench) -> (Phone, Phone, Response) {
     (second, other, ok)
 }
 
-#[test]
-fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
-    let (mut bench, mut caller, callee) = up();
-    let (second, mut other, ok) = second_call(&mut bench);
+/// What Refer-To says of a call that another one is to be joined to.
+fn naming(second: &Phone) -> String {
     let replaces = format!(
         "{}%3Bto-tag%3D{}%3Bfrom-tag%3D{}",
         second.call_id,
         second.remote.tag().unwrap(),
         second.local.tag().unwrap()
     );
-    let to = format!("sip:+15559999@198.51.100.1?Replaces={replaces}");
-    bench.give(CARRIER, refer(&mut caller, &to));
+    format!("sip:+15559999@198.51.100.1?Replaces={replaces}")
+}
+
+#[test]
+fn a_copy_of_the_answer_of_one_who_was_joined_does_not_end_the_call() {
+    let (mut bench, mut caller, callee) = up();
+    let (second, mut other, ok) = second_call(&mut bench);
+    bench.give(CARRIER, refer(&mut caller, &naming(&second)));
     bench.response(CARRIER, 202);
     notified(&mut bench, &caller, "100", false);
     notified(&mut bench, &caller, "200", true);
@@ -433,6 +437,47 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
     let media = media.values().next().unwrap();
     assert!(media.streams.iter().all(|stream| stream.active));
     leave(&mut bench, &mut caller, [5100, 5000], &mut new, &callee);
+}
+
+#[test]
+fn a_call_is_joined_although_what_the_side_that_left_has_asked_is_still_open() {
+    let (mut bench, mut caller, callee, [hold, held]) = holding();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let mut new = come(&mut bench, &invite);
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    notified(&mut bench, &caller, "200", true);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    called_off(&mut bench, &callee);
+
+    let (second, mut other, _) = second_call(&mut bench);
+    let to = naming(&second);
+    bench.give(CENTRE, refer(&mut new, &to));
+    bench.response(CENTRE, 202);
+    notified(&mut bench, &new, "100", false);
+    notified(&mut bench, &new, "200", true);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, second.answer(&bye, 200, &NONE));
+    bench.give(CENTRE, new.request(Method::Bye));
+    bench.response(CENTRE, 200);
+    bench.pass(Duration::from_secs(5));
+    bench.silent();
+
+    bench.give(CENTRE, callee.answer(&held, 487, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    let asked = renegotiate(&mut bench, &callee, 5000);
+    assert!(text(&asked.body).contains("a=sendrecv"));
+    bench.pass(Duration::from_millis(500));
+    renegotiate(&mut bench, &other, 5200);
+    renegotiate(&mut bench, &callee, 5000);
+    end_joined(
+        &mut bench,
+        ["192.0.2.2:5200", "192.0.2.2:5000"],
+        &mut other,
+        &callee,
+    );
 }
 
 #[test]
