@@ -387,6 +387,15 @@ impl<M: MediaPlane> Core<M> {
         self.clear_accepted(call, side);
         self.clear_session(call, side);
         self.answer_owed(call, side.other());
+        if let Some(sequence) = call.leg_mut(side).owes_ack.take() {
+            self.acknowledge(call, side, sequence, None);
+        }
+        let exchange = call.exchange.as_ref();
+        let is_asked = exchange.is_some_and(|exchange| exchange.by != side);
+        if is_asked && let Some(accepted) = &mut call.leg_mut(side.other()).accepted {
+            // Nobody is left whose offer the ACK might answer.
+            accepted.wants_answer = false;
+        }
         // What one of the two has asked of the other comes to nothing; what we have asked of the side
         // that stays goes on.
         let status = match call.exchange.as_deref() {

@@ -140,6 +140,19 @@ fn we_refresh_the_session_of_the_side_that_stays_when_the_asker_has_hung_up() {
 }
 
 #[test]
+fn what_a_side_says_in_its_refresh_is_taken_although_the_asker_has_hung_up_meanwhile() {
+    let (mut bench, mut caller, mut callee, _) = ringing();
+    refresh(&mut bench, &mut callee, &NONE);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    bench.give(CENTRE, callee.ack_with(sdp(CENTRE, 5006, "")));
+    bench.silent();
+    let media = bench.media.calls();
+    let leg = &media.values().next().unwrap().legs[1];
+    assert_eq!(leg.remote.unwrap().rtp.port(), 5006);
+}
+
+#[test]
 fn a_refresh_says_what_was_said_before() {
     let (mut bench, _, mut callee, _) = ringing();
     let mut answers = Vec::new();

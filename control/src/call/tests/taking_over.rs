@@ -266,6 +266,25 @@ fn an_offer_that_whoever_has_hung_up_has_not_answered_is_answered_for_it() {
 }
 
 #[test]
+fn an_answer_that_whoever_has_hung_up_has_waited_for_does_not_end_the_transfer() {
+    for keys in ["", "sip.offer = \"always\""] {
+        let mut bench = Bench::keyed(keys, "");
+        let (mut caller, mut callee) = bring_up(&mut bench);
+        let onward = bench.carry(CENTRE, callee.invite(&NONE), CARRIER);
+        let ok = caller.answer(&onward, 200, &sdp(CARRIER, 4000, ""));
+        bench.give(CARRIER, ok);
+        bench.response(CENTRE, 200);
+        let acknowledged = bench.next(CARRIER).is_some();
+        let invite = hang_up_early(&mut bench, &mut caller);
+        if !acknowledged {
+            bench.request(CARRIER, Method::Ack);
+        }
+        bench.give(CENTRE, callee.ack_with(sdp(CENTRE, 5000, "")));
+        go_on(&mut bench, &callee, &invite);
+    }
+}
+
+#[test]
 fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_asked() {
     // No status: it never answers.
     for status in [200, 487, 0] {
