@@ -119,7 +119,7 @@ impl<M: MediaPlane> Core<M> {
         };
         let last = call.leg(side).acknowledged.as_ref();
         let last = last.map(|ack| ack.sequence);
-        if last == Some(number) {
+        if last.is_some_and(|last| number <= last) {
             self.repeat_ack(call, side, response);
             return;
         }
@@ -128,10 +128,7 @@ impl<M: MediaPlane> Core<M> {
             .exchange
             .as_ref()
             .is_some_and(|exchange| exchange.by != side);
-        let next = next.or_else(|| {
-            let is_new = last.is_none_or(|last| last < number);
-            (is_new && !is_asked).then(Question::default)
-        });
+        let next = next.or_else(|| (!is_asked).then(Question::default));
         self.ask_next(now, call, side, next);
     }
 

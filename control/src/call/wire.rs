@@ -559,7 +559,7 @@ impl<M: MediaPlane> Core<M> {
         }
     }
 
-    /// Sends the last ACK of a side again when a 2xx is a copy of the one that it acknowledged.
+    /// Sends an ACK of a side again when a 2xx is a copy of one that was acknowledged.
     pub(super) fn repeat_ack(&mut self, call: &Call, side: Side, response: &Response) -> bool {
         let leg = call.leg(side);
         let Some(dialog) = &leg.dialog else {
@@ -570,11 +570,14 @@ impl<M: MediaPlane> Core<M> {
         if tag.unwrap_or_default() != dialog.remote_tag() {
             return false;
         }
-        if let Some(ack) = &leg.acknowledged
-            && Some(ack.sequence) == sequence
-        {
-            self.transactions
-                .transmit(ack.target.clone(), ack.bytes.clone());
+        if let (Some(ack), Some(sequence)) = (&leg.acknowledged, sequence) {
+            if ack.sequence == sequence {
+                self.transactions
+                    .transmit(ack.target.clone(), ack.bytes.clone());
+            } else if sequence < ack.sequence {
+                // Of those before the last one no ACK is kept.
+                self.send_ack(&leg.trunk, dialog, sequence, None);
+            }
         }
         true
     }

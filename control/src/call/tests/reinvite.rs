@@ -270,3 +270,21 @@ fn the_new_contact_of_a_reinvite_is_used() {
     let bye = bench.request("198.51.100.2:5090", Method::Bye);
     assert_eq!(bye.uri.to_string(), "sip:moved@198.51.100.2:5090");
 }
+
+#[test]
+fn a_copy_of_an_answer_is_acknowledged_although_another_one_has_followed_it() {
+    let mut bench = Bench::new();
+    let (mut caller, callee, invite) = bench.begin_call();
+    bench.answer_call(&mut caller, &callee, &invite, 5000);
+    // The ACK was lost.
+    let moved = caller.invite(&sdp(CARRIER, 4002, ""));
+    let (again, _) = bench.reinvite(&mut caller, moved, &callee, &sdp(CENTRE, 5000, ""));
+    for request in [&invite, &again, &invite] {
+        let ok = callee.answer(request, 200, &sdp(CENTRE, 5000, ""));
+        bench.give(CENTRE, ok);
+        let ack = bench.request(CENTRE, Method::Ack);
+        let number = request.headers.cseq().unwrap().number;
+        assert_eq!(ack.headers.cseq().unwrap().number, number);
+        bench.silent();
+    }
+}
