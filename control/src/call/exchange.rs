@@ -290,10 +290,8 @@ impl<M: MediaPlane> Core<M> {
             return;
         };
         if let Some(cancelled) = exchange.cancelled {
-            self.refuse_reinvite(now, call, Refusal::new(cancelled, "cancelled"));
-            if ends_dialog(status) {
-                self.end(now, call, EndReason::Lost(to), None);
-            }
+            let refusal = Refusal::new(cancelled, "cancelled");
+            self.not_agreed(now, call, to, status, refusal);
             return;
         }
         let pause = match (status, later, is_begun_here) {
@@ -309,13 +307,26 @@ impl<M: MediaPlane> Core<M> {
             exchange.retry = Some(self.timers.set(at, call.id, Due::Retry));
             return;
         }
-        self.refuse_reinvite(
-            now,
-            call,
-            Refusal::new(inside_dialog(status), "the other side refused"),
-        );
+        let refusal = Refusal::new(inside_dialog(status), "the other side refused");
+        self.not_agreed(now, call, to, status, refusal);
+    }
+
+    /// A side has refused with a status, and is not asked again.
+    fn not_agreed(
+        &mut self,
+        now: Instant,
+        call: &mut Call,
+        to: Side,
+        status: u16,
+        refusal: Refusal,
+    ) {
+        let exchange = call.exchange.as_ref();
+        let then = exchange.and_then(|exchange| exchange.question.then);
+        self.refuse_reinvite(now, call, refusal);
         if ends_dialog(status) {
             self.end(now, call, EndReason::Lost(to), None);
+        } else if let Some(then) = then {
+            self.reoffer(now, call, then, Question::default());
         }
     }
 

@@ -532,3 +532,28 @@ fn who_asks_again_after_a_glare_waits_as_whoever_has_made_the_call_id_of_the_leg
     bench.pass(Duration::from_secs(2));
     bench.request(CENTRE, Method::Invite);
 }
+
+#[test]
+fn a_party_on_hold_is_taken_off_although_the_one_that_it_is_joined_to_takes_no_reinvite() {
+    let (mut bench, mut caller, callee) = up();
+    let hold = caller.invite(&sdp(CARRIER, 4000, "a=sendonly\r\n"));
+    let held = sdp(CENTRE, 5000, "a=recvonly\r\n");
+    bench.reinvite(&mut caller, hold, &callee, &held);
+    let (second, mut other, _) = second_call(&mut bench);
+    bench.give(CARRIER, refer(&mut caller, &naming(&second)));
+    bench.response(CARRIER, 202);
+    notified(&mut bench, &caller, "100", false);
+    notified(&mut bench, &caller, "200", true);
+    let bye = bench.request(CARRIER, Method::Bye);
+    bench.give(CARRIER, second.answer(&bye, 200, &NONE));
+    let asked = bench.request(CENTRE, Method::Invite);
+    assert_eq!(asked.headers.call_id().unwrap(), other.call_id);
+    bench.give(CENTRE, other.answer(&asked, 488, &NONE));
+    bench.request(CENTRE, Method::Ack);
+    let asked = renegotiate(&mut bench, &callee, 5000);
+    assert!(text(&asked.body).contains("a=sendrecv"));
+    let media = bench.media.calls();
+    let media = media.values().next().unwrap();
+    assert!(media.streams.iter().all(|stream| stream.active));
+    leave(&mut bench, &mut caller, [5200, 5000], &mut other, &callee);
+}
