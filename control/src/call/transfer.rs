@@ -384,7 +384,11 @@ impl<M: MediaPlane> Core<M> {
         };
         transfer.asker_is_gone = true;
         call.leg_mut(side).bye = Bye::Done;
-        self.clear_accepted(call, side);
+        let accepted = self.clear_accepted(call, side);
+        if call.exchange.is_none() && accepted.is_some_and(|accepted| accepted.wants_answer) {
+            // What it was offered with its refresh has no answer any more.
+            call.negotiation.rollback();
+        }
         self.clear_session(call, side);
         self.answer_owed(call, side.other());
         if let Some(sequence) = call.leg_mut(side).owes_ack.take() {

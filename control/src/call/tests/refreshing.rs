@@ -140,6 +140,17 @@ fn we_refresh_the_session_of_the_side_that_stays_when_the_asker_has_hung_up() {
 }
 
 #[test]
+fn what_the_asker_has_not_acknowledged_when_it_hangs_up_keeps_no_refresh_of_ours_back() {
+    let (mut bench, mut caller, callee, _) = ringing_with("uac");
+    refresh(&mut bench, &mut caller, &NONE);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    bench.pass(Duration::from_secs(45));
+    let asked = bench.request(CENTRE, Method::Invite);
+    assert_eq!(asked.headers.call_id().unwrap(), callee.call_id);
+}
+
+#[test]
 fn what_a_side_says_in_its_refresh_is_taken_although_the_asker_has_hung_up_meanwhile() {
     let (mut bench, mut caller, mut callee, _) = ringing();
     refresh(&mut bench, &mut callee, &NONE);
