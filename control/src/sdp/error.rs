@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use relay_user::media::Family;
+
 /// The one error of the SDP engine. [`SdpError::status`] is the SIP response that it deserves in an
 /// offer, [`SdpError::answer_status`] what the other side is told of it in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum SdpError {
     Transport(String),
     /// A connection address that is not one unicast IP address.
     Address(String),
+    /// A connection address of another family than our media address on the leg, which is of this one.
+    Family(Family),
     /// Nothing that both trunks allow and the answerer takes.
     NoSharedCodec,
     /// The trunk asks for SRTP and the description has none.
@@ -47,6 +51,7 @@ impl SdpError {
             | Self::StreamRefused
             | Self::Transport(_)
             | Self::Address(_)
+            | Self::Family(_)
             | Self::NoSharedCodec
             | Self::SrtpRequired
             | Self::SrtpNotAllowed
@@ -69,6 +74,7 @@ impl SdpError {
     #[must_use]
     pub const fn warning(&self) -> Option<u16> {
         match self {
+            Self::Family(_) => Some(300),
             Self::Address(_) => Some(301),
             Self::Transport(_) | Self::SrtpRequired | Self::SrtpNotAllowed => Some(302),
             Self::NoAudio | Self::StreamRefused => Some(304),
@@ -98,6 +104,14 @@ impl fmt::Display for SdpError {
             Self::Address(address) => write!(
                 formatter,
                 "the connection address {address} is not a unicast IP address"
+            ),
+            Self::Family(family) => write!(
+                formatter,
+                "the connection address is of another family than the media address of the leg, which is {}",
+                match family {
+                    Family::V4 => "IPv4",
+                    Family::V6 => "IPv6",
+                }
             ),
             Self::NoSharedCodec => formatter.write_str(
                 "no codec is left that both sides and the codec lists of both trunks share",

@@ -51,6 +51,10 @@ fn take_audio(
     policy: &LegPolicy,
     other: &LegPolicy,
 ) -> Result<Taken, SdpError> {
+    // With ICE nothing is sent but to where checks come from.
+    if !policy.ice || audio.ice.is_none() {
+        audio.check_family(policy.local)?;
+    }
     let crypto = choose_crypto(audio, policy.srtp)?;
     let formats = shared_formats(&audio.formats, &policy.codecs, &other.codecs)?;
     Ok(Taken {

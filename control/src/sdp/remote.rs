@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use relay_user::media::{Family, RemoteMedia};
+use relay_user::media::{Family, MediaPort, RemoteMedia};
 use sdp_types::{Attribute, Connection, Media, Origin, Session};
 use zeroize::Zeroize;
 
@@ -61,6 +61,22 @@ pub(super) struct Audio {
     pub(super) ice: Option<Box<RemoteIce>>,
     pub(super) ptime: Option<u32>,
     pub(super) maxptime: Option<u32>,
+}
+
+impl Audio {
+    /// Whether our port can send to where the stream is. A port stays for the life of a leg, and an
+    /// address of zeros says nothing of the family.
+    pub(super) fn check_family(&self, local: MediaPort) -> Result<(), SdpError> {
+        let family = |ip: IpAddr| match ip.to_canonical() {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        };
+        let ours = family(local.rtp.ip());
+        match self.remote {
+            Some(remote) if family(remote.rtp.ip()) != ours => Err(SdpError::Family(ours)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The profiles that are served.
@@ -286,6 +302,7 @@ fn rtcp_address(media: &Media, address: IpAddr) -> SocketAddr {
             .nth(2)
             .and_then(|field| field.parse::<IpAddr>().ok())
             .filter(|named| !named.is_unspecified() && !named.is_multicast())
+            .filter(|named| named.is_ipv4() == address.is_ipv4())
             .unwrap_or(address);
         Some(SocketAddr::new(address, port))
     });

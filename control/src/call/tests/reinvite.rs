@@ -82,6 +82,22 @@ fn a_refused_reinvite_leaves_the_call_as_it_was() {
 }
 
 #[test]
+fn a_reinvite_in_another_address_family_is_refused_and_the_sound_goes_on() {
+    let (mut bench, mut caller, _) = up();
+    let before = bench.media.calls();
+    let moved = text(&sdp(CARRIER, 4000, ""))
+        .replace("c=IN IP4 198.51.100.2", "c=IN IP6 2001:db8::2")
+        .into();
+    bench.give(CARRIER, caller.invite(&moved));
+    bench.response(CARRIER, 100);
+    let refusal = bench.response(CARRIER, 488);
+    let warning = refusal.headers.text("Warning").unwrap();
+    assert!(warning.starts_with("300 "), "{warning}");
+    bench.silent();
+    assert_eq!(bench.media.calls(), before);
+}
+
+#[test]
 fn a_reinvite_that_finds_no_call_ends_it() {
     for status in [408, 481] {
         let (mut bench, mut caller, callee) = up();

@@ -393,3 +393,46 @@ fn one_leg_may_be_ipv6() {
     assert!(answer.contains("c=IN IP6 2001:db8::1\r\n"));
     assert_answers(BARESIP, &answer);
 }
+
+#[test]
+fn a_leg_cannot_be_sent_to_in_another_family_than_its_ports() {
+    let elsewhere = plain_sdp("0", &[]).replace("c=IN IP4 198.51.100.2", "c=IN IP6 2001:db8::2");
+    let mut call = plain();
+    assert_eq!(
+        call.offer(Side::A, elsewhere.as_bytes(), &mut random()),
+        Err(SdpError::Family(Family::V4))
+    );
+    call.offer(Side::A, plain_sdp("0", &[]).as_bytes(), &mut random())
+        .unwrap();
+    // Of RTCP alone nobody is refused: it goes beside RTP.
+    let answer = plain_sdp("0", &["rtcp:9001 IN IP6 2001:db8::2"]);
+    call.answer(Side::B, answer.as_bytes()).unwrap();
+    let media = call.media().unwrap();
+    assert_eq!(
+        media.legs[1].remote.unwrap().rtcp,
+        "198.51.100.2:9001".parse().unwrap()
+    );
+
+    // Where a peer leaves the choice, the line that can be served is taken.
+    let both = elsewhere + "m=audio 4002 RTP/AVP 0\r\nc=IN IP4 198.51.100.2\r\n";
+    let mut call = plain();
+    call.offer(Side::A, both.as_bytes(), &mut random()).unwrap();
+    let answer = call
+        .answer(Side::B, plain_sdp("0", &[]).as_bytes())
+        .unwrap();
+    let ports: Vec<u16> = Reading::of(&answer)
+        .media
+        .iter()
+        .map(|it| it.port)
+        .collect();
+    assert_eq!(ports, [0, 20000]);
+
+    // With ICE it is the checks that say where a peer is.
+    let mut a = policy(LOCAL_A, SrtpPolicy::Off);
+    a.ice = true;
+    let mut call = Negotiation::new([a, policy(LOCAL_B, SrtpPolicy::Off)], &mut random());
+    let ice = ["ice-ufrag:aBcD", "ice-pwd:0123456789abcdefghijklmn"];
+    let checked = plain_sdp("0", &ice).replace("c=IN IP4 198.51.100.2", "c=IN IP6 2001:db8::2");
+    let offer = call.offer(Side::A, checked.as_bytes(), &mut random());
+    assert!(offer.is_ok());
+}
