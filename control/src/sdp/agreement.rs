@@ -4,7 +4,13 @@ use relay_user::media::{
     CallMedia, IceMedia, LegMedia, MediaPort, RemoteMedia, SourcePolicy, SrtpKeys, Stream,
 };
 
-use super::{Direction, Side, codec::Codec, ice::AgreedIce, local::Layout, remote::Transport};
+use super::{
+    Direction, Side,
+    codec::{Codec, Parameters},
+    ice::AgreedIce,
+    local::Layout,
+    remote::Transport,
+};
 
 /// A flow entry holds so many payload types; being lenient must not cost a stream its fast path.
 const TOLERATED: usize = 8;
@@ -109,6 +115,44 @@ pub(super) struct AgreedFormat {
     pub(super) theirs: [u8; 2],
     /// In ours: what it sends.
     pub(super) ours: [u8; 2],
+    /// What each leg has said of it in `a=fmtp`; `None` where neither has said anything.
+    parameters: Option<Box<[Parameters; 2]>>,
+}
+
+impl AgreedFormat {
+    pub(super) fn new(
+        codec: Codec,
+        theirs: [u8; 2],
+        ours: [u8; 2],
+        parameters: [Parameters; 2],
+    ) -> Self {
+        let are_said = parameters.iter().any(|lines| !lines.is_empty());
+        Self {
+            codec,
+            theirs,
+            ours,
+            parameters: are_said.then(|| Box::new(parameters)),
+        }
+    }
+
+    /// What a leg has said of it.
+    pub(super) fn parameters(&self, side: Side) -> Parameters {
+        let both = self.parameters.as_deref();
+        both.map(|both| of(both, side).clone()).unwrap_or_default()
+    }
+
+    /// The same codec where the leg at `place` is leg `theirs` of another call, which has `other`.
+    pub(super) fn with(&self, place: Side, other: &Self, theirs: Side) -> Self {
+        let stays = place.other();
+        let join =
+            |one: &[u8; 2], other: &[u8; 2]| by_side(place, *of(other, theirs), *of(one, stays));
+        Self::new(
+            self.codec.clone(),
+            join(&self.theirs, &other.theirs),
+            join(&self.ours, &other.ours),
+            by_side(place, other.parameters(theirs), self.parameters(stays)),
+        )
+    }
 }
 
 impl Agreement {

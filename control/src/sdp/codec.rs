@@ -45,9 +45,11 @@ impl Eq for Codec {}
 pub struct Format {
     pub payload_type: u8,
     pub codec: Codec,
-    /// The text of its `a=fmtp` lines after the payload type.
-    pub parameters: Box<[String]>,
+    pub parameters: Parameters,
 }
+
+/// The text of the `a=fmtp` lines of a format after the payload type.
+pub type Parameters = Box<[String]>;
 
 /// The codec that a payload type without `a=rtpmap` stands for (RFC 3551, table 4).
 pub(super) fn of_static(payload_type: u8) -> Option<Codec> {

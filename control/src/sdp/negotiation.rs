@@ -507,15 +507,17 @@ impl Exchange {
             .filter_map(|(place, theirs)| {
                 let origin = self.origins.get(*place)?;
                 let offered = self.offered.formats.get(*place)?;
-                Some(AgreedFormat {
-                    codec: origin.codec.clone(),
-                    theirs: by_side(self.offerer, origin.payload_type, theirs.payload_type),
-                    ours: by_side(
+                let said = self.said_as(origin.payload_type);
+                Some(AgreedFormat::new(
+                    origin.codec.clone(),
+                    by_side(self.offerer, origin.payload_type, theirs.payload_type),
+                    by_side(self.offerer, said, offered.payload_type),
+                    by_side(
                         self.offerer,
-                        self.said_as(origin.payload_type),
-                        offered.payload_type,
+                        origin.parameters.clone(),
+                        theirs.parameters.clone(),
                     ),
-                })
+                ))
             })
             .collect();
         let offerer_leg = AgreedLeg {

@@ -42,7 +42,6 @@ impl Negotiation {
         let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
         let leg = of(&agreed.legs, from);
         let is_fresh = self.fresh == Some(from);
-        let bound = &self.leg(if is_fresh { to } else { from }).bound;
         let mut said = Vec::new();
         let mut formats = Vec::new();
         for format in &agreed.formats {
@@ -55,11 +54,7 @@ impl Negotiation {
             formats.push(Format {
                 payload_type: theirs,
                 codec: format.codec.clone(),
-                parameters: bound
-                    .iter()
-                    .find(|bound| bound.codec == format.codec)
-                    .map(|bound| bound.parameters.clone())
-                    .unwrap_or_default(),
+                parameters: format.parameters(from),
             });
         }
         let known = Some(leg).filter(|_| !is_fresh);
@@ -150,16 +145,10 @@ impl Negotiation {
     fn said_again(&self, side: Side) -> Result<Audio, SdpError> {
         let agreed = self.agreed.as_ref().ok_or(SdpError::NotPending)?;
         let leg = of(&agreed.legs, side);
-        // What it has said of its codecs is what the other leg was told.
-        let told = &self.leg(side.other()).bound;
         let formats = agreed.formats.iter().map(|format| Format {
             payload_type: *of(&format.theirs, side),
             codec: format.codec.clone(),
-            parameters: told
-                .iter()
-                .find(|told| told.codec == format.codec)
-                .map(|told| told.parameters.clone())
-                .unwrap_or_default(),
+            parameters: format.parameters(side),
         });
         let keys = leg.srtp();
         Ok(Audio {
@@ -290,19 +279,7 @@ impl Negotiation {
                 .iter()
                 .filter_map(|format| {
                     let shared = from.formats.iter().find(|one| one.codec == format.codec)?;
-                    let mut format = format.clone();
-                    for (numbers, news) in [
-                        (&mut format.theirs, &shared.theirs),
-                        (&mut format.ours, &shared.ours),
-                    ] {
-                        let [a, b] = numbers;
-                        let new = *of(news, theirs);
-                        match place {
-                            Side::A => *a = new,
-                            Side::B => *b = new,
-                        }
-                    }
-                    Some(format)
+                    Some(format.with(place, shared, theirs))
                 })
                 .collect();
         }

@@ -200,3 +200,65 @@ fn an_offer_that_changes_nothing_is_answered_without_asking_anybody() {
         .unwrap();
     negotiation.commit().unwrap();
 }
+
+/// A call in which each side has said something of its own of each codec, and of AMR in two variants,
+/// of which the second was taken.
+fn particular() -> Negotiation {
+    let mut call = plain();
+    let offer = [
+        "rtpmap:96 AMR/8000",
+        "fmtp:96 octet-align=1",
+        "rtpmap:97 AMR/8000",
+        "fmtp:97 mode-set=0,7",
+        "rtpmap:101 telephone-event/8000",
+        "fmtp:101 0-15",
+    ];
+    let offer = plain_sdp("96 97 18 101", &offer);
+    call.offer(Side::A, offer.as_bytes(), &mut random())
+        .unwrap();
+    let answer = [
+        "rtpmap:97 AMR/8000",
+        "fmtp:97 mode-set=7",
+        "fmtp:18 annexb=no",
+        "rtpmap:101 telephone-event/8000",
+        "fmtp:101 0-11",
+    ];
+    let answer = plain_sdp("97 18 101", &answer);
+    call.answer(Side::B, answer.as_bytes()).unwrap();
+    call.commit().unwrap();
+    call
+}
+
+fn parameters(body: &str) -> Vec<&str> {
+    let lines = body.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("a=fmtp:"))
+        .collect()
+}
+
+const OF_A: [&str; 2] = ["97 mode-set=0,7", "101 0-15"];
+const OF_B: [&str; 3] = ["97 mode-set=7", "18 annexb=no", "101 0-11"];
+
+#[test]
+fn a_refresh_says_of_each_codec_what_the_other_side_has_said() {
+    for (to, said) in [(Side::A, &OF_B[..]), (Side::B, &OF_A)] {
+        let mut call = particular();
+        let offer = call.offer_again(to, None, &mut random()).unwrap();
+        assert_eq!(parameters(&offer), said, "{to:?}");
+    }
+}
+
+#[test]
+fn a_new_peer_is_told_what_the_side_that_stays_has_said_of_its_codecs() {
+    let policy = policy("203.0.113.1:21002", SrtpPolicy::Off);
+    let mut transferred = particular().with_new_peer(Side::B, policy, &mut random());
+    let offer = transferred
+        .offer_again(Side::B, None, &mut random())
+        .unwrap();
+    assert_eq!(parameters(&offer), OF_A);
+
+    // Two callers that the same callee has joined: each is told of the other.
+    let mut joined = particular().joined(Side::A, &particular(), Side::A);
+    let offer = joined.offer_again(Side::B, None, &mut random()).unwrap();
+    assert_eq!(parameters(&offer), OF_A);
+}
