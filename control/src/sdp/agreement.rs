@@ -80,6 +80,8 @@ pub(super) struct AgreedLeg {
     pub(super) secrets: Option<Box<Secrets>>,
     pub(super) rtcp_mux: bool,
     pub(super) direction: Direction,
+    pub(super) ptime: Option<u32>,
+    pub(super) maxptime: Option<u32>,
     pub(super) layout: Layout,
     pub(super) negotiation: u32,
 }

@@ -69,8 +69,8 @@ impl Negotiation {
             rtcp_mux: leg.rtcp_mux,
             crypto: crypto.iter().cloned().collect(),
             ice: ice.map(|ice| Box::new(ice.theirs.clone())),
-            ptime: None,
-            maxptime: None,
+            ptime: known.and_then(|leg| leg.ptime),
+            maxptime: known.and_then(|leg| leg.maxptime),
         };
         let layout = known.map(|leg| leg.layout.clone()).unwrap_or_default();
         let taken = Taken {
@@ -162,8 +162,8 @@ impl Negotiation {
                 .into_iter()
                 .collect(),
             ice: leg.ice().map(|ice| Box::new(ice.theirs.clone())),
-            ptime: None,
-            maxptime: None,
+            ptime: leg.ptime,
+            maxptime: leg.maxptime,
         })
     }
 

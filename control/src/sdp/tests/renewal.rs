@@ -262,3 +262,31 @@ fn a_new_peer_is_told_what_the_side_that_stays_has_said_of_its_codecs() {
     let offer = joined.offer_again(Side::B, None, &mut random()).unwrap();
     assert_eq!(parameters(&offer), OF_A);
 }
+
+#[test]
+fn a_refresh_says_nothing_new_of_packet_times() {
+    let mut call = plain();
+    let offer = plain_sdp("0", &["ptime:30", "maxptime:60"]);
+    let offered = call
+        .offer(Side::A, offer.as_bytes(), &mut random())
+        .unwrap();
+    let answer = plain_sdp("0", &["ptime:20"]);
+    let answered = call.answer(Side::B, answer.as_bytes()).unwrap();
+    call.commit().unwrap();
+    // By the other side, without anybody asked, and by us.
+    assert_eq!(
+        call.answer_unchanged(Side::A, offer.as_bytes(), &mut random()),
+        Ok(answered.clone())
+    );
+    for (to, told) in [(Side::A, answered), (Side::B, offered)] {
+        let again = call.offer_again(to, None, &mut random()).unwrap();
+        let times = |body: &str| {
+            let lines = body.lines().map(str::to_owned);
+            lines
+                .filter(|line| line.contains("ptime"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(times(&again), times(&told));
+        call.rollback();
+    }
+}
