@@ -14,7 +14,7 @@ use super::{
     core::parse_tag,
     headers::is_sdp,
     invite::Refusal,
-    model::{Accepted, Bye, Call},
+    model::{Accepted, Bye, Call, Question},
     timers::Due,
 };
 use crate::sip::{Flow, Request, Response, SuccessRetransmission, SuccessStep, TransactionId};
@@ -164,9 +164,11 @@ impl<M: MediaPlane> Core<M> {
         // None when the other side was offered, not asked: its answer has had its ACK.
         let owed = call.leg_mut(other).owes_ack.take();
         match self.take_answer(call, side, request, owed.is_some()) {
-            Ok(body) => {
+            Ok((body, is_narrowed)) => {
                 if let Some(sequence) = owed {
                     self.acknowledge(call, other, sequence, Some(body));
+                } else if is_narrowed {
+                    self.reoffer(now, call, other, Question::default());
                 }
             }
             Err(refusal) => {
@@ -180,13 +182,14 @@ impl<M: MediaPlane> Core<M> {
         }
     }
 
+    /// What the other side is told of it, and whether it has to be asked anew.
     fn take_answer(
         &mut self,
         call: &mut Call,
         side: Side,
         request: &Request,
         is_told: bool,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<(Bytes, bool), Refusal> {
         if is_sdp(&request.headers, &request.body) != Some(true) {
             return Err(Refusal::new(488, "the ACK bears no answer"));
         }
@@ -196,9 +199,10 @@ impl<M: MediaPlane> Core<M> {
             call.negotiation.take_answer(side, &request.body)?;
             String::new()
         };
+        let is_narrowed = call.negotiation.is_narrowed();
         self.connect_media(call)?;
         call.negotiation.commit()?;
-        Ok(answer.into())
+        Ok((answer.into(), is_narrowed))
     }
 
     /// Sends the ACK of a side's 2xx.

@@ -244,6 +244,13 @@ impl<M: MediaPlane> Core<M> {
             call.negotiation
                 .take_answer(to, &response.body)
                 .map_err(Refusal::of_other_side)?;
+            // Who asked is told by our offer in the 2xx.
+            if call.negotiation.is_narrowed()
+                && !offerless
+                && let Some(exchange) = &mut call.exchange
+            {
+                exchange.question.then.get_or_insert(to.other());
+            }
             self.connect_media(call)?;
             call.negotiation.commit()?;
             return if offerless {

@@ -356,6 +356,17 @@ impl Negotiation {
         }
     }
 
+    /// Whether the answer leaves out what the side has agreed to in whose name the offer was made:
+    /// it has to be told, or would go on sending that.
+    #[must_use]
+    pub fn is_narrowed(&self) -> bool {
+        let exchange = self.exchange.as_deref();
+        let made = exchange.filter(|one| one.said.is_some() && self.fresh != Some(one.offerer));
+        let answer = made.and_then(|one| one.answer.as_ref());
+        let before = self.agreed.as_ref().map(|agreed| agreed.formats.len());
+        answer.is_some_and(|answer| Some(answer.agreement.formats.len()) < before)
+    }
+
     /// As [`Negotiation::answer`], where the other side is not told: the offer was made in its
     /// name.
     ///

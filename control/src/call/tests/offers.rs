@@ -45,6 +45,43 @@ fn an_invite_without_an_offer_reaches_teams_with_one() {
 }
 
 #[test]
+fn teams_is_told_when_a_caller_without_an_offer_takes_fewer_codecs_than_it() {
+    let mut bench = Bench::teams("");
+    let mut caller = Phone::caller(CARRIER, "+15551234");
+    let invite = bench.carry(CARRIER, caller.invite(&NONE), CENTRE);
+    let callee = Phone::callee(CENTRE, &invite, "b1");
+    let formats = |body: &Bytes, formats: &str| -> Bytes {
+        let all = "RTP/AVP 0 8 101";
+        text(body)
+            .replace(all, &format!("RTP/AVP {formats}"))
+            .into()
+    };
+    let answer = formats(&sdp(CENTRE, 5000, ""), "8 0 101");
+    bench.give(CENTRE, callee.answer(&invite, 200, &answer));
+    bench.request(CENTRE, Method::Ack);
+    let ok = bench.response(CARRIER, 200);
+    assert!(text(&ok.body).contains("RTP/AVP 8 0 101"));
+    caller.learn(&ok);
+    let answer = formats(&sdp(CARRIER, 4000, ""), "0 101");
+    bench.give(CARRIER, caller.ack_with(answer));
+    // It would have gone on to send PCMA, which the caller does not take.
+    let anew = bench.request(CENTRE, Method::Invite);
+    assert!(
+        text(&anew.body).contains("RTP/AVP 0 101\r\n"),
+        "{}",
+        text(&anew.body)
+    );
+    let answer = formats(&sdp(CENTRE, 5000, ""), "0 101");
+    bench.give(CENTRE, callee.answer(&anew, 200, &answer));
+    bench.request(CENTRE, Method::Ack);
+    bench.silent();
+    let media = bench.media.calls();
+    let streams = &media.values().next().unwrap().streams;
+    assert!(streams.iter().all(|stream| stream.active));
+    assert_eq!(bench.core.calls()[0].codec.as_deref(), Some("PCMU/8000"));
+}
+
+#[test]
 fn a_reinvite_without_an_offer_reaches_teams_with_one() {
     let mut bench = Bench::teams("");
     let (mut caller, callee) = bring_up(&mut bench);

@@ -81,6 +81,42 @@ fn a_session_is_refreshed_by_reinvites_that_change_nothing() {
 }
 
 #[test]
+fn what_a_peer_gives_up_with_a_refresh_the_other_side_is_told() {
+    let (mut bench, caller, callee) = up_with(TIMER, "600;refresher=uac", "INVITE, ACK, BYE");
+    let only = |body: Bytes| -> Bytes {
+        let all = "RTP/AVP 0 8 101";
+        text(&body).replace(all, "RTP/AVP 8 101").into()
+    };
+    bench.pass(Duration::from_secs(300));
+    let refresh = bench.request(CENTRE, Method::Invite);
+    assert!(text(&refresh.body).contains("RTP/AVP 0 8 101\r\n"));
+    bench.give(
+        CENTRE,
+        callee.answer(&refresh, 200, &only(sdp(CENTRE, 5000, ""))),
+    );
+    bench.request(CENTRE, Method::Ack);
+    let told = bench.request(CARRIER, Method::Invite);
+    let offer = text(&told.body);
+    assert!(offer.contains("RTP/AVP 8 101\r\n"), "{offer}");
+    bench.give(
+        CARRIER,
+        caller.answer(&told, 200, &only(sdp(CARRIER, 4000, ""))),
+    );
+    bench.request(CARRIER, Method::Ack);
+    bench.silent();
+    let media = bench.media.calls();
+    for stream in &media.values().next().unwrap().streams {
+        assert!(stream.active);
+        assert!(
+            stream
+                .payload_types
+                .iter()
+                .all(|(from, _)| [8, 101].contains(from))
+        );
+    }
+}
+
+#[test]
 fn a_session_is_refreshed_by_update_where_the_peer_knows_it() {
     let keys = "sip.session_expires = 600\nsip.update = true";
     let (mut bench, _, callee) = up_with(keys, "600;refresher=uac", "INVITE, ACK, BYE, UPDATE");
