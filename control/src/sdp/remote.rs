@@ -192,7 +192,8 @@ fn parse_session(body: &[u8]) -> Result<Session, SdpError> {
             limit: MAXIMUM_OCTETS,
         });
     }
-    let session = Session::parse(body).map_err(|error| SdpError::Malformed(error.to_string()))?;
+    let session =
+        Session::parse(body).map_err(|error| SdpError::Malformed(shortened(&error.to_string())))?;
     if session.medias.len() > MAXIMUM_LINES {
         return Err(SdpError::TooLarge {
             what: "media lines",

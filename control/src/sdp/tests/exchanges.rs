@@ -298,6 +298,23 @@ fn what_cannot_be_served_is_refused_by_its_own_status() {
 }
 
 #[test]
+fn an_error_shows_little_of_what_a_peer_has_written() {
+    let long = "\u{1b}9".repeat(20_000);
+    for body in [
+        format!("v={long}\r\n{}", &SIPP[5..]),
+        SIPP.replace("RTP/AVP", &long),
+        SIPP.replace("c=IN IP4 198.51.100.2", &format!("c=IN IP4 {long}")),
+    ] {
+        let error = plain()
+            .offer(Side::A, body.as_bytes(), &mut random())
+            .unwrap_err()
+            .to_string();
+        assert!(error.len() < 200, "{} octets", error.len());
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}
+
+#[test]
 fn an_answer_that_refuses_or_breaks_the_offer_is_an_error() {
     let mut call = plain();
     call.offer(Side::A, SIPP.as_bytes(), &mut random()).unwrap();
