@@ -163,7 +163,7 @@ fn our_offer_has_ice_and_each_fork_that_answers_its_own() {
 }
 
 #[test]
-fn a_peer_that_answers_without_ice_keeps_to_that() {
+fn a_peer_that_answers_without_ice_keeps_to_that_until_it_offers_it() {
     let mut call = call();
     let offer = plain_sdp("0", &[]);
     call.offer(Side::A, offer.as_bytes(), &mut random())
@@ -173,6 +173,10 @@ fn a_peer_that_answers_without_ice_keeps_to_that() {
     assert_eq!(ice(&call), None);
     let again = call.offer_again(Side::B, None, &mut random()).unwrap();
     assert!(!again.contains("a=ice"));
+    call.rollback();
+    let answers = offered(&mut call, &theirs(&[], &[]), 1);
+    assert!(answers[0].contains("a=ice-lite"));
+    assert!(ice(&call).is_some());
 }
 
 #[test]
