@@ -202,10 +202,12 @@ impl Served {
             (Some(old), Some(new)) => old.is_like(new),
             (_, new) => new.is_none(),
         };
-        if resumed && secured || !kept {
+        let reclocked = old.clock_rate != entry.clock_rate;
+        if resumed && secured || !kept || reclocked {
             // What the other leg did not hear during the hold must not look to it, nor to our own
-            // replay window, like half the sequence numbers lost; and a new key's states are
-            // nobody's yet. So the source is taken up anew.
+            // replay window, like half the sequence numbers lost; a new key's states are nobody's
+            // yet; and between times of two clocks there is no jitter. So the source is taken up
+            // anew.
             entry.flags = (entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
         }
         self.entry = entry;

@@ -309,10 +309,14 @@ impl Plane {
             }
             flow.way = None;
             let held = flow.entry.has(FlowEntry::HELD);
+            let clock_rate = flow.entry.clock_rate;
             flow.describe(media, direction);
             let secured = media.legs.iter().any(|leg| leg.srtp.is_some());
-            if held && !flow.entry.has(FlowEntry::HELD) && secured {
-                // The worker takes the source up anew, so that the hold is no gap.
+            let resumed = held && !flow.entry.has(FlowEntry::HELD);
+            let reclocked = before.is_some() && flow.entry.clock_rate != clock_rate;
+            if resumed && secured || reclocked {
+                // The worker takes the source up anew, so that the hold is no gap, and another
+                // clock no jitter.
                 flow.forget_ssrc(self.token());
             }
             flow

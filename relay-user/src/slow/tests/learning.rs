@@ -393,3 +393,29 @@ fn a_strict_flow_follows_its_sdp_and_nothing_else() {
     assert!(send(&mut lab, moved, 3).is_ok());
     assert_eq!(send(&mut lab, CALLER, 4), Err(Discard::ForeignSource));
 }
+
+#[test]
+fn a_codec_with_another_clock_is_no_jitter() {
+    let mut lab = Lab::plain();
+    let mut heard = Vec::new();
+    for (clock_rate, first) in [(8_000_u32, 1_u16), (48_000, 11), (8_000, 21)] {
+        let mut flow = caller_to_callee();
+        flow.entry.clock_rate = clock_rate.into();
+        lab.install(0, flow);
+        for sequence in first..first + 10 {
+            let timestamp = u32::from(sequence) * clock_rate / 50;
+            let left = lab
+                .send(CALLER, OURS_CALLER, &rtp(0, sequence, timestamp, 7))
+                .expect("relayed");
+            heard.push((left.ssrc(), left.sequence()));
+            lab.elapse(20);
+        }
+        let jitter = lab.shared[0].read().flow.reception.jitter / 16;
+        let milliseconds = jitter / (clock_rate / 1000);
+        assert_eq!(milliseconds, 0, "at {clock_rate} hertz");
+    }
+    // The callee hears one source without a gap.
+    let (ssrc, first) = heard[0];
+    let expected: Vec<_> = (0..30).map(|at| (ssrc, first.wrapping_add(at))).collect();
+    assert_eq!(heard, expected);
+}

@@ -79,6 +79,25 @@ fn hold_and_resume_keep_the_source_and_its_numbers() {
 }
 
 #[test]
+fn a_codec_with_another_clock_has_its_source_taken_up_anew() {
+    let mut bench = Bench::new(16);
+    let mut media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    let news = bench.news(port, "198.51.100.2:6000", 1);
+    bench.tell(port, &news);
+    media.streams[0].clock_rate = 48_000;
+    assert_eq!(bench.connect(CALL, &media), Ok(XDP));
+    // The kernel leaves the next packet to the worker, which knows where the source is.
+    let entry = bench.entry(port).unwrap();
+    assert!(entry.has(FlowEntry::PINNED) && !entry.has(FlowEntry::SSRC_KNOWN));
+    bench.tell(port, &news);
+    assert!(!bench.entry(port).unwrap().has(FlowEntry::SSRC_KNOWN));
+    bench.learn(port, "198.51.100.2:6000", 2);
+    assert!(bench.entry(port).unwrap().has(PINNED));
+}
+
+#[test]
 fn the_source_is_forgotten_when_it_moves_and_by_relatching() {
     for (latching, moved, kept) in [
         (Latching::Latch, true, false),
