@@ -48,7 +48,7 @@ pub(super) struct Plane {
     /// Flows that a worker was too busy to remove.
     leftovers: Vec<FlowKey>,
     tokens: u32,
-    /// What was lost of calls that have ended.
+    /// What was lost of calls that have ended, and at ports that others have left.
     lost: u64,
 }
 
@@ -115,10 +115,12 @@ impl Plane {
             self.flows.insert(flow.key, (id, direction));
             self.leftovers.retain(|key| *key != flow.key);
         }
-        if let Some(earlier) = earlier {
-            for old in &earlier.flows {
+        if let Some(mut earlier) = earlier {
+            for old in &mut earlier.flows {
                 release_way(parts, old);
                 if flows.iter().all(|flow| flow.key != old.key) {
+                    old.refresh_loss(parts.tables, parts.slow);
+                    self.lost += old.loss.sum();
                     self.remove_flow(parts, old);
                 }
             }
@@ -518,9 +520,15 @@ impl Call {
 
     pub(super) fn refresh_loss(&mut self, tables: &KernelTables, slow: &dyn SlowPath) {
         for flow in &mut self.flows {
-            let (kernel, worker) = read(tables, slow, flow);
-            update_loss(flow, &kernel.merge(worker.flow));
+            flow.refresh_loss(tables, slow);
         }
+    }
+}
+
+impl Flow {
+    fn refresh_loss(&mut self, tables: &KernelTables, slow: &dyn SlowPath) {
+        let (kernel, worker) = read(tables, slow, self);
+        update_loss(self, &kernel.merge(worker.flow));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The calls over a datapath in memory and workers that only note what they are told.
 
+mod losses;
 mod refusals;
 mod secured;
 mod sources;
