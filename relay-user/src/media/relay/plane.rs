@@ -50,6 +50,8 @@ pub(super) struct Plane {
     tokens: u32,
     /// What was lost of calls that have ended, and at ports that others have left.
     lost: u64,
+    /// What was told to be lost of all calls.
+    told_lost: u64,
 }
 
 /// One call.
@@ -85,6 +87,7 @@ impl Plane {
             leftovers: Vec::new(),
             tokens: 0,
             lost: 0,
+            told_lost: 0,
         }
     }
 
@@ -264,9 +267,13 @@ impl Plane {
         ])
     }
 
-    /// What sources sent and did not come, as last looked at, of all calls there were.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost + self.calls.values().map(|call| call.lost()).sum::<u64>()
+    /// What sources sent and did not come, as last looked at, of all calls there were. A packet that
+    /// comes late after all lowers its stream's count, but not this one: whoever reads a counter
+    /// takes a lower value for one that began anew.
+    pub(super) fn lost(&mut self) -> u64 {
+        let calls = self.calls.values().map(|call| call.lost()).sum::<u64>();
+        self.told_lost = self.told_lost.max(self.lost + calls);
+        self.told_lost
     }
 
     /// Both ports must be reserved, be two, and belong to no other call.

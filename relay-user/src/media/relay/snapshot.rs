@@ -60,7 +60,7 @@ impl Relay {
             }
             call.refresh_loss(&shared.tables, shared.slow.as_ref());
         });
-        let plane = shared.plane();
+        let mut plane = shared.plane();
         snapshot.lost = plane.lost();
         snapshot.srtp.streams = plane.srtp.used();
         snapshot.ports = plane.ports.uses();

@@ -47,3 +47,21 @@ fn what_was_lost_at_a_port_that_a_leg_has_left_stays_counted() {
     bench.disconnect(CALL);
     assert_eq!(bench.plane.lost(), 15);
 }
+
+#[test]
+fn what_comes_late_after_all_does_not_lower_the_count() {
+    let mut bench = Bench::new(16);
+    let media = bench.media();
+    let port = media.legs[0].port;
+    bench.connect(CALL, &media).unwrap();
+    saw(&bench, port, 100, 98);
+    assert_eq!(lost(&mut bench), 2);
+    saw(&bench, port, 100, 99);
+    let [forth, _] = bench.statistics(CALL).unwrap();
+    assert_eq!(forth.lost, 1, "the stream's own tells how it is");
+    assert_eq!(lost(&mut bench), 2);
+    saw(&bench, port, 110, 107);
+    assert_eq!(lost(&mut bench), 3);
+    bench.disconnect(CALL);
+    assert_eq!(bench.plane.lost(), 3);
+}
