@@ -30,23 +30,25 @@ impl<'i> Document<'i> {
         Ok(Self { text, root })
     }
 
-    /// The keys that mean nothing, each with the known one that it resembles.
-    pub(super) fn unknown_keys(&self) -> Vec<Problem> {
+    /// The keys that mean nothing, each with the known one that it resembles, and those that are
+    /// no table where one belongs. Of these the value is not shown: it may hold a password.
+    pub(super) fn misplaced(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        self.unknown_in_table(
+        self.misplaced_in_table(
             self.root.get_ref(),
             schema().as_value(),
-            "the file",
+            ("the file", ""),
             &mut problems,
         );
         problems
     }
 
-    fn unknown_in_table(
+    /// `place` is how the table is called, `path` what stands before its keys.
+    fn misplaced_in_table(
         &self,
         table: &DeTable<'_>,
         schema: &Value,
-        place: &str,
+        (place, path): (&str, &str),
         problems: &mut Vec<Problem>,
     ) {
         let Some(known) = properties(schema) else {
@@ -73,17 +75,34 @@ impl<'i> Document<'i> {
                 });
                 continue;
             };
+            let below = format!("{path}{name}.");
+            let no_table = |offset: usize, what: &str, header: &str| Problem {
+                line: Some(line_of(self.text, offset)),
+                what: format!("`{name}` in {place} is {what}"),
+                remedy: format!("write {header} on a line of its own, and its keys below"),
+            };
+            let (one, several) = (format!("[{path}{name}]"), format!("[[{path}{name}]]"));
+            let at = key.span().start;
+            let items = inner.get("items").unwrap_or(&Value::Null);
             match value.get_ref() {
-                DeValue::Table(table) => {
-                    self.unknown_in_table(table, inner, &format!("[{name}]"), problems);
+                DeValue::Table(table) if properties(inner).is_some() => {
+                    let place = format!("[{name}]");
+                    self.misplaced_in_table(table, inner, (&place, &below), problems);
                 }
-                DeValue::Array(array) => {
+                DeValue::Array(array) if properties(items).is_some() => {
                     for element in array {
                         if let DeValue::Table(table) = element.get_ref() {
-                            let inner = inner.get("items").unwrap_or(&Value::Null);
-                            self.unknown_in_table(table, inner, &format!("[[{name}]]"), problems);
+                            let place = format!("[[{name}]]");
+                            self.misplaced_in_table(table, items, (&place, &below), problems);
+                        } else if items.get("properties").is_some() {
+                            let at = element.span().start;
+                            problems.push(no_table(at, "no list of tables", &several));
                         }
                     }
+                }
+                _ if properties(inner).is_some() => problems.push(no_table(at, "no table", &one)),
+                _ if items.get("properties").is_some() => {
+                    problems.push(no_table(at, "no list of tables", &several));
                 }
                 _ => {}
             }

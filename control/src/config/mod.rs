@@ -88,9 +88,9 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let document = Document::parse(text).map_err(|problem| fail(vec![problem]))?;
-    let unknown = document.unknown_keys();
-    if !unknown.is_empty() {
-        return Err(fail(unknown));
+    let misplaced = document.misplaced();
+    if !misplaced.is_empty() {
+        return Err(fail(misplaced));
     }
     let mut settings = document
         .settings()

@@ -158,6 +158,21 @@ const WRONG: &[(&str, &str, &str)] = &[
         "test.toml:24: unknown key `surprise` in [[route]]: remove it; [[route]] knows `from`, `number`, `host`, `trunk`, `fallback`",
     ),
     (
+        "[[interface]]",
+        "[interface]",
+        "test.toml:4: `interface` in the file is no list of tables: write [[interface]] on a line of its own, and its keys below",
+    ),
+    (
+        "[media]",
+        "[[media]]",
+        "test.toml:1: `media` in the file is no table: write [media] on a line of its own, and its keys below",
+    ),
+    (
+        "[media]",
+        "log = \"debug\"\n[media]",
+        "test.toml:1: `log` in the file is no table: write [log] on a line of its own, and its keys below",
+    ),
+    (
         "ports = \"20000-20099\"",
         "ports = \"20000-20098\"",
         "test.toml:2: the range 20000-20098 does not consist of pairs: begin with an even port (RTP) and end with an odd one (RTCP)",
@@ -479,6 +494,29 @@ fn passwords_are_read_and_never_shown() {
         assert_eq!(error.problems[0].line, Some(14), "{error}");
     }
     fs::remove_dir_all(&directory).unwrap();
+    for (key, header) in [
+        ("credentials = \"u:swordfish\"", "[trunk.credentials]"),
+        (
+            "authentication = [\"u:swordfish\"]",
+            "[trunk.authentication]",
+        ),
+        (
+            "authentication.user = \"u:swordfish\"",
+            "[[trunk.authentication.user]]",
+        ),
+        (
+            "authentication.user = [\"u:swordfish\"]",
+            "[[trunk.authentication.user]]",
+        ),
+    ] {
+        let text = GOOD.replacen("allowed_sources", &format!("{key}\nallowed_sources"), 1);
+        let error = read(&text).unwrap_err().to_string();
+        assert!(!error.contains("swordfish"), "{error}");
+        assert!(
+            error.starts_with("test.toml:14: ") && error.contains(header),
+            "{error}"
+        );
+    }
 }
 
 #[test]
