@@ -288,6 +288,16 @@ const WRONG: &[(&str, &str, &str)] = &[
         "test.toml:6: :: cannot be a media address: name an address that the interface has; peers send their media to it",
     ),
     (
+        "[media]",
+        "[log]\nlevel = \"warning\"\n[media]",
+        "test.toml:2: \"warning\" is no level and no filter: use error, warn, info, debug or trace",
+    ),
+    (
+        "[media]",
+        "[log]\nlevel = \"\"\n[media]",
+        "test.toml:2: \"\" is no level and no filter: use error, warn, info, debug or trace",
+    ),
+    (
         "[[interface]]",
         "[limits]\ncalls = 0\n[log]\nlevel = \"a=b=c\"\n[[interface]]",
         "test.toml:5: calls = 0 is out of bounds: choose 1 to 1000000\ntest.toml:7: \"a=b=c\" is no level and no filter: use error, warn, info, debug or trace",
@@ -336,6 +346,20 @@ fn doubtful_settings_are_warned_about() {
             "30: this route takes no call: an earlier one takes them all: remove it or move it up",
         ]
     );
+}
+
+#[test]
+fn levels_and_filters_are_taken() {
+    for level in [
+        "off",
+        "ERROR",
+        "warn",
+        "info,control::transport=debug",
+        "control::daemon",
+    ] {
+        let text = format!("{GOOD}[log]\nlevel = \"{level}\"\n");
+        assert_eq!(read(&text).unwrap().log.level, level);
+    }
 }
 
 #[test]

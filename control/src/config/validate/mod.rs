@@ -149,7 +149,15 @@ impl Validator<'_> {
 
     fn log(&mut self) {
         let level = &self.settings.log.level;
-        if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        // A filter takes a word that is no level for the name of a module, and hides all others.
+        let is_word = !level.contains(['=', ',', '[', ':']);
+        if level.is_empty()
+            || is_word
+                && level
+                    .parse::<tracing_subscriber::filter::LevelFilter>()
+                    .is_err()
+            || level.parse::<tracing_subscriber::EnvFilter>().is_err()
+        {
             self.error(
                 &[Key("log"), Key("level")],
                 format!("{level:?} is no level and no filter"),
