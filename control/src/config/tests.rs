@@ -325,6 +325,14 @@ fn errors_name_the_line_and_say_what_to_do() {
 }
 
 #[test]
+fn what_could_carry_no_media_is_refused() {
+    assert_eq!(
+        read("").unwrap_err().to_string(),
+        "test.toml: there is no [[interface]], so no call could have media: add one, with its name and addresses"
+    );
+}
+
+#[test]
 fn doubtful_settings_are_warned_about() {
     let text = GOOD
         .replace(

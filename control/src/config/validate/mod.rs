@@ -167,6 +167,13 @@ impl Validator<'_> {
     }
 
     fn interfaces(&mut self) {
+        if self.settings.interfaces.is_empty() {
+            self.findings.errors.push(Problem {
+                line: None,
+                what: "there is no [[interface]], so no call could have media".to_owned(),
+                remedy: "add one, with its name and addresses".to_owned(),
+            });
+        }
         let mut names = HashSet::new();
         let mut addresses = HashMap::new();
         for (index, interface) in self.settings.interfaces.iter().enumerate() {
