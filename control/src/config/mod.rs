@@ -32,7 +32,7 @@ pub(crate) use tls::{Authorities, TlsFiles, tls_provider};
 pub use trunk::{Hold, Ice, Latching, Srtp, Tls, Trunk};
 pub use values::{Host, HostName, Pattern, PortRange, TrunkAddress};
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
 use zeroize::Zeroizing;
 
@@ -61,17 +61,20 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
             "name a file that exists and that this user may read",
         )
     };
-    let octets = std::fs::metadata(path).map_err(cannot)?.len();
-    if octets > FILE_OCTETS {
+    let file = File::open(path).map_err(cannot)?;
+    // A device says that it has none.
+    let octets = file.metadata().map_err(cannot)?.len().min(FILE_OCTETS);
+    // There may be passwords in it, so it has room from the beginning and leaves no copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(octets as usize + 1));
+    file.take(FILE_OCTETS + 1)
+        .read_to_string(&mut text)
+        .map_err(cannot)?;
+    if text.len() as u64 > FILE_OCTETS {
         return Err(fail(
-            format!("has {octets} octets, more than {FILE_OCTETS}"),
+            format!("has more than {FILE_OCTETS} octets"),
             "name a Trunkline configuration",
         ));
     }
-    // There may be passwords in it.
-    let text = std::fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(cannot)?;
     parse(&text, path)
 }
 

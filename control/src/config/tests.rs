@@ -474,12 +474,16 @@ fn trunks_share_an_address_when_their_names_tell_them_apart() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
+    let said = |path| load(Path::new(path)).unwrap_err().to_string();
     assert_eq!(
-        load(Path::new("/nonexistent/trunkline.toml"))
-            .unwrap_err()
-            .to_string(),
+        said("/nonexistent/trunkline.toml"),
         "/nonexistent/trunkline.toml: cannot be read (No such file or directory (os error 2)): \
          name a file that exists and that this user may read"
+    );
+    // It has no end.
+    assert_eq!(
+        said("/dev/zero"),
+        "/dev/zero: has more than 4194304 octets: name a Trunkline configuration"
     );
 }
 
