@@ -2,7 +2,10 @@
 
 use std::{
     fmt, fs, io,
-    os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream as StdUnixStream,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -85,6 +88,10 @@ impl AdminServer {
             && !folder.as_os_str().is_empty()
         {
             fs::create_dir_all(folder).map_err(fail)?;
+        }
+        // Whoever connects to any other file is refused as by a socket that nobody serves.
+        if fs::metadata(path).is_ok_and(|there| !there.file_type().is_socket()) {
+            return Err(fail(io::Error::other("what is there is no socket")));
         }
         match StdUnixStream::connect(path) {
             Ok(_) => return Err(ServerError::InUse(path.to_owned())),

@@ -134,6 +134,19 @@ async fn one_daemon_serves_a_socket() {
 }
 
 #[test]
+fn a_file_in_the_socket_s_place_is_left_alone() {
+    let path = socket("file");
+    fs::write(&path, "precious").unwrap();
+    let error = AdminServer::bind(&path).unwrap_err();
+    assert!(
+        error.to_string().contains("what is there is no socket"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn tables_are_set_in_columns_and_hold_no_control_characters() {
     let stream = |direction: &str| StreamReport {
         direction: direction.to_owned(),
