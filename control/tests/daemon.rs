@@ -368,6 +368,26 @@ mod rooted {
         );
     }
 
+    #[test]
+    fn a_second_daemon_ends_before_it_takes_anything_from_the_first() {
+        let place = Place::new("edge-second");
+        place.configure("");
+        let _first = place.start(&["--xdp", "off"]);
+        let output = place.shell(&format!(
+            "{} run --xdp off --config {}",
+            env!("CARGO_BIN_EXE_trunkline"),
+            place.file("trunkline.toml").display()
+        ));
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("another daemon serves the admin socket")
+                && !said.contains("steering of ports"),
+            "{said}"
+        );
+        assert_eq!(place.ask("stats")["phase"], "ready");
+    }
+
     /// Octets without a pattern, the same every time.
     fn noise(seed: u32, length: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(2_654_435_761) | 1;

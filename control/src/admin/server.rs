@@ -4,7 +4,7 @@ use std::{
     fmt, fs, io,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream as StdUnixStream,
+        net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -63,7 +63,7 @@ impl std::error::Error for ServerError {}
 /// The listening socket. Its file goes when this is dropped.
 #[derive(Debug)]
 pub struct AdminServer {
-    listener: UnixListener,
+    listener: StdUnixListener,
     path: PathBuf,
 }
 
@@ -74,8 +74,8 @@ impl Drop for AdminServer {
 }
 
 impl AdminServer {
-    /// Opens the socket, for its owner alone. What an earlier run left behind is removed. Must be
-    /// called within a tokio runtime.
+    /// Opens the socket, for its owner alone. What an earlier run left behind is removed. Who
+    /// connects waits until it is run.
     ///
     /// # Errors
     /// Somebody else serves it, or the system refuses.
@@ -104,8 +104,9 @@ impl AdminServer {
         // connect.
         let private = path.with_extension(format!("{}.new", std::process::id()));
         let _ = fs::remove_file(&private);
-        let listener = UnixListener::bind(&private).map_err(fail)?;
+        let listener = StdUnixListener::bind(&private).map_err(fail)?;
         let opened = fs::set_permissions(&private, fs::Permissions::from_mode(0o600))
+            .and_then(|()| listener.set_nonblocking(true))
             .and_then(|()| fs::rename(&private, path));
         if let Err(error) = opened {
             let _ = fs::remove_file(&private);
@@ -117,15 +118,22 @@ impl AdminServer {
         })
     }
 
-    /// Answers until it is dropped.
+    /// Answers until it is dropped. Must be called within a tokio runtime.
     pub async fn run(self, handle: Handle) {
+        if let Err(error) = self.accept(handle).await {
+            tracing::error!(%error, "questions on the admin socket are not answered");
+        }
+    }
+
+    async fn accept(&self, handle: Handle) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             // More clients wait in the kernel's queue.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
+                return Ok(());
             };
-            match self.listener.accept().await {
+            match listener.accept().await {
                 Ok((stream, _)) => {
                     let handle = handle.clone();
                     tokio::spawn(async move {

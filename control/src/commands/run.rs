@@ -39,13 +39,15 @@ pub(super) fn run(file: PathBuf, xdp: Option<XdpMode>) -> Result<(), String> {
         "trunkline starts"
     );
     warn(&settings);
+    // Another daemon is found out before its media could be led here.
+    let admin = AdminServer::bind(&settings.admin.socket).map_err(|error| error.to_string())?;
     // The media plane's threads take none of the runtime's.
     let media = Relay::start(&relay_config(&settings, xdp)).map_err(|error| error.to_string())?;
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    let served = runtime.block_on(serve(settings, file, media, set_log_level));
+    let served = runtime.block_on(serve(settings, file, media, admin, set_log_level));
     runtime.shutdown_timeout(PATIENCE);
     served
 }
@@ -54,6 +56,7 @@ async fn serve(
     settings: Settings,
     file: PathBuf,
     media: Relay,
+    admin: AdminServer,
     set_log_level: Box<dyn Fn(&str) + Send>,
 ) -> Result<(), String> {
     let say = |error: &dyn std::error::Error| error.to_string();
@@ -66,7 +69,6 @@ async fn serve(
         ),
         None => None,
     };
-    let admin = AdminServer::bind(&settings.admin.socket).map_err(|error| say(&error))?;
     let mut seed = [0; 32];
     rand::rand_core::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut seed)
         .map_err(|error| format!("the system gives no random numbers: {error}"))?;
