@@ -375,11 +375,11 @@ impl<M: MediaPlane> Daemon<M> {
         } = reloaded;
         warn(&settings);
         let fixed = reload::keep_fixed(&mut settings, &self.settings);
-        if let Some((trunk, interface)) = reload::stranded(&settings) {
+        if let Some((trunk, missing)) = reload::stranded(&settings) {
             tracing::error!(
                 trunk,
-                interface,
-                "a trunk is on an interface that is not in use yet: restart to use it; the old configuration stays in use"
+                missing,
+                "a trunk is on an interface or media address that is not in use yet: restart to use it; the old configuration stays in use"
             );
             return;
         }

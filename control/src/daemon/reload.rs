@@ -1,6 +1,6 @@
 //! Another configuration at run time, and what of it needs a restart.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use crate::{
     config::{self, ConfigError, Settings},
@@ -59,13 +59,24 @@ pub(super) fn keep_fixed(settings: &mut Settings, running: &Settings) -> Vec<&'s
     fixed
 }
 
-/// The first trunk that stands on an interface which is not among the running ones.
-pub(super) fn stranded(settings: &Settings) -> Option<(&str, &str)> {
-    settings
-        .trunks
-        .iter()
-        .find(|trunk| settings.interface(&trunk.interface).is_none())
-        .map(|trunk| (trunk.name.as_str(), trunk.interface.as_str()))
+/// The first trunk that stands on an interface which is not among the running ones, or has a media
+/// address which is none of theirs, and what that is.
+pub(super) fn stranded(settings: &Settings) -> Option<(&str, String)> {
+    let is_in_use = |address: &IpAddr| {
+        let mut interfaces = settings.interfaces.iter();
+        interfaces.any(|interface| interface.addresses.contains(address))
+    };
+    settings.trunks.iter().find_map(|trunk| {
+        let addresses = [trunk.internal_address, trunk.external_address];
+        let missing = match settings.interface(&trunk.interface) {
+            None => trunk.interface.clone(),
+            Some(_) => {
+                let mut named = addresses.into_iter().flatten();
+                named.find(|address| !is_in_use(address))?.to_string()
+            }
+        };
+        Some((trunk.name.as_str(), missing))
+    })
 }
 
 /// The settings with what names are known to resolve to.

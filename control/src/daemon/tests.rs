@@ -127,6 +127,13 @@ async fn a_wrong_reload_changes_nothing() {
         text(port, "surprise = 1\n"),
         text(taken.local_addr().unwrap().port(), ""),
         text(port, "").replace("\"lo\"", "\"other\""),
+        // An address that the media plane was not started with.
+        text(port, "")
+            .replace("[\"127.0.0.1\"]", "[\"127.0.0.1\", \"127.0.0.2\"]")
+            .replace(
+                "interface = ",
+                "external_address = \"127.0.0.2\"\ninterface = ",
+            ),
     ] {
         fs::write(file.path(), &wrong).unwrap();
         daemon.reloaded(reload::read(file.path().to_owned(), Lookups::default()).await);
