@@ -74,6 +74,16 @@ fn check_tells_what_a_configuration_amounts_to() {
     ] {
         assert!(text(&output.stdout).contains(line), "{output:?}");
     }
+    // Either family of an interface has all the ports.
+    let both = File::new(
+        "trunkline-check-both",
+        &GOOD
+            .replace("[\"192.0.2.1\"]", "[\"192.0.2.1\", \"2001:db8::1\"]")
+            .replace("20000-20099", "20000-20049"),
+    );
+    let output = trunkline(&["check"], Some(&both.0));
+    let said = text(&output.stdout);
+    assert!(said.contains("at most 37 calls at one time: "), "{said}");
     // More flows take more memory, and the summary says so.
     let larger = File::new(
         "trunkline-check-large",

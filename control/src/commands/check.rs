@@ -1,6 +1,6 @@
 //! `trunkline check`.
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::HashSet, fmt::Write as _, net::IpAddr, path::Path};
 
 use control::{
     admin::octets,
@@ -113,13 +113,20 @@ fn in_turn(addresses: &[(&TrunkAddress, u16)]) -> String {
     }
 }
 
-/// How many calls find ports: each has a leg on two interfaces or both on one.
+/// How many calls find ports: each has two legs, each of these a pair on one of the addresses that
+/// legs are given, the first of either family on an interface and those that trunks name.
 fn most_calls(settings: &Settings) -> u32 {
-    let pairs = settings.media.ports.pairs();
-    let by_ports = match settings.interfaces.len() {
-        0 => 0,
-        1 => pairs / 2,
-        _ => pairs,
-    };
-    settings.limits.calls.min(by_ports)
+    let firsts = settings.interfaces.iter().flat_map(|interface| {
+        let first = |wanted: fn(&IpAddr) -> bool| {
+            let mut addresses = interface.addresses.iter().copied();
+            addresses.find(wanted)
+        };
+        [first(IpAddr::is_ipv4), first(IpAddr::is_ipv6)]
+    });
+    let named = settings.trunks.iter();
+    let named = named.flat_map(|trunk| [trunk.internal_address, trunk.external_address]);
+    let addresses: HashSet<IpAddr> = firsts.chain(named).flatten().collect();
+    let legs = settings.media.ports.pairs() as usize * addresses.len();
+    let calls = u32::try_from(legs / 2).unwrap_or(u32::MAX);
+    settings.limits.calls.min(calls)
 }
