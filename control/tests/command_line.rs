@@ -122,6 +122,18 @@ fn check_says_where_a_configuration_is_wrong() {
 }
 
 #[test]
+fn the_exit_code_is_the_same_when_nobody_reads_the_error() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_trunkline"))
+        .args(["check", "/nonexistent/trunkline.toml"])
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn questions_without_a_daemon_say_so() {
     for command in ["calls", "flows", "stats"] {
         let output = trunkline(&[command, "--socket", "/nonexistent/admin.sock"], None);
