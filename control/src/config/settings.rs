@@ -28,7 +28,7 @@ pub struct Settings {
     pub limits: Limits,
     #[serde(default)]
     pub log: Log,
-    /// The network interfaces that carry media.
+    /// The network interfaces that carry media. A change needs a restart.
     #[serde(default, rename = "interface")]
     pub interfaces: Vec<Interface>,
     /// The peers: carriers, contact centres, Microsoft Teams.
@@ -173,11 +173,11 @@ pub struct Limits {
     pub message_octets: usize,
     /// TCP and TLS connections at one time, those that peers opened and our own together. A host
     /// that is none of a trunk's `addresses` may have half of them, and such hosts together all but
-    /// the last tenth.
+    /// the last tenth. A change needs a restart.
     pub connections: usize,
     /// TLS handshakes and other connections that have not yet sent a message, at one time, half of
     /// them from one host at most. One more takes the place of the one that has waited longest
-    /// among those from where most come.
+    /// among those from where most come. A change needs a restart.
     pub handshakes: usize,
     /// Octets that may wait for one slow reader before its connection is closed.
     pub write_octets: usize,
