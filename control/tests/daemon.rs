@@ -296,6 +296,17 @@ mod rooted {
         assert!(!place.file("admin.sock").exists());
     }
 
+    #[test]
+    fn a_reload_that_comes_while_it_starts_waits() {
+        let place = Place::new("edge-early");
+        place.configure("");
+        let mut daemon = place.begin(&["--xdp", "off"]);
+        daemon.wait_for("trunkline starts");
+        daemon.signal("HUP");
+        daemon.wait_for("the new configuration is in use");
+        assert_eq!(place.ask("stats")["phase"], "ready");
+    }
+
     /// AAAA (RFC 3596 §2.1).
     const ADDRESS_IPV6: u16 = 28;
     /// SRV (RFC 2782).

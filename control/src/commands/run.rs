@@ -33,6 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn run(file: PathBuf, xdp: Option<XdpMode>) -> Result<(), String> {
     let settings = load(&file).map_err(|error| error.to_string())?;
     let set_log_level = start_log(&settings);
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot be started: {error}"))?;
+    // A SIGHUP that comes while the media plane starts would end the process otherwise.
+    let commands = runtime
+        .block_on(async { commands() })
+        .map_err(|error| format!("signals cannot be received: {error}"))?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         file = %file.display(),
@@ -43,11 +51,7 @@ pub(super) fn run(file: PathBuf, xdp: Option<XdpMode>) -> Result<(), String> {
     let admin = AdminServer::bind(&settings.admin.socket).map_err(|error| error.to_string())?;
     // The media plane's threads take none of the runtime's.
     let media = Relay::start(&relay_config(&settings, xdp)).map_err(|error| error.to_string())?;
-    let runtime = runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    let served = runtime.block_on(serve(settings, file, media, admin, set_log_level));
+    let served = runtime.block_on(serve(settings, file, media, admin, commands, set_log_level));
     runtime.shutdown_timeout(PATIENCE);
     served
 }
@@ -57,10 +61,10 @@ async fn serve(
     file: PathBuf,
     media: Relay,
     admin: AdminServer,
+    commands: mpsc::Receiver<Command>,
     set_log_level: Box<dyn Fn(&str) + Send>,
 ) -> Result<(), String> {
     let say = |error: &dyn std::error::Error| error.to_string();
-    let commands = commands().map_err(|error| format!("signals cannot be received: {error}"))?;
     let metrics = match settings.admin.metrics {
         Some(address) => Some(
             MetricsServer::bind(address)
