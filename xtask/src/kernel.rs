@@ -223,11 +223,17 @@ fn begin(root: &Path, tests: &str) -> Result<(), String> {
     shell::run(Command::new("chmod").arg("+x").arg(&path))
 }
 
+/// A program that may run for so long. It stays among the processes that Ctrl-C ends.
+fn limited(seconds: u32, program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", &seconds.to_string(), program]);
+    command
+}
+
 /// Runs the machine, passing on what it says.
 fn boot(image: &Path, memory: &Path, seconds: u32) -> Result<Told, String> {
-    let mut command = Command::new("timeout");
+    let mut command = limited(seconds, "qemu-system-x86_64");
     command
-        .args([&seconds.to_string(), "qemu-system-x86_64"])
         .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
         .args(["-m", "4G", "-display", "none", "-serial", "stdio"])
         .args(["-monitor", "none", "-no-reboot", "-net", "none"])
@@ -250,4 +256,20 @@ fn boot(image: &Path, memory: &Path, seconds: u32) -> Result<Told, String> {
     }
     child.wait().map_err(failed)?;
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_is_in_the_group_that_a_terminal_interrupts() {
+        let group = |stat: &str| {
+            let (_, rest) = stat.rsplit_once(')').unwrap();
+            rest.split_whitespace().nth(2).unwrap().to_owned()
+        };
+        let ours = fs::read_to_string("/proc/self/stat").unwrap();
+        let its = shell::output(limited(60, "cat").arg("/proc/self/stat")).unwrap();
+        assert_eq!(group(&its), group(&ours));
+    }
 }
