@@ -289,6 +289,11 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "[media]",
+        "[media]\nflows = 2500000",
+        "test.toml:2: the kernel takes no table of 2500000 flows: choose 2 to 2400000: two for each call",
+    ),
+    (
+        "[media]",
         "[log]\nlevel = \"warning\"\n[media]",
         "test.toml:2: \"warning\" is no level and no filter: use error, warn, info, debug or trace",
     ),

@@ -14,6 +14,9 @@ pub(super) struct Layout {
 /// The verifier follows no offset beyond this.
 pub(super) const LONGEST: u64 = 1 << 29;
 
+/// More flows than this the tables may be too long for.
+pub const MOST_FLOWS: u32 = 2_400_000;
+
 const CACHE_LINE: u64 = 64;
 
 impl Layout {
@@ -46,6 +49,15 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_flows_and_many_next_hops_are_followed() {
+        let layout = Layout {
+            flows: MOST_FLOWS,
+            next_hops: 1 << 16,
+        };
+        assert!(layout.octets() <= LONGEST, "{}", layout.octets());
+    }
 
     #[test]
     fn tables_follow_each_other_without_overlap() {

@@ -31,6 +31,7 @@ pub use datapath::{Capacity, Datapath};
 pub use error::DatapathError;
 pub(crate) use interrupted::{load_again, run_again, unless_interrupted};
 pub use kernel_maps::XdpDatapath;
+pub use layout::MOST_FLOWS;
 pub use loader::Offload;
 pub(crate) use loader::interface_index;
 pub use map_memory::{memory, memory_on};

@@ -4,6 +4,8 @@ mod trunks;
 
 use std::collections::{HashMap, HashSet};
 
+use relay_user::offload::MOST_FLOWS;
+
 use super::{
     document::{
         Document,
@@ -81,11 +83,11 @@ impl Validator<'_> {
                 "use 0 for one a core",
             );
         }
-        if media.flows < 2 || media.flows > 4_000_000 {
+        if !(2..=MOST_FLOWS).contains(&media.flows) {
             self.error(
                 &[Key("media"), Key("flows")],
-                format!("a table of {} flows serves nothing", media.flows),
-                "choose 2 to 4000000: two for each call",
+                format!("the kernel takes no table of {} flows", media.flows),
+                &format!("choose 2 to {MOST_FLOWS}: two for each call"),
             );
         }
         if media.srtp_offload && !(2..=SRTP_STREAMS).contains(&media.srtp_streams) {
