@@ -83,7 +83,7 @@ impl Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct Media {
     /// The UDP ports for RTP and RTCP, in pairs: an even first, an odd last port. A call takes two
-    /// pairs.
+    /// pairs. Other programs receive nothing there, unless they have connected their socket.
     pub ports: PortRange,
     /// io_uring workers for what the kernel does not carry. 0: one for each core.
     pub workers: u16,

@@ -5,17 +5,19 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hickory_resolver::{
     TokioResolver,
+    config::ResolverOpts,
     net::NetError,
     proto::rr::{Name, RData, RecordType, rdata::SRV},
 };
 use tokio::{net::lookup_host, task::JoinSet, time::timeout};
 
-use crate::config::{Found, Question, Rank, Settings, Transport};
+use crate::config::{Found, PortRange, Question, Rank, Settings, Transport};
 
 /// How long one answer may take.
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -93,7 +95,7 @@ impl Lookups {
 /// Looks up every name that the trunks' addresses hold and that is not `fresh`. A name that cannot
 /// be looked up keeps what `known` has of it; names that are no longer used are left out.
 pub async fn resolve(settings: &Settings, known: &Lookups, fresh: &Lookups) -> Lookups {
-    look_up_all(&Dns::system(), settings, known, fresh).await
+    look_up_all(&Dns::system(settings.media.ports), settings, known, fresh).await
 }
 
 async fn look_up_all(dns: &Dns, settings: &Settings, known: &Lookups, fresh: &Lookups) -> Lookups {
@@ -313,10 +315,9 @@ enum DnsFailure {
 }
 
 impl Dns {
-    fn system() -> Self {
+    fn system(media: PortRange) -> Self {
         let built = TokioResolver::builder_tokio().and_then(|mut builder| {
-            let options = builder.options_mut();
-            options.timeout = options.timeout.min(ATTEMPT);
+            bound(builder.options_mut(), media);
             builder.build()
         });
         Self(
@@ -382,6 +383,13 @@ impl Dns {
             .saturating_duration_since(Instant::now());
         Ok((records, ttl))
     }
+}
+
+/// How servers are asked. What comes to a media port is led to a worker, answers too, so questions
+/// leave from others.
+fn bound(options: &mut ResolverOpts, media: PortRange) {
+    options.timeout = options.timeout.min(ATTEMPT);
+    options.avoid_local_udp_ports = Arc::new(media.range().collect());
 }
 
 fn failure(error: NetError) -> DnsFailure {

@@ -28,6 +28,7 @@ type Zone = HashMap<String, Vec<(u32, RData)>>;
 /// A DNS server over UDP and TCP on loopback; it ends with the test's runtime.
 struct Server {
     state: Arc<State>,
+    address: SocketAddr,
     dns: Dns,
 }
 
@@ -38,6 +39,8 @@ struct State {
     broken: Mutex<HashSet<String>>,
     /// Every name that was asked for, with the type.
     asked: Mutex<Vec<(String, RecordType)>>,
+    /// From which UDP ports.
+    ports: Mutex<Vec<u16>>,
 }
 
 /// The longest answer over UDP (RFC 1035 §2.3.4).
@@ -51,13 +54,15 @@ impl Server {
         let streams = TcpListener::bind(address).await.unwrap();
         let server = Self {
             state: Arc::default(),
-            dns: Dns::at(address),
+            address,
+            dns: Dns::at(address, PortRange::new(20_000, 29_999).unwrap()),
         };
         server.set(records);
         let state = Arc::clone(&server.state);
         tokio::spawn(async move {
             let mut octets = [0; DATAGRAM];
             while let Ok((length, from)) = datagrams.recv_from(&mut octets).await {
+                state.ports.lock().unwrap().push(from.port());
                 let answer = state.answer(&octets[..length], Some(DATAGRAM));
                 datagrams.send_to(&answer, from).await.unwrap();
             }
@@ -131,7 +136,7 @@ impl Server {
 }
 
 impl Dns {
-    fn at(server: SocketAddr) -> Self {
+    fn at(server: SocketAddr, media: PortRange) -> Self {
         let mut known = NameServerConfig::udp_and_tcp(server.ip());
         for connection in &mut known.connections {
             connection.port = server.port();
@@ -139,6 +144,7 @@ impl Dns {
         let config = ResolverConfig::from_name_servers(vec![known]);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        bound(builder.options_mut(), media);
         // Every question is answered: a failure, not a measure.
         builder.options_mut().timeout = Duration::from_secs(30);
         builder.options_mut().attempts = 1;
@@ -515,4 +521,20 @@ async fn what_only_the_system_knows_is_found_too() {
         .map(|destination| destination.address.to_string())
         .collect();
     assert_eq!(addresses, ["127.0.0.1:5070"]);
+}
+
+#[tokio::test]
+async fn questions_leave_from_no_media_port() {
+    let server = Server::start(&[("sbc.example", a(1))]).await;
+    // Below those that the kernel gives out by itself.
+    let media = PortRange::new(1024, 32_767).unwrap();
+    let dns = Dns::at(server.address, media);
+    let settings = settings("\"sbc.example:5060\"");
+    for _ in 0..30 {
+        let nothing = Lookups::default();
+        look_up_all(&dns, &settings, &nothing, &nothing).await;
+    }
+    let ports = std::mem::take(&mut *server.state.ports.lock().unwrap());
+    assert!(ports.len() >= 30, "{ports:?}");
+    assert!(!ports.iter().any(|port| media.contains(*port)), "{ports:?}");
 }
