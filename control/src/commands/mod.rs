@@ -23,7 +23,8 @@ struct CommandLine {
 enum Command {
     /// Reads a configuration, and tells what is wrong with it or what it amounts to.
     Check { file: PathBuf },
-    /// Serves calls. SIGHUP reads the configuration anew; SIGTERM ends with the last call.
+    /// Serves calls. SIGHUP reads the configuration anew; SIGTERM ends with the last call, or when
+    /// `drain_seconds` are over.
     Run {
         /// The configuration.
         #[arg(long, value_name = "FILE")]
