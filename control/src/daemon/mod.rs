@@ -322,7 +322,12 @@ impl<M: MediaPlane> Daemon<M> {
     fn use_lookups(&mut self, lookups: Lookups) {
         self.lookups = lookups;
         let settings = reload::with_lookups(&self.settings, &self.lookups);
+        let is_first = *self.phase.borrow() == Phase::Starting;
         for trunk in &settings.trunks {
+            let before = self.settings.trunk(&trunk.name);
+            if !is_first && before.is_some_and(|it| it.destinations == trunk.destinations) {
+                continue;
+            }
             let addresses: Vec<_> = trunk
                 .destinations
                 .iter()

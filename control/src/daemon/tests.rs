@@ -144,6 +144,40 @@ async fn a_wrong_reload_changes_nothing() {
     assert_eq!(daemon.settings.limits.calls, 5);
 }
 
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_logged_when_they_are_new_and_no_more() {
+    let file = File::new("addresses", &text(free(), ""));
+    let (mut daemon, ..) = start(&file);
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        daemon.use_lookups(Lookups::default());
+        daemon.phase.send_replace(Phase::Ready);
+        // Another trunk's name has other addresses now.
+        daemon.use_lookups(Lookups::default());
+    });
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(logged.matches("127.0.0.1:9").count(), 1, "{logged}");
+}
+
 /// A SIP phone on a socket, as plain as can be.
 struct Phone {
     socket: UdpSocket,
