@@ -200,14 +200,14 @@ impl Served {
         let secured = prepared.protect.is_some() || prepared.unprotect.is_some();
         let kept = match (&self.unprotect, &prepared.unprotect) {
             (Some(old), Some(new)) => old.is_like(new),
-            (_, new) => new.is_none(),
+            (old, new) => old.is_none() && new.is_none(),
         };
         let reclocked = old.clock_rate != entry.clock_rate;
         if resumed && secured || !kept || reclocked {
             // What the other leg did not hear during the hold must not look to it, nor to our own
             // replay window, like half the sequence numbers lost; a new key's states are nobody's
-            // yet; and between times of two clocks there is no jitter. So the source is taken up
-            // anew.
+            // yet, and of one that is gone the media plane has forgotten the source and waits to be
+            // told; between times of two clocks there is no jitter. So the source is taken up anew.
             entry.flags = (entry.flags.get() & !FlowEntry::SSRC_KNOWN).into();
         }
         self.entry = entry;

@@ -268,6 +268,20 @@ fn what_came_by_one_path_is_replayed_on_none() {
 }
 
 #[test]
+fn a_leg_that_comes_to_speak_in_the_clear_stays_the_kernels() {
+    let mut call = Call::new(Family::V4, [None, Some(keys(LONG, 1))]);
+    for direction in [0, 1] {
+        call.until_kernel(direction);
+    }
+    call.media.legs[1].srtp = None;
+    call.connect([Path::Xdp; 2]);
+    call.phones[1].rekey(None);
+    for direction in [0, 1] {
+        call.until_kernel(direction);
+    }
+}
+
+#[test]
 fn a_reinvite_with_the_same_keys_goes_on_and_one_with_new_keys_begins_anew() {
     let mut call = Call::new(Family::V4, [None, Some(keys(LONG, 1))]);
     for direction in [0, 1] {
