@@ -197,6 +197,23 @@ fn holding() -> (Bench, Phone, Phone, [Request; 2]) {
     (bench, caller, callee, [hold, held])
 }
 
+/// As [`holding`]; then a new peer has come in the caller's place, and what the callee was asked is
+/// still open.
+#[track_caller]
+fn taken_over_while_holding() -> (Bench, Phone, Phone, Request) {
+    let (mut bench, mut caller, callee, [hold, held]) = holding();
+    ask(&mut bench, &mut caller, TARGET);
+    let invite = bench.request(CENTRE, Method::Invite);
+    let new = come(&mut bench, &invite);
+    let refused = bench.response(CARRIER, 487);
+    bench.give(CARRIER, refusal_ack(&hold, &refused));
+    notified(&mut bench, &caller, "200", true);
+    bench.give(CARRIER, caller.request(Method::Bye));
+    bench.response(CARRIER, 200);
+    called_off(&mut bench, &callee);
+    (bench, new, callee, held)
+}
+
 #[test]
 fn what_whoever_has_hung_up_has_asked_of_the_side_that_stays_does_not_end_the_transfer() {
     let (mut bench, mut caller, callee, [hold, held]) = holding();
@@ -288,16 +305,7 @@ fn an_answer_that_whoever_has_hung_up_has_waited_for_does_not_end_the_transfer()
 fn a_side_is_not_asked_again_before_it_has_answered_what_the_side_that_left_has_asked() {
     // No status: it never answers.
     for status in [200, 487, 0] {
-        let (mut bench, mut caller, callee, [hold, held]) = holding();
-        ask(&mut bench, &mut caller, TARGET);
-        let invite = bench.request(CENTRE, Method::Invite);
-        let mut new = come(&mut bench, &invite);
-        let refused = bench.response(CARRIER, 487);
-        bench.give(CARRIER, refusal_ack(&hold, &refused));
-        notified(&mut bench, &caller, "200", true);
-        bench.give(CARRIER, caller.request(Method::Bye));
-        bench.response(CARRIER, 200);
-        called_off(&mut bench, &callee);
+        let (mut bench, mut new, callee, held) = taken_over_while_holding();
         let held = match status {
             200 => callee.answer(&held, 200, &sdp(CENTRE, 5000, "a=recvonly\r\n")),
             _ => callee.answer(&held, 487, &NONE),
@@ -460,16 +468,7 @@ fn a_side_that_has_not_answered_the_side_that_left_is_asked_again_when_it_says_s
 
 #[test]
 fn a_call_is_joined_although_what_the_side_that_left_has_asked_is_still_open() {
-    let (mut bench, mut caller, callee, [hold, held]) = holding();
-    ask(&mut bench, &mut caller, TARGET);
-    let invite = bench.request(CENTRE, Method::Invite);
-    let mut new = come(&mut bench, &invite);
-    let refused = bench.response(CARRIER, 487);
-    bench.give(CARRIER, refusal_ack(&hold, &refused));
-    notified(&mut bench, &caller, "200", true);
-    bench.give(CARRIER, caller.request(Method::Bye));
-    bench.response(CARRIER, 200);
-    called_off(&mut bench, &callee);
+    let (mut bench, mut new, callee, held) = taken_over_while_holding();
 
     let (second, mut other, _) = second_call(&mut bench);
     let to = naming(&second);
