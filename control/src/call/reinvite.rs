@@ -124,15 +124,13 @@ impl<M: MediaPlane> Core<M> {
     /// Whether nothing is on its way that another offer would cross.
     pub(super) fn is_quiet(&self, call: &Call) -> Result<(), Refusal> {
         self.may_ask(call)?;
-        self.may_join(call)
+        no_transfer(call)
     }
 
     /// As [`Core::is_quiet`], where an INVITE of ours may be open that nobody waits for any more: a
     /// side that has not answered it is asked by [`Core::reoffer`] when it has ended.
     pub(super) fn may_join(&self, call: &Call) -> Result<(), Refusal> {
-        if call.transfer.is_some() {
-            return Err(Refusal::new(491, "a transfer waits"));
-        }
+        no_transfer(call)?;
         self.is_acknowledged(call)
     }
 
@@ -288,4 +286,11 @@ impl<M: MediaPlane> Core<M> {
 pub(super) fn refreshes_target(request: &Request) -> bool {
     matches!(request.method, Method::Invite | Method::Update)
         && request.headers.has(HeaderName::Contact)
+}
+
+fn no_transfer(call: &Call) -> Result<(), Refusal> {
+    match call.transfer {
+        Some(_) => Err(Refusal::new(491, "a transfer waits")),
+        None => Ok(()),
+    }
 }

@@ -129,11 +129,11 @@ impl Transports {
         Ok(transports)
     }
 
-    /// Goes over to another configuration: opens the listeners that are new, closes those that
-    /// are gone and that no call needs (see [`Transports::close_listeners`]), and reads the
-    /// certificates anew. Connections of a certificate that has changed take no new requests: see
-    /// [`Transports::retire`]. The limits of connections and handshakes
-    /// stay as they were at the start.
+    /// Goes over to another configuration: opens the listeners that are new, and reads the
+    /// certificates anew. Those that are gone stay open until [`Transports::close_listeners`].
+    /// Connections of a certificate that has changed take no new requests: see
+    /// [`Transports::retire`]. The limits of connections and handshakes stay as they were at the
+    /// start.
     ///
     /// # Errors
     /// As [`Transports::start`]; then everything is as it was.
@@ -146,7 +146,6 @@ impl Transports {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = view;
         self.retire(|_| true);
-        self.close_listeners();
         Ok(())
     }
 
