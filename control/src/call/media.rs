@@ -75,8 +75,7 @@ impl<M: MediaPlane> Core<M> {
         let leg = call.leg(side);
         let trunk = Arc::clone(&leg.trunk);
         let old = leg.port?;
-        let has_places = trunk.internal_address.is_some() || trunk.external_address.is_some();
-        if !has_places
+        if trunk.media_addresses().next().is_none()
             || !headers.has(LOCATION)
             || call.negotiation.is_elsewhere(side, offer) != Ok(true)
         {

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt::Write as _, net::IpAddr, path::Path};
 
 use control::{
     admin::octets,
-    config::{Settings, TrunkAddress, load, relay_config},
+    config::{Settings, Trunk, TrunkAddress, load, relay_config},
 };
 use relay_user::offload;
 
@@ -123,9 +123,8 @@ fn most_calls(settings: &Settings) -> u32 {
         };
         [first(IpAddr::is_ipv4), first(IpAddr::is_ipv6)]
     });
-    let named = settings.trunks.iter();
-    let named = named.flat_map(|trunk| [trunk.internal_address, trunk.external_address]);
-    let addresses: HashSet<IpAddr> = firsts.chain(named).flatten().collect();
+    let named = settings.trunks.iter().flat_map(Trunk::media_addresses);
+    let addresses: HashSet<IpAddr> = firsts.flatten().chain(named).collect();
     let legs = settings.media.ports.pairs() as usize * addresses.len();
     let calls = u32::try_from(legs / 2).unwrap_or(u32::MAX);
     settings.limits.calls.min(calls)

@@ -166,6 +166,12 @@ impl Trunk {
         authentication::registered_user(registration, self.credentials.as_ref())
     }
 
+    /// The addresses of its own that its media has by where a phone is.
+    pub fn media_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let both = [self.internal_address, self.external_address];
+        both.into_iter().flatten()
+    }
+
     /// Whether a host may signal as this trunk.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {

@@ -67,11 +67,10 @@ pub(super) fn stranded(settings: &Settings) -> Option<(&str, String)> {
         interfaces.any(|interface| interface.addresses.contains(address))
     };
     settings.trunks.iter().find_map(|trunk| {
-        let addresses = [trunk.internal_address, trunk.external_address];
         let missing = match settings.interface(&trunk.interface) {
             None => trunk.interface.clone(),
             Some(_) => {
-                let mut named = addresses.into_iter().flatten();
+                let mut named = trunk.media_addresses();
                 named.find(|address| !is_in_use(address))?.to_string()
             }
         };

@@ -67,10 +67,7 @@ impl Audio {
     /// Whether our port can send to where the stream is. A port stays for the life of a leg, and an
     /// address of zeros says nothing of the family.
     pub(super) fn check_family(&self, local: MediaPort) -> Result<(), SdpError> {
-        let family = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
-        };
+        let family = |ip: IpAddr| family_of(ip.to_canonical());
         let ours = family(local.rtp.ip());
         match self.remote {
             Some(remote) if family(remote.rtp.ip()) != ours => Err(SdpError::Family(ours)),
@@ -117,13 +114,19 @@ pub fn family(body: &[u8]) -> Result<Family, SdpError> {
     for media in &session.medias {
         if is_audio(media) && media.port != 0 {
             match connection_address(&session, media) {
-                Ok(IpAddr::V4(_)) => return Ok(Family::V4),
-                Ok(IpAddr::V6(_)) => return Ok(Family::V6),
+                Ok(address) => return Ok(family_of(address)),
                 Err(error) => failure = error,
             }
         }
     }
     Err(failure)
+}
+
+const fn family_of(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
 }
 
 impl Description {
